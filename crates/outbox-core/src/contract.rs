@@ -1,0 +1,58 @@
+//! A rail's contract: what may be done with a payment on it after an unknown outcome, and how often.
+//! The database enforces it (`payment_rails`); this is the copy a dispatcher decides with.
+
+use crate::ids::RailName;
+use crate::time::Millis;
+
+/// What may follow an outcome that is unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OnUnknown {
+    /// The rail executes a key once, so the same key and bytes may be sent again inside the window.
+    Resend,
+    /// Only a person can tell.
+    Hold,
+}
+
+impl OnUnknown {
+    /// The name in the database.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Resend => "resend",
+            Self::Hold => "hold",
+        }
+    }
+
+    /// The contract of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Resend, Self::Hold].into_iter().find(|o| o.name() == name)
+    }
+}
+
+/// One row of `payment_rails`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RailContract {
+    /// The rail.
+    pub rail: RailName,
+    /// What may follow an unknown outcome.
+    pub on_unknown: OnUnknown,
+    /// How long after the first send the rail still recognises the key. `None`: it never does.
+    pub idempotency_window: Option<Millis>,
+    /// How long one exchange with the rail may take.
+    pub rail_timeout: Millis,
+    /// How long after an exchange the rail may still be executing it.
+    pub processing_bound: Millis,
+    /// Sends after which a payment is held, not counting those that the rail suffered.
+    pub max_sends: u32,
+    /// Lost leases after which a payment is held.
+    pub max_crashes: u32,
+    /// The first wait between sends.
+    pub backoff_base: Millis,
+    /// The longest wait between sends.
+    pub backoff_cap: Millis,
+    /// How long a lease lasts.
+    pub lease_duration: Millis,
+    /// Whether nothing is claimed.
+    pub paused: bool,
+}

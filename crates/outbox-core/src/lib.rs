@@ -1,0 +1,20 @@
+//! What the dispatcher decides, and nothing else: no I/O, no clock, no randomness, no async, no
+//! serialisation. Every function takes values (with the time and the jitter among them) and returns
+//! a closed enum. See `docs/ARCHITECTURE.md`.
+
+pub mod contract;
+pub mod decide;
+pub mod ids;
+pub mod lease;
+pub mod outcome;
+pub mod retry;
+pub mod state;
+pub mod time;
+
+pub use contract::{OnUnknown, RailContract};
+pub use decide::{Decision, Situation, after_attempt};
+pub use ids::{AttemptNo, LeaseToken, OutboxId, RailName, WorkerId};
+pub use lease::Lease;
+pub use outcome::{CodeRule, CodeTable, Meaning, Outcome, Reply, classify};
+pub use state::{AttemptState, HoldReason};
+pub use time::{BootTime, Millis};
