@@ -1,0 +1,258 @@
+//! The checked configuration: every value in range, every relation held, names of secrets but no
+//! secret. Reading it from files and the environment is not done here.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use http::{HeaderName, HeaderValue, Uri};
+use outbox_core::{CodeTable, Millis, RailName};
+
+/// Everything a dispatcher is told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The dispatcher's own limits and intervals.
+    pub dispatcher: Dispatcher,
+    /// How the database is reached.
+    pub database: Database,
+    /// Where health is served.
+    pub health: Health,
+    /// What is logged, and how.
+    pub log: Log,
+    /// What is asked of the files that hold secrets.
+    pub credentials: Credentials,
+    /// The rails, by name; at least one.
+    pub rails: BTreeMap<RailName, Rail>,
+}
+
+/// The dispatcher's own limits and intervals.
+#[derive(Clone, Debug)]
+pub struct Dispatcher {
+    /// The name operators know this dispatcher by; the first half of its worker id.
+    pub name: String,
+    /// How long sends in flight are waited for after a stop was asked for.
+    pub drain_timeout: Millis,
+    /// The most payments one claim asks for.
+    pub claim_batch_max: u32,
+    /// The shortest wait between two polls of an idle lane.
+    pub poll_min: Millis,
+    /// The longest wait between two polls of an idle lane.
+    pub poll_max: Millis,
+    /// Completions are flushed when this many have gathered.
+    pub completion_batch_size: u32,
+    /// Completions are flushed when the oldest has waited this long.
+    pub completion_flush_interval: Millis,
+    /// What a lease keeps free after a send for recording its result.
+    pub completion_budget: Millis,
+    /// The most results that wait to be completed; when it is reached, claiming stops.
+    pub completion_queue_max: u32,
+    /// What a lease has beyond a send and its completion.
+    pub lease_margin: Millis,
+    /// The time between two heartbeats.
+    pub heartbeat_interval: Millis,
+    /// The time between two probes of the listener's connection.
+    pub listener_probe_interval: Millis,
+    /// The time between two maintenance passes of a lane.
+    pub maintenance_interval: Millis,
+}
+
+impl Dispatcher {
+    /// What must be left of a lease for a send on `rail` to begin: the exchange and its completion.
+    #[must_use]
+    pub const fn send_need(&self, rail: &Rail) -> Millis {
+        rail.timeout.plus(self.completion_budget)
+    }
+
+    /// The shortest lease that is any use on `rail` (`p_min_lease` of a claim).
+    #[must_use]
+    pub const fn min_lease(&self, rail: &Rail) -> Millis {
+        self.send_need(rail).plus(self.lease_margin)
+    }
+}
+
+/// How the database is reached.
+#[derive(Clone, Debug)]
+pub struct Database {
+    /// Where its server listens.
+    pub address: DatabaseAddress,
+    /// The database's name.
+    pub name: String,
+    /// The login.
+    pub user: String,
+    /// The login's password; none for peer or certificate authentication.
+    pub password: Option<SecretSource>,
+    /// Whether and how the connection is encrypted.
+    pub tls: DatabaseTls,
+    /// How long one connect may take, login included.
+    pub connect_timeout: Millis,
+    /// How long one call may take before its connection is dropped.
+    pub call_timeout: Millis,
+    /// The server's own limit on a statement; shorter than `call_timeout`, so that the server gives
+    /// up first and the result is known.
+    pub statement_timeout: Millis,
+    /// The server's limit on waiting for a lock.
+    pub lock_timeout: Millis,
+    /// The server's limit on a transaction in which nothing happens.
+    pub idle_in_transaction_timeout: Millis,
+    /// Whether a database that may forget a commit is accepted. For throw-away databases only.
+    pub allow_unsafe_durability: bool,
+}
+
+/// Where the database's server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DatabaseAddress {
+    /// A host name or address, and a port.
+    Tcp {
+        /// The name or address; with TLS, the name in the server's certificate.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+    /// The directory of a unix socket, and the port in the socket's name.
+    Socket {
+        /// The directory, absolute.
+        directory: PathBuf,
+        /// The port.
+        port: u16,
+    },
+}
+
+/// Whether and how a database connection is encrypted. Nothing between the two exists: encryption
+/// without a check of the name protects from nobody who can redirect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DatabaseTls {
+    /// Plain; on loopback and unix sockets only.
+    Disable,
+    /// The server's certificate must lead to a trusted authority and carry the host's name.
+    VerifyFull {
+        /// The authorities trusted, PEM; without it, the public web's.
+        ca_file: Option<PathBuf>,
+        /// The certificate this client shows.
+        client: Option<ClientIdentity>,
+    },
+}
+
+/// A client certificate and its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientIdentity {
+    /// The certificate chain, PEM.
+    pub cert_file: PathBuf,
+    /// The private key, PEM.
+    pub key: SecretSource,
+}
+
+/// Where a secret is read from, each time it is needed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretSource {
+    /// The file that holds it; for a credential of systemd, its path in `$CREDENTIALS_DIRECTORY`.
+    pub path: PathBuf,
+}
+
+/// Where health is served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// The address of `/livez` and `/readyz`; none: not served.
+    pub listen: Option<SocketAddr>,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// The form of a line.
+    pub format: LogFormat,
+    /// Which events are logged, in the syntax of `tracing_subscriber::EnvFilter`.
+    pub filter: String,
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// What is asked of the files that hold secrets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Credentials {
+    /// Whether a secret may be in a file that everybody on the host can read.
+    pub allow_world_readable: bool,
+}
+
+/// One HTTP rail.
+#[derive(Clone, Debug)]
+pub struct Rail {
+    /// Where payments are POSTed.
+    pub url: Uri,
+    /// The most sends in flight at once.
+    pub concurrency: u32,
+    /// How long one exchange may take, connect included.
+    pub timeout: Millis,
+    /// How long connect and TLS handshake may take.
+    pub connect_timeout: Millis,
+    /// The header that carries the wire key.
+    pub key_header: HeaderName,
+    /// How the wire key is written.
+    pub key_format: KeyFormat,
+    /// Headers sent with every payment that are no secret.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Headers sent with every payment whose values are secrets.
+    pub secret_headers: Vec<SecretHeader>,
+    /// What is trusted and shown in TLS; none: the URL is plain http.
+    pub tls: Option<RailTls>,
+    /// Answers longer than this are cut off, and prove nothing.
+    pub response_body_max_bytes: u32,
+    /// How long an unused connection is kept.
+    pub pool_idle_timeout: Millis,
+    /// Where in the answer the rail's reference stands.
+    pub reference: AnswerField,
+    /// Where in the answer the rail's own code stands.
+    pub code: AnswerField,
+    /// What the rail means by its statuses and codes, where it differs from the default.
+    pub codes: CodeTable,
+}
+
+/// How a wire key is written into its header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyFormat {
+    /// As a structured-field string, in double quotes (draft-ietf-httpapi-idempotency-key-header).
+    Quoted,
+    /// As it is.
+    Bare,
+}
+
+/// A header whose value is a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretHeader {
+    /// The header.
+    pub name: HeaderName,
+    /// What stands before the secret in the header's value, such as `Bearer `.
+    pub prefix: String,
+    /// The secret.
+    pub source: SecretSource,
+}
+
+/// What is trusted and shown in TLS to a rail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RailTls {
+    /// The authorities trusted, PEM; without it, the public web's.
+    pub ca_file: Option<PathBuf>,
+    /// The certificate this client shows.
+    pub client: Option<ClientIdentity>,
+    /// The name the rail's certificate must carry, where it is not the URL's host.
+    pub server_name: Option<String>,
+}
+
+/// Where in an answer a field stands: at most one of the two.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AnswerField {
+    /// Nowhere.
+    Absent,
+    /// At this JSON pointer (RFC 6901) of the body.
+    JsonPointer(String),
+    /// In this header.
+    Header(HeaderName),
+}
