@@ -1,0 +1,376 @@
+//! A private Postgres server with the durable settings that production needs, on a unix socket in a
+//! directory of its own. Started as the account `postgres` when the tests run as root, because the
+//! server refuses root. It holds no databases of the project: see `TestDb`.
+
+use std::ffi::OsString;
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, geteuid, kill_process};
+
+use crate::error::io_context;
+use crate::pg_address::SOCKET_PORT;
+use crate::pg_guard::Guard;
+use crate::{PgAddress, PgVersion, TestkitError, wait_until_blocking};
+
+/// A server that recovers after an immediate stop under load, on two busy cores, has needed up to 10 s.
+const READY_LIMIT: Duration = Duration::from_secs(60);
+
+/// What the server runs with. `fsync`, `synchronous_commit` and `full_page_writes` are written out
+/// although they are defaults: the daemon refuses a server without them, so the tests must have them.
+const DURABLE_CONFIGURATION: &str = "\
+fsync = on
+synchronous_commit = on
+full_page_writes = on
+max_connections = 200
+max_prepared_transactions = 20
+shared_buffers = 128MB
+max_wal_size = 2GB
+timezone = 'UTC'
+log_timezone = 'UTC'
+log_min_duration_statement = -1
+";
+
+/// What a test may ask for beyond the default server.
+#[derive(Debug, Clone, Default)]
+pub struct ServerSettings {
+    /// Listen on 127.0.0.1 as well, on a free port.
+    pub tcp: bool,
+    /// Further lines of `postgresql.conf`, each `name = value`.
+    pub configuration: Vec<String>,
+    /// Variables of the server's environment.
+    pub environment: Vec<(String, String)>,
+    /// Serve TLS with this certificate.
+    pub tls: Option<ServerTls>,
+}
+
+/// The server's certificate and key, both PEM.
+#[derive(Debug, Clone)]
+pub struct ServerTls {
+    /// Certificate chain.
+    pub certificate_pem: String,
+    /// Private key.
+    pub key_pem: String,
+}
+
+/// A running server; it is stopped, and its directory removed, when this is dropped or the process dies.
+#[derive(Debug)]
+pub struct PgServer {
+    guard: Guard,
+    address: PgAddress,
+    dir: PathBuf,
+    pid: i32,
+    running: bool,
+}
+
+impl PgServer {
+    /// Starts a server with the default settings.
+    ///
+    /// # Errors
+    /// When the binaries are missing or the server does not come up.
+    pub fn start(version: PgVersion) -> Result<Self, TestkitError> {
+        Self::start_with(version, &ServerSettings::default())
+    }
+
+    /// Starts a server with `settings`.
+    ///
+    /// # Errors
+    /// When the binaries are missing or the server does not come up.
+    pub fn start_with(version: PgVersion, settings: &ServerSettings) -> Result<Self, TestkitError> {
+        let bin_dir = version.bin_dir()?;
+        let account = ServerAccount::of_this_process()?;
+        let dir = tempfile::Builder::new()
+            .prefix("obx-")
+            .tempdir()
+            .map_err(io_context("make the directory of a test server"))?
+            .keep();
+        account.give(&dir)?;
+        let port = if settings.tcp { free_port()? } else { SOCKET_PORT };
+        let data = dir.join("data");
+        let server = [bin_dir.join("postgres").into_os_string(), "-D".into(), data.clone().into()];
+        // The guard exists before anything is put into the directory, so that every way out removes it.
+        let mut command: Vec<OsString> = vec!["env".into()];
+        command.extend(settings.environment.iter().map(|(name, value)| format!("{name}={value}").into()));
+        command.extend(account.wrap(server));
+        let guard = Guard::new(&dir, &dir.join("log"), &command)?;
+        let address = PgAddress::new(&dir, port);
+        let mut started = Self { guard, address, dir, pid: 0, running: false };
+        account.run_initdb(&bin_dir, &data)?;
+        started.write_configuration(settings, &account)?;
+        started.launch()?;
+        Ok(started)
+    }
+
+    fn write_configuration(&self, settings: &ServerSettings, account: &ServerAccount) -> Result<(), TestkitError> {
+        let data = self.dir.join("data");
+        let listen = if settings.tcp { "127.0.0.1" } else { "" };
+        let mut text = format!(
+            "{DURABLE_CONFIGURATION}listen_addresses = '{listen}'\nport = {}\nunix_socket_directories = '{}'\n",
+            self.address.port(),
+            self.dir.display()
+        );
+        if let Some(tls) = &settings.tls {
+            for (name, pem) in [("server.crt", &tls.certificate_pem), ("server.key", &tls.key_pem)] {
+                let path = data.join(name);
+                fs::write(&path, pem).map_err(io_context("write the certificate of a test server"))?;
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
+                    .map_err(io_context("protect the key of a test server"))?;
+                account.give(&path)?;
+            }
+            text.push_str("ssl = on\n");
+        }
+        for line in &settings.configuration {
+            text.push_str(line);
+            text.push('\n');
+        }
+        fs::write(data.join("postgresql.auto.conf"), text).map_err(io_context("configure a test server"))
+    }
+
+    fn launch(&mut self) -> Result<(), TestkitError> {
+        let postmaster_file = self.dir.join("data/postmaster.pid");
+        // Left over by an immediate stop; it would say "ready" of the server before.
+        let _ = fs::remove_file(&postmaster_file);
+        self.pid = self.guard.start()?;
+        self.running = true;
+        let pid = self.pid.to_string();
+        let up = wait_until_blocking("a test server accepting connections", READY_LIMIT, || {
+            fs::read_to_string(&postmaster_file).is_ok_and(|text| {
+                text.lines().next() == Some(pid.as_str()) && text.lines().nth(7).is_some_and(|s| s.trim() == "ready")
+            })
+        });
+        up.map_err(|_| TestkitError::Command { what: "start of a test server".to_owned(), output: self.log() })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> &PgAddress {
+        &self.address
+    }
+
+    /// The directory of the socket.
+    #[must_use]
+    pub fn socket_dir(&self) -> &Path {
+        self.address.socket_dir()
+    }
+
+    /// The port of the socket's name, and of loopback if asked for.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// Options for `database` as login `user`.
+    #[must_use]
+    pub fn connect_options(&self, database: &str, user: &str) -> sqlx::postgres::PgConnectOptions {
+        self.address.connect_options(database, user)
+    }
+
+    /// A URL for `database` as login `user`.
+    #[must_use]
+    pub fn url(&self, database: &str, user: &str) -> String {
+        self.address.url(database, user)
+    }
+
+    /// Process id of the postmaster.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Everything the server has logged so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+    }
+
+    /// Replaces `pg_hba.conf` and makes the server read it.
+    ///
+    /// # Errors
+    /// When the file cannot be written or the server is gone.
+    pub fn set_hba(&self, lines: &str) -> Result<(), TestkitError> {
+        fs::write(self.dir.join("data/pg_hba.conf"), lines).map_err(io_context("write pg_hba.conf"))?;
+        self.signal(self.pid, Signal::HUP)
+    }
+
+    /// Kills the server without a checkpoint, as a power cut of the process: committed work must survive it.
+    ///
+    /// # Errors
+    /// When the server is not running.
+    pub fn stop_immediate(&mut self) -> Result<(), TestkitError> {
+        self.stop(Signal::QUIT)
+    }
+
+    /// Stops the server in order, ending all sessions.
+    ///
+    /// # Errors
+    /// When the server is not running.
+    pub fn stop_fast(&mut self) -> Result<(), TestkitError> {
+        self.stop(Signal::INT)
+    }
+
+    /// Starts the server again, stopping it fast first if it runs.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn restart(&mut self) -> Result<(), TestkitError> {
+        if self.running {
+            self.stop_fast()?;
+        }
+        self.launch()
+    }
+
+    /// Freezes the postmaster and every one of its processes: connections stay open and nothing answers.
+    ///
+    /// # Errors
+    /// When the server is not running.
+    pub fn sigstop(&self) -> Result<(), TestkitError> {
+        // The postmaster first: it must not start further processes meanwhile.
+        self.signal(self.pid, Signal::STOP)?;
+        for child in children_of(self.pid) {
+            let _ = self.signal(child, Signal::STOP);
+        }
+        Ok(())
+    }
+
+    /// Lets a frozen server go on.
+    ///
+    /// # Errors
+    /// When the server is not running.
+    pub fn sigcont(&self) -> Result<(), TestkitError> {
+        for child in children_of(self.pid) {
+            let _ = self.signal(child, Signal::CONT);
+        }
+        self.signal(self.pid, Signal::CONT)
+    }
+
+    fn stop(&mut self, signal: Signal) -> Result<(), TestkitError> {
+        self.signal(self.pid, signal)?;
+        self.guard.wait()?;
+        self.running = false;
+        Ok(())
+    }
+
+    fn signal(&self, pid: i32, signal: Signal) -> Result<(), TestkitError> {
+        let target = Pid::from_raw(pid).filter(|_| self.running);
+        let target = target.ok_or_else(|| TestkitError::Command {
+            what: "signal to a test server".to_owned(),
+            output: "it is not running".to_owned(),
+        })?;
+        kill_process(target, signal).map_err(|e| io_context("signal a test server")(e.into()))
+    }
+}
+
+impl Drop for PgServer {
+    fn drop(&mut self) {
+        if self.running {
+            // Children first: they cannot obey the postmaster while they are frozen.
+            let _ = self.sigcont();
+        }
+    }
+}
+
+/// The server of the surrounding test run, or one for this process that lives until the process ends.
+///
+/// # Errors
+/// When no server could be started.
+pub fn shared_server() -> Result<PgAddress, TestkitError> {
+    static OWN: OnceLock<Result<PgServer, TestkitError>> = OnceLock::new();
+    if let Some(shared) = PgAddress::from_environment() {
+        return Ok(shared);
+    }
+    match OWN.get_or_init(|| PgVersion::from_environment().and_then(PgServer::start)) {
+        Ok(server) => Ok(server.address().clone()),
+        Err(error) => {
+            Err(TestkitError::Command { what: "start of the shared test server".to_owned(), output: error.to_string() })
+        }
+    }
+}
+
+/// Which account runs the server.
+#[derive(Debug, Clone, Copy)]
+enum ServerAccount {
+    /// This process is unprivileged: its own.
+    Own,
+    /// This process is root: `postgres`.
+    Postgres { uid: u32, gid: u32 },
+}
+
+impl ServerAccount {
+    fn of_this_process() -> Result<Self, TestkitError> {
+        if !geteuid().is_root() {
+            return Ok(Self::Own);
+        }
+        let accounts = fs::read_to_string("/etc/passwd").map_err(io_context("read the list of accounts"))?;
+        let found = accounts.lines().find_map(|line| {
+            let mut fields = line.split(':');
+            let named = fields.next() == Some("postgres");
+            let uid = fields.nth(1)?.parse().ok()?;
+            let gid = fields.next()?.parse().ok()?;
+            named.then_some(Self::Postgres { uid, gid })
+        });
+        found.ok_or(TestkitError::NoPostgresAccount)
+    }
+
+    fn give(self, path: &Path) -> Result<(), TestkitError> {
+        match self {
+            Self::Own => Ok(()),
+            Self::Postgres { uid, gid } => {
+                chown(path, Some(uid), Some(gid)).map_err(io_context("give a directory to the account postgres"))
+            }
+        }
+    }
+
+    fn wrap(self, command: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+        let mut wrapped: Vec<OsString> = match self {
+            Self::Own => Vec::new(),
+            Self::Postgres { uid, gid } => vec![
+                "setpriv".into(),
+                format!("--reuid={uid}").into(),
+                format!("--regid={gid}").into(),
+                "--clear-groups".into(),
+            ],
+        };
+        wrapped.extend(command);
+        wrapped
+    }
+
+    fn run_initdb(self, bin_dir: &Path, data: &Path) -> Result<(), TestkitError> {
+        let initdb = [bin_dir.join("initdb").into_os_string(), "-D".into(), data.into()];
+        let mut command = self.wrap(initdb);
+        // No sync of the empty cluster: what the tests write later is synced by the server.
+        command.extend(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"].map(OsString::from));
+        let output = Command::new(&command[0])
+            .args(&command[1..])
+            .current_dir("/")
+            .output()
+            .map_err(io_context(format!("run {}", command[0].display())))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        Err(TestkitError::Command { what: "initdb".to_owned(), output: text })
+    }
+}
+
+fn free_port() -> Result<u16, TestkitError> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(io_context("find a free port"))?;
+    Ok(listener.local_addr().map_err(io_context("find a free port"))?.port())
+}
+
+/// Process ids whose parent is `parent`.
+fn children_of(parent: i32) -> Vec<i32> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter(|pid| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // The name, in parentheses, may hold spaces; the fields after it are state and parent.
+        let parent_field = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1));
+        parent_field == Some(parent.to_string().as_str())
+    })
+    .collect()
+}

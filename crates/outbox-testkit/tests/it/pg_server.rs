@@ -1,0 +1,105 @@
+//! Private servers: durable, restartable, and gone with the process that started them.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use outbox_testkit::{PgServer, PgVersion, ServerSettings, wait_until_blocking};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use sqlx::{Connection as _, Row as _};
+
+fn is_alive(pid: i32) -> bool {
+    Pid::from_raw(pid).is_some_and(|pid| test_kill_process(pid).is_ok())
+}
+
+#[tokio::test]
+async fn server_is_durable_and_only_on_its_socket() {
+    let server = PgServer::start(PgVersion::from_environment().unwrap()).unwrap();
+    let mut session = server.address().connect("postgres", "postgres").await.unwrap();
+    for (setting, value) in
+        [("fsync", "on"), ("synchronous_commit", "on"), ("full_page_writes", "on"), ("listen_addresses", "")]
+    {
+        let shown: String =
+            sqlx::query_scalar("select current_setting($1)").bind(setting).fetch_one(&mut session).await.unwrap();
+        assert_eq!(shown, value, "{setting}");
+    }
+}
+
+#[tokio::test]
+async fn tcp_server_answers_on_loopback() {
+    let settings = ServerSettings { tcp: true, ..ServerSettings::default() };
+    let server = PgServer::start_with(PgVersion::from_environment().unwrap(), &settings).unwrap();
+    let url = format!("postgres://postgres@127.0.0.1:{}/postgres?sslmode=disable", server.port());
+    let mut session = sqlx::PgConnection::connect(&url).await.unwrap();
+    let row = sqlx::query("select host(inet_server_addr())").fetch_one(&mut session).await.unwrap();
+    assert_eq!(row.get::<String, _>(0), "127.0.0.1");
+}
+
+#[tokio::test]
+async fn committed_rows_survive_an_immediate_stop() {
+    let mut server = PgServer::start(PgVersion::from_environment().unwrap()).unwrap();
+    let first_pid = server.pid();
+    let mut session = server.address().connect("postgres", "postgres").await.unwrap();
+    sqlx::raw_sql("create table kept (n int); insert into kept values (7)").execute(&mut session).await.unwrap();
+    server.stop_immediate().unwrap();
+    assert!(!is_alive(first_pid));
+    assert!(server.address().connect("postgres", "postgres").await.is_err());
+    server.restart().unwrap();
+    assert_ne!(server.pid(), first_pid);
+    let mut session = server.address().connect("postgres", "postgres").await.unwrap();
+    let kept: i32 = sqlx::query_scalar("select n from kept").fetch_one(&mut session).await.unwrap();
+    assert_eq!(kept, 7);
+    assert!(server.log().contains("database system was not properly shut down"), "{}", server.log());
+}
+
+#[tokio::test]
+async fn frozen_server_answers_nothing_until_it_is_continued() {
+    let server = PgServer::start(PgVersion::from_environment().unwrap()).unwrap();
+    let mut session = server.address().connect("postgres", "postgres").await.unwrap();
+    server.sigstop().unwrap();
+    let mut question = Box::pin(sqlx::query_scalar::<_, i32>("select 1").fetch_one(&mut session));
+    let silent = tokio::time::timeout(Duration::from_millis(200), &mut question).await;
+    assert!(silent.is_err(), "a frozen server answered");
+    server.sigcont().unwrap();
+    assert_eq!(question.await.unwrap(), 1);
+}
+
+#[test]
+fn dropped_server_leaves_no_process_and_no_directory() {
+    let server = PgServer::start(PgVersion::from_environment().unwrap()).unwrap();
+    let (pid, dir) = (server.pid(), server.socket_dir().to_path_buf());
+    assert!(is_alive(pid) && dir.exists());
+    server.sigstop().unwrap();
+    drop(server);
+    assert!(!is_alive(pid) && !dir.exists());
+}
+
+#[test]
+fn killed_owner_leaves_no_server() {
+    // The owner prints the socket directory and then waits for ever, until it is killed outright.
+    let mut owner = Command::new(env!("CARGO_BIN_EXE_testkit-pg"))
+        .arg(PgVersion::from_environment().unwrap().major().to_string())
+        .args(["sh", "-c", "echo \"$OUTBOXD_TEST_PG_SOCKET\"; cat"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(owner.stdout.take().unwrap()), &mut line).unwrap();
+    let dir = Path::new(line.trim()).to_path_buf();
+    let pid_file = std::fs::read_to_string(dir.join("data/postmaster.pid")).unwrap();
+    let server_pid: i32 = pid_file.lines().next().unwrap().parse().unwrap();
+    assert!(is_alive(server_pid));
+    kill_process(Pid::from_child(&owner), Signal::KILL).unwrap();
+    owner.wait().unwrap();
+    let gone = || !is_alive(server_pid) && !dir.exists();
+    wait_until_blocking("end of the orphaned server", Duration::from_secs(20), gone).unwrap();
+}
+
+#[test]
+fn exit_code_of_the_command_is_passed_on() {
+    let version = PgVersion::from_environment().unwrap().major().to_string();
+    let status =
+        Command::new(env!("CARGO_BIN_EXE_testkit-pg")).args([&version, "sh", "-c", "exit 7"]).status().unwrap();
+    assert_eq!(status.code(), Some(7));
+}
