@@ -1,0 +1,204 @@
+-- The tables of the outbox. Run as outbox_owner, after scripts/db/bootstrap.sql.
+
+-- The global form: the `in schema` form leaves EXECUTE with PUBLIC.
+alter default privileges for role outbox_owner revoke execute on functions from public;
+alter default privileges for role outbox_owner revoke usage on types from public;
+revoke all on schema outbox from public;
+grant usage on schema outbox to outbox_ingest, outbox_dispatcher, outbox_operator, outbox_approver, outbox_auditor, outbox_monitor;
+
+-- Each rail's contract: what may be done after an unknown outcome, and how often. Enforced inside
+-- the claim and completion functions, so that a faulty dispatcher cannot go round it.
+create table outbox.payment_rails (
+    rail text primary key
+        constraint rail_is_a_channel_name check (rail ~ '^[a-z0-9_]{1,40}$'),
+    on_unknown text not null default 'hold'
+        constraint on_unknown_is_known check (on_unknown in ('resend', 'inquire', 'hold')),
+    idempotency_window_ms bigint
+        constraint idempotency_window_is_positive check (idempotency_window_ms > 0),
+    not_found_is_final boolean not null default false,
+    rail_timeout_ms bigint not null default 30000
+        constraint rail_timeout_is_bounded check (rail_timeout_ms between 1 and 3600000),
+    processing_bound_ms bigint not null default 60000
+        constraint processing_bound_is_bounded check (processing_bound_ms between 0 and 604800000),
+    amount_required boolean not null default true,
+    max_sends integer not null default 10
+        constraint max_sends_is_positive check (max_sends > 0),
+    max_inquiries integer not null default 100
+        constraint max_inquiries_is_positive check (max_inquiries > 0),
+    max_crashes integer not null default 3
+        constraint max_crashes_is_positive check (max_crashes > 0),
+    backoff_base_ms bigint not null default 500
+        constraint backoff_base_is_positive check (backoff_base_ms > 0),
+    backoff_cap_ms bigint not null default 300000
+        constraint backoff_cap_is_bounded check (backoff_cap_ms between 1 and 86400000),
+    lease_duration_ms bigint not null default 60000
+        constraint lease_duration_is_bounded check (lease_duration_ms between 1 and 3600000),
+    paused boolean not null default false,
+    changed_at timestamptz not null,
+    changed_by text not null,
+    constraint lease_outlasts_rail_timeout check (lease_duration_ms > rail_timeout_ms),
+    constraint backoff_cap_not_below_base check (backoff_cap_ms >= backoff_base_ms),
+    constraint resend_has_key_window check (on_unknown <> 'resend' or idempotency_window_ms is not null)
+);
+
+-- Who is this payment, for ever. Outlives the queue row: a key is never free again.
+create table outbox.payment_outbox_identities (
+    participant_id text not null,
+    instruction_id text not null,
+    generation integer not null default 0,
+    idempotency_key text not null,
+    outbox_id uuid not null,
+    identity_sha256 bytea not null,
+    constraint payment_outbox_identities_pkey primary key (participant_id, instruction_id, generation),
+    constraint generation_not_negative check (generation >= 0),
+    constraint identity_sha256_is_whole check (octet_length(identity_sha256) = 32)
+) partition by hash (instruction_id);
+
+-- What to pay, immutable, byte for byte.
+create table outbox.payment_outbox_instructions (
+    outbox_id uuid not null,
+    participant_id text not null,
+    instruction_id text not null,
+    rail text not null,
+    payload bytea not null,
+    content_type text not null,
+    payload_sha256 bytea not null,
+    amount_minor bigint,
+    currency text,
+    attestation_id uuid,
+    not_before timestamptz,
+    not_after timestamptz,
+    ordering_key text,
+    traceparent text,
+    enqueued_by text not null,
+    created_at timestamptz not null,
+    constraint payment_outbox_instructions_pkey primary key (outbox_id),
+    constraint amount_is_positive check (amount_minor > 0),
+    constraint currency_is_iso_4217 check (currency ~ '^[A-Z]{3}$'),
+    constraint amount_has_currency check ((amount_minor is null) = (currency is null)),
+    constraint not_after_follows_not_before check (not_after > not_before)
+) partition by range (outbox_id);
+
+-- The hot queue, narrow. fillfactor: all rows of a page are claimed together, so a page needs room
+-- for a second version of each; above 50 claims stop being HOT. vacuum_truncate: truncation takes an
+-- exclusive lock, and an empty queue is normal.
+create table outbox.payment_outbox_pending (
+    outbox_id uuid not null,
+    rail text not null,
+    participant_id text not null,
+    disposition text not null default 'READY',
+    hold_reason text,
+    attempt_count integer not null default 0,
+    send_count integer not null default 0,
+    crash_count integer not null default 0,
+    inquiry_count integer not null default 0,
+    first_sent_at timestamptz,
+    in_doubt_since timestamptz,
+    quarantine_until timestamptz,
+    late_success boolean not null default false,
+    hold_requested boolean not null default false,
+    next_attempt_at timestamptz not null,
+    not_after timestamptz,
+    created_at timestamptz not null,
+    claimed_by text,
+    claimed_at timestamptz,
+    lease_token uuid,
+    lease_expires_at timestamptz,
+    constraint payment_outbox_pending_pkey primary key (outbox_id),
+    constraint disposition_is_known check (disposition in ('READY', 'IN_DOUBT', 'HELD', 'PARKED')),
+    constraint hold_reason_is_known check (hold_reason in
+        ('UNKNOWN', 'EXHAUSTED', 'KEY_WINDOW', 'MISSED_WINDOW', 'LATE_SUCCESS', 'CONTRADICTION', 'REQUESTED')),
+    constraint held_has_a_reason check ((disposition = 'HELD') = (hold_reason is not null)),
+    constraint lease_is_whole check (num_nulls(claimed_by, claimed_at, lease_token, lease_expires_at) in (0, 4)),
+    constraint only_claimable_rows_are_leased check (lease_token is null or disposition in ('READY', 'IN_DOUBT')),
+    constraint counts_not_negative check (least(attempt_count, send_count, crash_count, inquiry_count) >= 0)
+) with (
+    fillfactor = 45,
+    vacuum_truncate = off,
+    autovacuum_vacuum_scale_factor = 0,
+    autovacuum_vacuum_threshold = 5000,
+    autovacuum_vacuum_insert_scale_factor = 0,
+    autovacuum_vacuum_insert_threshold = 50000,
+    autovacuum_analyze_scale_factor = 0,
+    autovacuum_analyze_threshold = 50000,
+    autovacuum_vacuum_cost_delay = 0
+);
+
+-- The due-claim index. No lease column is in it, so that a claim is a HOT update.
+create index payment_outbox_pending_due on outbox.payment_outbox_pending (rail, next_attempt_at, outbox_id)
+    where disposition in ('READY', 'IN_DOUBT');
+
+-- The append-only ledger: every granted lease ends in exactly one row.
+create table outbox.payment_outbox_attempts (
+    outbox_id uuid not null,
+    attempt_no integer not null,
+    rail text not null,
+    kind text not null,
+    state text not null,
+    outcome text,
+    worker_id text not null,
+    lease_token uuid not null,
+    claimed_at timestamptz not null,
+    first_byte_at timestamptz,
+    last_byte_at timestamptz,
+    completed_at timestamptz not null,
+    endpoint text,
+    request_sha256 bytea,
+    response_sha256 bytea,
+    rail_reference text,
+    rail_code text,
+    error_class text,
+    error_detail text,
+    constraint payment_outbox_attempts_pkey primary key (outbox_id, attempt_no),
+    constraint attempt_no_is_positive check (attempt_no > 0),
+    constraint kind_is_known check (kind in ('SUBMIT', 'INQUIRE', 'OPERATOR')),
+    constraint state_is_known check (state in
+        ('DISPATCHED', 'FAILED', 'CANCELLED', 'RETRYABLE', 'IN_DOUBT', 'LEASE_EXPIRED', 'RELEASED')),
+    constraint dispatched_has_a_reference check (state <> 'DISPATCHED' or rail_reference <> ''),
+    constraint completed_outcome_is_recorded check (kind = 'OPERATOR' or (state = 'LEASE_EXPIRED') = (outcome is null)),
+    constraint request_sha256_is_whole check (octet_length(request_sha256) = 32),
+    constraint response_sha256_is_whole check (octet_length(response_sha256) = 32)
+) partition by range (outbox_id);
+
+-- The second line of defence behind the functions: one terminal attempt for each payment. It holds
+-- for the whole ledger because outbox_id, the partition key, is in it.
+create unique index payment_outbox_attempts_one_terminal on outbox.payment_outbox_attempts (outbox_id)
+    where state in ('DISPATCHED', 'FAILED', 'CANCELLED');
+
+-- What a worker learned after it had lost its lease. Never thrown away.
+create table outbox.payment_outbox_late_outcomes (
+    outbox_id uuid not null,
+    attempt_no integer not null,
+    evidence_sha256 bytea not null,
+    lease_token uuid not null,
+    worker_id text not null,
+    outcome text not null,
+    first_byte_at timestamptz,
+    last_byte_at timestamptz,
+    recorded_at timestamptz not null,
+    endpoint text,
+    request_sha256 bytea,
+    response_sha256 bytea,
+    rail_reference text,
+    rail_code text,
+    error_class text,
+    error_detail text,
+    constraint payment_outbox_late_outcomes_pkey primary key (outbox_id, attempt_no, evidence_sha256),
+    constraint evidence_sha256_is_whole check (octet_length(evidence_sha256) = 32)
+);
+
+-- One row for each life of a dispatcher. Not history: old rows are pruned by the heartbeat.
+create table outbox.outbox_dispatchers (
+    worker_id text primary key,
+    version text not null,
+    api_version integer not null,
+    state text not null
+        constraint state_is_known check (state in ('RUNNING', 'DRAINING', 'STOPPED')),
+    lanes text[] not null,
+    in_flight integer not null
+        constraint in_flight_not_negative check (in_flight >= 0),
+    heartbeat_interval_ms bigint not null
+        constraint heartbeat_interval_is_positive check (heartbeat_interval_ms > 0),
+    started_at timestamptz not null,
+    heartbeat_at timestamptz not null
+) with (fillfactor = 50);

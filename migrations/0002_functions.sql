@@ -1,0 +1,1076 @@
+-- The functions, the only writers of state. Their current texts are also in migrations/functions/, one a
+-- file; a test proves that all migrations together give exactly those.
+
+create or replace function outbox.refuse_history_change() returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: keeps history append-only. Fires before UPDATE, DELETE (row) and TRUNCATE (statement),
+--   ENABLE ALWAYS, on every history table; each partition has its own TRUNCATE trigger, since the
+--   parent's does not fire for it.
+-- Results: never returns; raises OB009.
+-- Hazard: the owner can still drop the trigger. What an owner does is not prevented here.
+begin
+    raise exception '% on %.% refused: history is append-only', tg_op, tg_table_schema, tg_table_name
+        using errcode = 'OB009', hint = 'record a correction as a new row';
+end
+$$;
+
+create or replace function outbox.guard_history_table(p_table regclass) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: puts the append-only triggers on one history table, partitioned parent or partition.
+--   Internal to migrations and ensure_outbox_partitions.
+-- Parameters: p_table, the table. A partition gets its row trigger from the parent when attached.
+-- Locks taken: share row exclusive on p_table.
+-- Hazard: row triggers do not stop TRUNCATE, and TRUNCATE of a partition does not fire the parent's
+--   trigger; without ENABLE ALWAYS, session_replication_role = replica goes round both.
+begin
+    execute format('create trigger history_is_never_truncated before truncate on %s '
+                   'for each statement execute function outbox.refuse_history_change()', p_table);
+    execute format('alter table %s enable always trigger history_is_never_truncated', p_table);
+end
+$$;
+
+create or replace function outbox.outbox_id_floor(p_at timestamptz) returns uuid
+language sql immutable strict parallel safe
+as $$
+-- Purpose: the smallest UUIDv7 (RFC 9562, 5.7) of the millisecond of p_at: the bound of an id range.
+-- Parameters: p_at, after 1970.
+    select encode(substring(int8send(floor(extract(epoch from p_at) * 1000)::bigint) from 3) || '\x00000000000000000000'::bytea, 'hex')::uuid
+$$;
+
+create or replace function outbox.new_outbox_id() returns uuid
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: a new UUIDv7 (RFC 9562, 5.7): uuidv7() where the server has it (18), otherwise the
+--   millisecond, the fraction of it in 12 bits (method 3), and 62 random bits.
+-- Results: the id. It is the payment's wire key, and its time is the partition's key.
+declare
+    v_micros bigint;
+    v_bytes bytea;
+begin
+    if current_setting('server_version_num')::integer >= 180000 then
+        return uuidv7();
+    end if;
+    v_micros := floor(extract(epoch from clock_timestamp()) * 1000000)::bigint;
+    v_bytes := substring(int8send(v_micros / 1000) from 3)
+        || int2send((28672 | ((v_micros % 1000) * 4096 / 1000))::smallint)
+        || substring(uuid_send(gen_random_uuid()) from 9);
+    return encode(v_bytes, 'hex')::uuid;
+end
+$$;
+
+create or replace function outbox.ensure_outbox_partitions() returns integer
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '100ms'
+as $$
+-- Purpose: makes the monthly partitions of instructions and attempts, from the last month to 24 ahead.
+--   Run by the migrator, at every `outboxd migrate`.
+-- Results: how many partitions were made.
+-- Locks taken: share update exclusive on the parents, which no enqueue and no claim waits for.
+-- Hazard: `create table … partition of` takes an access exclusive lock on the parent, waits behind any
+--   open transaction, and every enqueue waits behind it. Hence create, check, attach, with a short
+--   lock_timeout and retries. No default partition: once it holds a row its month cannot be made.
+declare
+    v_month timestamptz;
+    v_parent text;
+    v_name text;
+    v_range text;
+    v_tries integer;
+    v_made integer := 0;
+    v_current timestamptz := date_trunc('month', clock_timestamp(), 'UTC');
+begin
+    for v_month in select generate_series(v_current - interval '1 month', v_current + interval '24 months', '1 month') loop
+        foreach v_parent in array array['payment_outbox_instructions', 'payment_outbox_attempts'] loop
+            v_name := v_parent || to_char(v_month at time zone 'UTC', '"_y"YYYY"m"MM');
+            continue when to_regclass('outbox.' || v_name) is not null;
+            v_range := format('outbox_id >= %L::uuid and outbox_id < %L::uuid',
+                outbox.outbox_id_floor(v_month), outbox.outbox_id_floor(v_month + interval '1 month'));
+            v_tries := 0;
+            loop
+                begin
+                    execute format('create table outbox.%I (like outbox.%I including defaults including constraints '
+                        'including storage)', v_name, v_parent);
+                    execute format('alter table outbox.%I add constraint id_in_month check (%s)', v_name, v_range);
+                    perform outbox.guard_history_table(format('outbox.%I', v_name)::regclass);
+                    execute format('alter table outbox.%I attach partition outbox.%I for values from (%L) to (%L)', v_parent,
+                        v_name, outbox.outbox_id_floor(v_month), outbox.outbox_id_floor(v_month + interval '1 month'));
+                    execute format('alter table outbox.%I drop constraint id_in_month', v_name);
+                    exit;
+                exception when lock_not_available or duplicate_table then
+                    -- Another migrator made it, or somebody held the parent: look again, up to 100 times.
+                    v_tries := v_tries + 1;
+                    if v_tries >= 100 then
+                        raise;
+                    end if;
+                    exit when to_regclass('outbox.' || v_name) is not null;
+                end;
+            end loop;
+            v_made := v_made + 1;
+        end loop;
+    end loop;
+    return v_made;
+end
+$$;
+
+create or replace function outbox.partition_headroom_months() returns integer
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: for how many months after this one both partitioned tables have a partition, without a gap.
+-- Results: 24 after `outboxd migrate`; below 12 is a warning; below 0 enqueue fails.
+    select (count(*) filter (where m.whole) - 1)::integer
+      from (select bool_and(to_regclass('outbox.payment_outbox_instructions' || n.suffix) is not null
+                            and to_regclass('outbox.payment_outbox_attempts' || n.suffix) is not null)
+                   over (order by n.month) as whole
+              from (select g.month, to_char(g.month at time zone 'UTC', '"_y"YYYY"m"MM') as suffix
+                      from generate_series(date_trunc('month', clock_timestamp(), 'UTC'),
+                                           date_trunc('month', clock_timestamp(), 'UTC') + interval '60 months', '1 month') as g (month)) as n) as m
+$$;
+
+create or replace function outbox.payment_identity_sha256(
+    p_rail text, p_payload bytea, p_content_type text, p_amount_minor bigint, p_currency text,
+    p_not_before timestamptz, p_not_after timestamptz, p_ordering_key text
+) returns bytea
+language sql stable parallel safe
+as $$
+-- Purpose: what makes two requests to pay the same request. Never traceparent, attestation, who or
+--   when: a repeated enqueue brings new ones.
+-- Results: SHA-256 over each value with its length in front, so that no two lists of values give the
+--   same bytes; a null has length -1. The payload enters as its own SHA-256, times as microseconds.
+    select sha256(string_agg(coalesce(int4send(octet_length(f.value)) || f.value, int4send(-1)), ''::bytea order by f.place))
+      from (values (1, convert_to(p_rail, 'UTF8')),
+                   (2, sha256(p_payload)),
+                   (3, convert_to(p_content_type, 'UTF8')),
+                   (4, int8send(p_amount_minor)),
+                   (5, convert_to(p_currency, 'UTF8')),
+                   (6, int8send((extract(epoch from p_not_before) * 1000000)::bigint)),
+                   (7, int8send((extract(epoch from p_not_after) * 1000000)::bigint)),
+                   (8, convert_to(p_ordering_key, 'UTF8'))) as f (place, value)
+$$;
+
+create or replace function outbox.wakeup_lock_key(p_rail text) returns bigint
+language sql immutable strict parallel safe
+as $$
+-- Purpose: the advisory lock of a rail's wake-up: "outb" in the upper half, the rail's hash in the lower.
+    select (1869968482::bigint << 32) | (hashtext(p_rail)::bigint & 4294967295)
+$$;
+
+create or replace function outbox.try_wakeup_lock(p_rail text) returns boolean
+language sql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: an idle lane says "I am asleep", so that enqueue sends it a hint. Session lock, on the
+--   listener's connection; let go with release_wakeup_lock.
+-- Results: whether the lock was taken. False: somebody is enqueueing, or another lane sleeps; poll.
+-- Hazard: never wait for this lock: a listener stuck in it gets its notifications late.
+    select pg_try_advisory_lock(outbox.wakeup_lock_key(p_rail))
+$$;
+
+create or replace function outbox.release_wakeup_lock(p_rail text) returns boolean
+language sql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: a lane wakes up, or may not claim: enqueue stops sending it hints.
+-- Results: whether this session held the lock.
+    select pg_advisory_unlock(outbox.wakeup_lock_key(p_rail))
+$$;
+
+create or replace function outbox.hint_outbox_lanes(p_rails text[]) returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: wakes the lanes that sleep, and only those. Internal to enqueue.
+-- Locks taken: the wake-up lock of each rail, shared, until the transaction ends, in order of rail.
+-- Hazard: NOTIFY takes a database-wide lock at commit; in every commit it makes commits three times
+--   slower. So it is sent only when the shared lock cannot be had: then a lane holds it, asleep.
+declare
+    v_rail text;
+begin
+    for v_rail in select distinct r.rail from unnest(p_rails) as r (rail) order by r.rail loop
+        if not pg_try_advisory_xact_lock_shared(outbox.wakeup_lock_key(v_rail)) then
+            perform pg_notify('outbox_' || v_rail, '');
+        end if;
+    end loop;
+end
+$$;
+
+create or replace function outbox.refuse_bad_payments(
+    p_participant_ids text[], p_instruction_ids text[], p_idempotency_keys text[], p_rails text[], p_payloads bytea[],
+    p_content_types text[], p_amounts_minor bigint[], p_currencies text[], p_not_befores timestamptz[],
+    p_not_afters timestamptz[], p_ordering_keys text[], p_traceparents text[]
+) returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: refuses a batch that has a bad value, naming the first bad payment and its column.
+--   Internal to enqueue. All arrays have one length.
+-- Results: nothing, or raises OB003 (a value) or OB004 (an unknown rail).
+declare
+    v_bad record;
+begin
+    select c.ordinal, c.rail, r.rail as known_rail, f.place, f.fault into v_bad
+      from unnest(p_participant_ids, p_instruction_ids, p_idempotency_keys, p_rails, p_payloads, p_content_types,
+                  p_amounts_minor, p_currencies, p_not_befores, p_not_afters, p_ordering_keys, p_traceparents) with ordinality
+           as c (participant_id, instruction_id, idempotency_key, rail, payload, content_type, amount_minor, currency,
+                 not_before, not_after, ordering_key, traceparent, ordinal)
+      left join outbox.payment_rails r on r.rail = c.rail
+     cross join lateral (values
+        ('participant_id', case when coalesce(length(c.participant_id), 0) not between 1 and 200 then 'must have 1 to 200 characters' end),
+        ('instruction_id', case when coalesce(length(c.instruction_id), 0) not between 1 and 200 then 'must have 1 to 200 characters' end),
+        ('idempotency_key', case when coalesce(length(c.idempotency_key), 0) not between 1 and 200 then 'must have 1 to 200 characters' end),
+        ('rail', case when r.rail is null then 'is not a rail with a contract in payment_rails' end),
+        ('payload', case when c.payload is null then 'must not be null'
+                         when octet_length(c.payload) > 1048576 then 'must have at most 1048576 bytes' end),
+        ('content_type', case when c.content_type is null or c.content_type !~ '^[!-~]([ -~]{0,126}[!-~])?$'
+                              then 'must be a media type of 1 to 128 visible ASCII characters' end),
+        ('amount_minor', case when c.amount_minor <= 0 then 'must be above zero'
+                              when c.amount_minor is null and r.amount_required then 'is required by the contract of the rail'
+                              when c.amount_minor is null and c.currency is not null then 'is missing beside a currency' end),
+        ('currency', case when c.currency !~ '^[A-Z]{3}$' then 'must be three capital letters (ISO 4217)'
+                          when c.currency is null and c.amount_minor is not null then 'is missing beside an amount' end),
+        ('not_before', case when not isfinite(c.not_before) then 'must be a finite time' end),
+        ('not_after', case when not isfinite(c.not_after) then 'must be a finite time'
+                           when c.not_after <= clock_timestamp() then 'is already past'
+                           when c.not_after <= c.not_before then 'must be later than not_before' end),
+        ('ordering_key', case when c.ordering_key is not null then 'is not supported by this version' end),
+        ('traceparent', case when c.traceparent !~ '^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$'
+                             then 'must be a W3C trace context of version 00' end)) as f (place, fault)
+     where f.fault is not null
+     order by c.ordinal
+     limit 1;
+    if found then
+        raise exception 'payment % of the batch: % %', v_bad.ordinal, v_bad.place, v_bad.fault
+            using errcode = case when v_bad.place = 'rail' then 'OB004' else 'OB003' end, column = v_bad.place,
+                  schema = 'outbox', hint = case when v_bad.place = 'rail'
+                      then format('rail given: %L; an operator sets its contract with set_payment_rail', v_bad.rail) end;
+    end if;
+end
+$$;
+
+create or replace function outbox.enqueue_payment_outbox_batch(
+    p_participant_ids text[], p_instruction_ids text[], p_idempotency_keys text[], p_rails text[], p_payloads bytea[],
+    p_content_types text[], p_amounts_minor bigint[], p_currencies text[], p_not_befores timestamptz[],
+    p_not_afters timestamptz[], p_ordering_keys text[], p_traceparents text[], p_attestation_ids uuid[],
+    p_hint boolean default true
+) returns table (ordinal integer, outbox_id uuid, created boolean)
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+#variable_conflict use_column
+-- Purpose: records payments in the caller's transaction: identity, instruction and pending row.
+-- Parameters: arrays of one length, a payment an element; amounts in minor units; p_hint = false for
+--   two-phase commit, where NOTIFY is not allowed.
+-- Results: for each payment its outbox_id, and whether this call created it. The same participant,
+--   instruction, key and request returns the first row. OB001: the instruction with another request.
+--   OB002: with another key. OB003, OB004: a bad value. One bad payment refuses the whole batch.
+-- Locks taken: identities in order of key (two batches cannot deadlock), wake-up locks shared.
+-- Hazard: "look first, then insert" pays twice under concurrency. The identity's primary key decides:
+--   a conflict is an answer in the next statement, or 40001 above read committed.
+declare
+    v_now timestamptz := clock_timestamp();
+    v_size integer := cardinality(p_participant_ids);
+    v_ids uuid[];
+    v_digests bytea[];
+    v_outbox_ids uuid[];
+    v_other record;
+begin
+    if (select bool_or(l.size is distinct from v_size) from (values
+            (cardinality(p_instruction_ids)), (cardinality(p_idempotency_keys)), (cardinality(p_rails)), (cardinality(p_payloads)),
+            (cardinality(p_content_types)), (cardinality(p_amounts_minor)), (cardinality(p_currencies)),
+            (cardinality(p_not_befores)), (cardinality(p_not_afters)), (cardinality(p_ordering_keys)),
+            (cardinality(p_traceparents)), (cardinality(p_attestation_ids))) as l (size)) or v_size is null then
+        raise exception 'the arrays of a batch must have one length, that of p_participant_ids' using errcode = 'OB003';
+    end if;
+    perform outbox.refuse_bad_payments(p_participant_ids, p_instruction_ids, p_idempotency_keys, p_rails, p_payloads, p_content_types,
+        p_amounts_minor, p_currencies, p_not_befores, p_not_afters, p_ordering_keys, p_traceparents);
+
+    select array_agg(outbox.new_outbox_id()), array_agg(outbox.payment_identity_sha256(c.rail, c.payload, c.content_type,
+               c.amount_minor, c.currency, c.not_before, c.not_after, c.ordering_key))
+      into v_ids, v_digests
+      from unnest(p_rails, p_payloads, p_content_types, p_amounts_minor, p_currencies, p_not_befores, p_not_afters, p_ordering_keys)
+           as c (rail, payload, content_type, amount_minor, currency, not_before, not_after, ordering_key);
+
+    insert into outbox.payment_outbox_identities
+        (participant_id, instruction_id, generation, idempotency_key, outbox_id, identity_sha256)
+    select c.participant_id, c.instruction_id, 0, c.idempotency_key, c.outbox_id, c.digest
+      from unnest(p_participant_ids, p_instruction_ids, p_idempotency_keys, v_ids, v_digests) with ordinality
+           as c (participant_id, instruction_id, idempotency_key, outbox_id, digest, ordinal)
+     order by c.participant_id, c.instruction_id, c.ordinal
+        on conflict on constraint payment_outbox_identities_pkey do nothing;
+
+    -- A new statement: it sees what a concurrent caller committed while the insert waited for it.
+    select c.ordinal, c.instruction_id, i.outbox_id, i.idempotency_key <> c.idempotency_key as other_key into v_other
+      from unnest(p_participant_ids, p_instruction_ids, p_idempotency_keys, v_digests) with ordinality
+           as c (participant_id, instruction_id, idempotency_key, digest, ordinal)
+      join outbox.payment_outbox_identities i
+        on i.participant_id = c.participant_id and i.instruction_id = c.instruction_id and i.generation = 0
+     where i.idempotency_key <> c.idempotency_key or i.identity_sha256 <> c.digest
+     order by c.ordinal
+     limit 1;
+    if found then
+        raise exception 'payment % of the batch: instruction % is already recorded as % %', v_other.ordinal,
+            quote_literal(v_other.instruction_id), v_other.outbox_id,
+            case when v_other.other_key then 'under another idempotency key' else 'with another request' end
+            using errcode = case when v_other.other_key then 'OB002' else 'OB001' end,
+                  column = case when v_other.other_key then 'idempotency_key' else 'instruction_id' end,
+                  hint = 'the same instruction is never paid twice; a new payment needs a new instruction_id';
+    end if;
+
+    select array_agg(i.outbox_id order by c.ordinal) into v_outbox_ids
+      from unnest(p_participant_ids, p_instruction_ids) with ordinality as c (participant_id, instruction_id, ordinal)
+      join outbox.payment_outbox_identities i
+        on i.participant_id = c.participant_id and i.instruction_id = c.instruction_id and i.generation = 0;
+
+    insert into outbox.payment_outbox_instructions
+    select c.outbox_id, c.participant_id, c.instruction_id, c.rail, c.payload, c.content_type, sha256(c.payload), c.amount_minor, c.currency,
+           c.attestation_id, c.not_before, c.not_after, c.ordering_key, c.traceparent, session_user, v_now
+      from unnest(v_ids, v_outbox_ids, p_participant_ids, p_instruction_ids, p_rails, p_payloads, p_content_types, p_amounts_minor,
+                  p_currencies, p_attestation_ids, p_not_befores, p_not_afters, p_ordering_keys, p_traceparents)
+           as c (outbox_id, first_id, participant_id, instruction_id, rail, payload, content_type, amount_minor,
+                 currency, attestation_id, not_before, not_after, ordering_key, traceparent)
+     where c.outbox_id = c.first_id;
+    insert into outbox.payment_outbox_pending (outbox_id, rail, participant_id, next_attempt_at, not_after, created_at)
+    select c.outbox_id, c.rail, c.participant_id, greatest(v_now, c.not_before), c.not_after, v_now
+      from unnest(v_ids, v_outbox_ids, p_rails, p_participant_ids, p_not_befores, p_not_afters)
+           as c (outbox_id, first_id, rail, participant_id, not_before, not_after)
+     where c.outbox_id = c.first_id;
+
+    if p_hint then
+        perform outbox.hint_outbox_lanes(p_rails);
+    end if;
+    return query select c.ordinal::integer, c.first_id, c.outbox_id = c.first_id
+      from unnest(v_ids, v_outbox_ids) with ordinality as c (outbox_id, first_id, ordinal);
+end
+$$;
+
+create or replace function outbox.enqueue_payment_outbox(
+    p_participant_id text, p_instruction_id text, p_idempotency_key text, p_rail text, p_payload bytea, p_content_type text,
+    p_amount_minor bigint default null, p_currency text default null, p_not_before timestamptz default null,
+    p_not_after timestamptz default null, p_ordering_key text default null, p_traceparent text default null,
+    p_attestation_id uuid default null, p_hint boolean default true
+) returns table (outbox_id uuid, created boolean)
+language sql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: records one payment in the caller's transaction. See enqueue_payment_outbox_batch.
+-- Parameters: the payload verbatim; the amount in minor units.
+-- Results: outbox_id, and whether this call created it.
+    select b.outbox_id, b.created
+      from outbox.enqueue_payment_outbox_batch(array[p_participant_id], array[p_instruction_id], array[p_idempotency_key], array[p_rail],
+               array[p_payload], array[p_content_type], array[p_amount_minor], array[p_currency], array[p_not_before],
+               array[p_not_after], array[p_ordering_key], array[p_traceparent], array[p_attestation_id], p_hint) as b
+$$;
+
+create or replace function outbox.enqueue_payment_outbox_text(
+    p_participant_id text, p_instruction_id text, p_idempotency_key text, p_rail text, p_payload text, p_content_type text,
+    p_amount_minor bigint default null, p_currency text default null, p_not_before timestamptz default null,
+    p_not_after timestamptz default null, p_ordering_key text default null, p_traceparent text default null,
+    p_attestation_id uuid default null, p_hint boolean default true
+) returns table (outbox_id uuid, created boolean)
+language sql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: enqueue_payment_outbox for callers that hold the payload as text, such as psql.
+-- Parameters: the payload is sent as its UTF-8 bytes.
+-- Results: outbox_id, and whether this call created it.
+    select b.outbox_id, b.created
+      from outbox.enqueue_payment_outbox(p_participant_id, p_instruction_id, p_idempotency_key, p_rail, convert_to(p_payload, 'UTF8'),
+               p_content_type, p_amount_minor, p_currency, p_not_before, p_not_after, p_ordering_key, p_traceparent,
+               p_attestation_id, p_hint) as b
+$$;
+
+create or replace function outbox.settle_lost_leases(p_outbox_ids uuid[], p_now timestamptz)
+returns table (outbox_id uuid, attempt_no integer, hold_reason text)
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+#variable_conflict use_column
+-- Purpose: ends each lost lease in a LEASE_EXPIRED attempt and applies the contract: the payment may have
+--   been executed. Internal to claim and expire; the caller holds the rows' locks and saw the leases lost.
+-- Parameters: p_now, the caller's clock.
+-- Results: each payment with the reason it is held, or null if it may be sent again.
+-- Hazard: sent again without this row, a payment is paid twice with nothing in the ledger to show it.
+begin
+    insert into outbox.payment_outbox_attempts
+        (outbox_id, attempt_no, rail, kind, state, worker_id, lease_token, claimed_at, completed_at, error_class)
+    select p.outbox_id, p.attempt_count, p.rail, 'SUBMIT', 'LEASE_EXPIRED', p.claimed_by, p.lease_token, p.claimed_at, p_now, 'lease_lost'
+      from outbox.payment_outbox_pending p
+     where p.outbox_id = any (p_outbox_ids);
+
+    return query
+    with lost as materialized (
+        select p.outbox_id, p.lease_expires_at + r.rail_timeout_ms * interval '1 ms' + r.processing_bound_ms * interval '1 ms' as quarantine_until,
+               case when p.late_success then 'LATE_SUCCESS'
+                    when p.hold_requested then 'REQUESTED'
+                    when r.on_unknown <> 'resend' then 'UNKNOWN'
+                    when p.crash_count + 1 >= r.max_crashes then 'EXHAUSTED'
+               end as reason
+          from outbox.payment_outbox_pending p
+          join outbox.payment_rails r on r.rail = p.rail
+         where p.outbox_id = any (p_outbox_ids)
+    )
+    update outbox.payment_outbox_pending p
+       set disposition = case when l.reason is null then p.disposition else 'HELD' end, hold_reason = l.reason,
+           hold_requested = p.hold_requested and l.reason is null,
+           crash_count = p.crash_count + 1, in_doubt_since = coalesce(p.in_doubt_since, p.lease_expires_at),
+           quarantine_until = greatest(p.quarantine_until, l.quarantine_until),
+           claimed_by = null, claimed_at = null, lease_token = null, lease_expires_at = null
+      from lost l
+     where p.outbox_id = l.outbox_id
+    returning p.outbox_id, p.attempt_count, p.hold_reason;
+end
+$$;
+
+create or replace function outbox.claim_outbox_batch(
+    p_rail text, p_worker_id text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer,
+    p_after_at timestamptz default null, p_after_id uuid default null
+) returns table (
+    kind text, outbox_id uuid, attempt_no integer, lease_token uuid, lease_ms bigint, due_at timestamptz, payload bytea,
+    content_type text, traceparent text, not_after timestamptz, crash_count integer, hold_reason text,
+    db_now timestamptz, next_due_at timestamptz, held_count integer, expired_count integer, suspect_count integer, paused boolean)
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set enable_sort = off
+as $$
+#variable_conflict use_column
+-- Purpose: leases at most p_limit due payments of one rail, and applies contract and pause.
+-- Parameters: p_min_lease_ms, what one send and its completion need; p_in_flight, the lane's sends under way:
+--   a payment that crashed two workers is claimed only at 0, and alone; p_after_*, the claim cursor, null for a sweep.
+-- Results: SUBMIT, a leased payment (due_at and outbox_id make the cursor); HELD, one that now waits for a person;
+--   last SUMMARY: due_at and outbox_id are the greatest pair looked at, expired_count lost leases were settled
+--   and are due again, suspect_count crashers wait for an empty lane.
+-- Locks taken: the rows, for no key update, in due order, skip locked.
+-- Hazards: the locking select stands alone, for inside an `in (…)` its limit may be run many times; the clock
+--   is read into a variable, for in a `where` it is volatile and no index condition; what the select saw is
+--   used from arrays, and later statements have fresh snapshots.
+declare
+    v_rail outbox.payment_rails;
+    v_now timestamptz;
+    v_ids uuid[]; v_due timestamptz[]; v_lost boolean[]; v_reasons text[]; v_crashes integer[];
+    v_chosen uuid[]; v_sorted uuid[];
+    v_held integer := 0; v_expired integer := 0; v_suspects integer := 0;
+begin
+    if current_setting('transaction_isolation') <> 'read committed' then
+        raise exception 'claim runs only at read committed: skip locked fails above it' using errcode = 'OB006';
+    end if;
+    select * into v_rail from outbox.payment_rails r where r.rail = p_rail;
+    if not found then
+        raise exception 'rail % has no contract', p_rail using errcode = 'OB004', hint = 'set one with set_payment_rail';
+    elsif v_rail.lease_duration_ms < p_min_lease_ms then
+        raise exception 'rail %: a lease of % ms is shorter than the % ms that this dispatcher needs', p_rail,
+            v_rail.lease_duration_ms, p_min_lease_ms using errcode = 'OB007', hint = 'raise lease_duration_ms, or lower the timeout';
+    elsif p_limit not between 1 and 10000 or p_limit is null then
+        raise exception 'p_limit must be 1 to 10000' using errcode = 'OB003';
+    end if;
+    v_now := clock_timestamp();
+
+    if not v_rail.paused then
+        select array_agg(s.outbox_id), array_agg(s.next_attempt_at), array_agg(s.lost), array_agg(s.reason), array_agg(s.crash_count)
+          into v_ids, v_due, v_lost, v_reasons, v_crashes
+          from (select p.outbox_id, p.next_attempt_at, p.lease_token is not null as lost, p.crash_count,
+                       case when p.late_success then 'LATE_SUCCESS'
+                            when p.hold_requested then 'REQUESTED'
+                            when p.not_after < v_now then 'MISSED_WINDOW'
+                            when p.send_count >= v_rail.max_sends or p.crash_count >= v_rail.max_crashes then 'EXHAUSTED'
+                            when p.in_doubt_since is null then null
+                            when v_rail.on_unknown <> 'resend' then 'UNKNOWN'
+                            when p.first_sent_at + (v_rail.idempotency_window_ms - v_rail.rail_timeout_ms) * interval '1 ms' < v_now
+                            then 'KEY_WINDOW' end as reason
+                  from outbox.payment_outbox_pending p
+                 where p.rail = p_rail and p.disposition in ('READY', 'IN_DOUBT') and p.next_attempt_at <= v_now
+                   and (p.next_attempt_at, p.outbox_id) > (coalesce(p_after_at, '-infinity'), coalesce(p_after_id, '00000000-0000-0000-0000-000000000000'))
+                   and (p.lease_token is null or p.lease_expires_at <= v_now)
+                 order by p.next_attempt_at, p.outbox_id
+                 limit p_limit
+                   for no key update skip locked) as s;
+    end if;
+    if cardinality(v_ids) > p_limit then
+        raise exception 'claim of % payments locked %', p_limit, cardinality(v_ids) using errcode = 'OB008';
+    end if;
+
+    kind := 'HELD';
+    if true = any (v_lost) then
+        v_expired := cardinality(array_positions(v_lost, true));
+        for outbox_id, attempt_no, hold_reason in
+            select s.outbox_id, s.attempt_no, s.hold_reason
+              from outbox.settle_lost_leases(array(select c.id from unnest(v_ids, v_lost) as c (id, lost) where c.lost), v_now) as s
+             where s.hold_reason is not null
+        loop
+            v_held := v_held + 1;
+            return next;
+        end loop;
+    end if;
+    for outbox_id, attempt_no, hold_reason in
+        update outbox.payment_outbox_pending p set disposition = 'HELD', hold_reason = c.reason, hold_requested = false
+          from unnest(v_ids, v_lost, v_reasons) as c (id, lost, reason)
+         where p.outbox_id = c.id and not c.lost and c.reason is not null
+        returning p.outbox_id, p.attempt_count, p.hold_reason
+    loop
+        v_held := v_held + 1;
+        return next;
+    end loop;
+
+    v_suspects := (select count(*) from unnest(v_lost, v_reasons, v_crashes) as c (lost, reason, crashes) where not c.lost and c.reason is null and c.crashes >= 2);
+    v_chosen := array(select c.id from unnest(v_ids, v_lost, v_reasons, v_crashes) with ordinality as c (id, lost, reason, crashes, place)
+                       where not c.lost and c.reason is null and (c.crashes >= 2) = (p_in_flight = 0 and v_suspects > 0)
+                       order by c.place limit case when p_in_flight = 0 and v_suspects > 0 then 1 end);
+    v_sorted := array(select c.id from unnest(v_chosen) as c (id) order by c.id);
+    return query
+    with leased as (
+        update outbox.payment_outbox_pending p
+           set attempt_count = p.attempt_count + 1, first_sent_at = coalesce(p.first_sent_at, v_now), claimed_by = p_worker_id, claimed_at = v_now,
+               lease_token = gen_random_uuid(), lease_expires_at = v_now + v_rail.lease_duration_ms * interval '1 ms'
+         where p.outbox_id = any (v_chosen)
+        returning p.outbox_id, p.attempt_count, p.lease_token, p.next_attempt_at, p.not_after, p.crash_count)
+    select 'SUBMIT', l.outbox_id, l.attempt_count, l.lease_token, v_rail.lease_duration_ms, l.next_attempt_at, i.payload, i.content_type,
+           i.traceparent, l.not_after, l.crash_count, null::text, v_now, null::timestamptz, null::integer, null::integer, null::integer, null::boolean
+      from leased l
+      join outbox.payment_outbox_instructions i
+        on i.outbox_id = l.outbox_id and i.outbox_id between v_sorted[1] and v_sorted[cardinality(v_sorted)];
+
+    kind := 'SUMMARY'; attempt_no := null; hold_reason := null;
+    db_now := v_now; held_count := v_held; expired_count := v_expired; suspect_count := v_suspects; paused := v_rail.paused;
+    select c.id, c.due into outbox_id, due_at from unnest(v_ids, v_due) as c (id, due) order by c.due desc, c.id desc limit 1;
+    if not v_rail.paused and coalesce(cardinality(v_ids), 0) < p_limit then
+        select p.next_attempt_at into next_due_at from outbox.payment_outbox_pending p
+         where p.rail = p_rail and p.disposition in ('READY', 'IN_DOUBT') and p.next_attempt_at > v_now
+         order by p.next_attempt_at limit 1;
+    end if;
+    return next;
+end
+$$;
+
+create or replace function outbox.expire_outbox_leases(
+    p_rail text, p_limit integer, p_after_at timestamptz default null, p_after_id uuid default null
+) returns table (outbox_id uuid, attempt_no integer, hold_reason text, examined integer, last_at timestamptz, last_id uuid)
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set enable_sort = off
+as $$
+#variable_conflict use_column
+-- Purpose: settles lost leases of a rail that is not claimed (paused), so that nothing stays leased for ever.
+-- Parameters: looks at p_limit rows of the due index from the pair p_after_* on; null: from the beginning.
+-- Results: the settled payments; then one row without outbox_id: how many rows were looked at and the last
+--   pair. Fewer than p_limit: the end is reached, begin again.
+-- Locks taken: rows with a lost lease, for no key update, in due order, skip locked.
+-- Hazard: lease columns are in no index (claims would not be HOT), so this reads the due index in bounded steps.
+declare
+    v_now timestamptz;
+    v_ids uuid[];
+    v_lost uuid[];
+begin
+    if current_setting('transaction_isolation') <> 'read committed' then
+        raise exception 'expire runs only at read committed: skip locked fails above it' using errcode = 'OB006';
+    end if;
+    v_now := clock_timestamp();
+    select array_agg(s.outbox_id), (array_agg(s.next_attempt_at order by s.place desc))[1], (array_agg(s.outbox_id order by s.place desc))[1], count(*)
+      into v_ids, last_at, last_id, examined
+      from (select p.outbox_id, p.next_attempt_at, row_number() over (order by p.next_attempt_at, p.outbox_id) as place
+              from outbox.payment_outbox_pending p
+             where p.rail = p_rail and p.disposition in ('READY', 'IN_DOUBT')
+               and (p.next_attempt_at, p.outbox_id) > (coalesce(p_after_at, '-infinity'), coalesce(p_after_id, '00000000-0000-0000-0000-000000000000'))
+             order by p.next_attempt_at, p.outbox_id limit p_limit) as s;
+    v_lost := array(select p.outbox_id from outbox.payment_outbox_pending p
+                     where p.outbox_id = any (v_ids) and p.lease_expires_at <= v_now
+                     order by p.outbox_id for no key update skip locked);
+    if cardinality(v_lost) > 0 then
+        return query select s.outbox_id, s.attempt_no, s.hold_reason, null::integer, null::timestamptz, null::uuid
+                       from outbox.settle_lost_leases(v_lost, v_now) as s;
+    end if;
+    outbox_id := null;
+    return next;
+end
+$$;
+
+create or replace function outbox.attempt_state_after(p_outcome text, p_late_success boolean) returns text
+language sql immutable parallel safe
+as $$
+-- Purpose: the state an attempt is recorded in. The same table as `attempt_state` of the core; a test
+--   compares the two.
+-- Results: the state, or null for an outcome that is not known.
+    select case
+        when p_outcome = 'ACCEPTED' then 'DISPATCHED'
+        -- A refusal after a success was seen does not end the payment: no terminal attempt.
+        when p_outcome = 'REFUSED' then case when p_late_success then 'IN_DOUBT' else 'FAILED' end
+        when p_outcome in ('NOT_SENT', 'NOT_EXECUTED', 'THROTTLED', 'RAIL_REFUSED_US') then 'RETRYABLE'
+        when p_outcome in ('INTERIM', 'UNKNOWN', 'KEY_REUSED') then 'IN_DOUBT'
+        when p_outcome = 'RELEASED' then 'RELEASED'
+    end
+$$;
+
+create or replace function outbox.hold_reason_after(
+    p_outcome text, p_on_unknown text, p_send_count integer, p_max_sends integer, p_late_success boolean, p_hold_requested boolean
+) returns text
+language sql immutable parallel safe
+as $$
+-- Purpose: why a payment waits for a person after an attempt that is not terminal. The same table as
+--   `after_attempt` of the core; a test compares the two on every combination.
+-- Parameters: p_send_count, sends counted against the payment, this attempt included.
+-- Results: the reason, or null: it is sent again. A limit ends in a hold, never in FAILED.
+    select case
+        when p_outcome = 'KEY_REUSED' then 'CONTRADICTION'
+        when p_outcome = 'REFUSED' and p_late_success then 'CONTRADICTION'
+        when p_late_success then 'LATE_SUCCESS'
+        when p_hold_requested then 'REQUESTED'
+        when p_outcome in ('INTERIM', 'UNKNOWN') and p_on_unknown <> 'resend' then 'UNKNOWN'
+        when p_outcome <> 'RELEASED' and p_send_count >= p_max_sends then 'EXHAUSTED'
+    end
+$$;
+
+create or replace function outbox.refuse_bad_completions(p_size integer, p_outcomes text[], p_lengths integer[]) returns void
+language plpgsql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: refuses a batch of completions whose arrays differ in length or that has an outcome nobody
+--   knows. Internal to complete.
+-- Parameters: p_size, the length of the first array; p_lengths, those of the others.
+-- Results: nothing, or raises OB003.
+declare
+    v_outcome text;
+begin
+    if cardinality(p_outcomes) <> p_size or p_size <> any (p_lengths) then
+        raise exception 'the arrays of a batch must have one length, that of p_outbox_ids' using errcode = 'OB003';
+    end if;
+    select c.outcome into v_outcome from unnest(p_outcomes) as c (outcome)
+     where outbox.attempt_state_after(c.outcome, false) is null limit 1;
+    if found then
+        raise exception 'outcome % is not known', coalesce(quote_literal(v_outcome), 'null') using errcode = 'OB003';
+    end if;
+end
+$$;
+
+create or replace function outbox.complete_outbox_batch(
+    p_worker_id text, p_outbox_ids uuid[], p_attempt_nos integer[], p_lease_tokens uuid[], p_outcomes text[], p_delays_ms bigint[],
+    p_first_byte_ats timestamptz[], p_last_byte_ats timestamptz[], p_endpoints text[], p_request_sha256s bytea[],
+    p_response_sha256s bytea[], p_rail_references text[], p_rail_codes text[], p_error_classes text[], p_error_details text[]
+) returns table (ordinal integer, verdict text, state text, hold_reason text, next_attempt_at timestamptz)
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+#variable_conflict use_column
+-- Purpose: records what attempts came to, if their leases still hold, and moves the payments on.
+-- Parameters: arrays of one length; outcomes, not states: what follows is derived here. p_delays_ms: the wait
+--   before another send, if there is one, at most a day. An ACCEPTED without a reference counts as UNKNOWN.
+-- Results: by ordinal. applied; already_applied: the same result of the same attempt is recorded; fenced: the
+--   lease is lost, and what was learned is kept in late_outcomes; busy: somebody has the row locked, or the
+--   payment is in the batch twice: try again.
+-- Locks taken: the rows, for no key update, in order of id, skip locked: one locked row does not make the
+--   others miss their leases.
+-- Hazard: three steps, three snapshots. In one statement all parts see the time before the lock wait: an
+--   overlapping retry came out fenced, a late success was missed. now() accepts a lease that has run out.
+declare
+    v_sorted uuid[] := array(select distinct c.id from unnest(p_outbox_ids) as c (id) order by c.id);
+    v_lo uuid := v_sorted[1];
+    v_hi uuid := v_sorted[cardinality(v_sorted)];
+    v_locked uuid[];
+    v_now timestamptz;
+begin
+    perform outbox.refuse_bad_completions(cardinality(p_outbox_ids), p_outcomes, array[cardinality(p_attempt_nos), cardinality(p_lease_tokens),
+        cardinality(p_delays_ms), cardinality(p_first_byte_ats), cardinality(p_last_byte_ats), cardinality(p_endpoints),
+        cardinality(p_request_sha256s), cardinality(p_response_sha256s), cardinality(p_rail_references), cardinality(p_rail_codes),
+        cardinality(p_error_classes), cardinality(p_error_details)]);
+    v_locked := array(select p.outbox_id from outbox.payment_outbox_pending p where p.outbox_id = any (v_sorted)
+                       order by p.outbox_id for no key update skip locked);
+    v_now := clock_timestamp();
+
+    return query
+    with given as materialized (
+        select c.ordinal::integer, c.outbox_id, c.attempt_no, c.lease_token,
+               case when c.outcome = 'ACCEPTED' and coalesce(c.rail_reference, '') = '' then 'UNKNOWN' else c.outcome end as outcome,
+               least(greatest(c.delay_ms, 0), 86400000) * interval '1 ms' as delay, c.first_byte_at, c.last_byte_at,
+               left(c.endpoint, 500) as endpoint, c.request_sha256, c.response_sha256, left(c.rail_reference, 200) as rail_reference,
+               left(c.rail_code, 200) as rail_code, left(c.error_class, 100) as error_class, left(c.error_detail, 500) as error_detail,
+               row_number() over (partition by c.outbox_id order by c.ordinal) as nth
+          from unnest(p_outbox_ids, p_attempt_nos, p_lease_tokens, p_outcomes, p_delays_ms, p_first_byte_ats, p_last_byte_ats, p_endpoints,
+                      p_request_sha256s, p_response_sha256s, p_rail_references, p_rail_codes, p_error_classes, p_error_details) with ordinality
+               as c (outbox_id, attempt_no, lease_token, outcome, delay_ms, first_byte_at, last_byte_at, endpoint, request_sha256,
+                     response_sha256, rail_reference, rail_code, error_class, error_detail, ordinal)
+    ), judged as materialized (
+        select g.*, p.rail, p.claimed_by, p.claimed_at, p.first_sent_at, p.next_attempt_at as due_at, r.rail_timeout_ms + r.processing_bound_ms as doubt_ms,
+               p.send_count + (g.outcome in ('NOT_EXECUTED', 'INTERIM', 'UNKNOWN'))::integer as send_count, p.late_success, p.hold_requested,
+               r.on_unknown, r.max_sends, outbox.attempt_state_after(g.outcome, coalesce(p.late_success, false)) as state,
+               case when p.outbox_id is not null and (g.nth > 1 or g.outbox_id <> all (v_locked)) then 'busy'
+                    when p.attempt_count = g.attempt_no and p.lease_token = g.lease_token and p.lease_expires_at > v_now then 'applied'
+                    when g.nth > 1 then 'busy' else 'late' end as verdict
+          from given g
+          left join outbox.payment_outbox_pending p on p.outbox_id = g.outbox_id
+          left join outbox.payment_rails r on r.rail = p.rail
+    ), decided as materialized (
+        select j.*, outbox.hold_reason_after(j.outcome, j.on_unknown, j.send_count, j.max_sends, j.late_success, j.hold_requested) as hold_reason,
+               case when j.outcome = 'RELEASED' then j.due_at else v_now + j.delay end as next_attempt_at
+          from judged j
+    ), recorded as (
+        insert into outbox.payment_outbox_attempts
+        select d.outbox_id, d.attempt_no, d.rail, 'SUBMIT', d.state, d.outcome, d.claimed_by, d.lease_token, d.claimed_at, d.first_byte_at, d.last_byte_at,
+               v_now, d.endpoint, d.request_sha256, d.response_sha256, d.rail_reference, d.rail_code, d.error_class, d.error_detail
+          from decided d where d.verdict = 'applied'
+    ), settled as (
+        delete from outbox.payment_outbox_pending p using decided d
+         where p.outbox_id = d.outbox_id and d.verdict = 'applied' and d.state in ('DISPATCHED', 'FAILED')
+    ), moved as (
+        update outbox.payment_outbox_pending p
+           set disposition = case when d.hold_reason is null then 'READY' else 'HELD' end, hold_reason = d.hold_reason,
+               hold_requested = p.hold_requested and d.hold_reason is null, send_count = d.send_count, next_attempt_at = d.next_attempt_at,
+               first_sent_at = case when d.outcome in ('NOT_SENT', 'RELEASED') then nullif(p.first_sent_at, p.claimed_at) else p.first_sent_at end,
+               in_doubt_since = case when d.state = 'IN_DOUBT' then coalesce(p.in_doubt_since, v_now) else p.in_doubt_since end,
+               quarantine_until = case when d.state = 'IN_DOUBT' then v_now + d.doubt_ms * interval '1 ms' else p.quarantine_until end,
+               claimed_by = null, claimed_at = null, lease_token = null, lease_expires_at = null
+          from decided d
+         where p.outbox_id = d.outbox_id and d.verdict = 'applied' and d.state not in ('DISPATCHED', 'FAILED')
+    ), late as materialized (
+        select d.*, a.outbox_id is not null as already
+          from decided d
+          left join outbox.payment_outbox_attempts a
+            on a.outbox_id = d.outbox_id and a.attempt_no = d.attempt_no and a.outbox_id between v_lo and v_hi and a.lease_token = d.lease_token
+           and a.outcome = d.outcome and a.rail_reference is not distinct from d.rail_reference
+           and a.response_sha256 is not distinct from d.response_sha256
+         where d.verdict = 'late'
+    ), kept as (
+        insert into outbox.payment_outbox_late_outcomes
+        select l.outbox_id, l.attempt_no, sha256(convert_to(concat_ws('|', l.lease_token, l.outcome, l.rail_reference, l.response_sha256), 'UTF8')),
+               l.lease_token, p_worker_id, l.outcome, l.first_byte_at, l.last_byte_at, v_now, l.endpoint, l.request_sha256,
+               l.response_sha256, l.rail_reference, l.rail_code, l.error_class, l.error_detail
+          from late l where not l.already
+            on conflict do nothing
+    ), warned as (
+        update outbox.payment_outbox_pending p set late_success = true from late l
+         where p.outbox_id = l.outbox_id and not l.already and l.outcome = 'ACCEPTED'
+    )
+    select d.ordinal, case when l.already then 'already_applied' when l.ordinal is not null then 'fenced' else d.verdict end,
+           case when d.verdict = 'applied' or l.already then d.state end, case when d.verdict = 'applied' and d.state not in ('DISPATCHED', 'FAILED') then d.hold_reason end,
+           case when d.verdict = 'applied' and d.state not in ('DISPATCHED', 'FAILED') and d.hold_reason is null then d.next_attempt_at end
+      from decided d
+      left join late l on l.ordinal = d.ordinal
+     order by d.ordinal;
+end
+$$;
+
+create or replace function outbox.release_outbox_leases(
+    p_worker_id text, p_outbox_ids uuid[], p_attempt_nos integer[], p_lease_tokens uuid[]
+) returns table (ordinal integer, verdict text)
+language sql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: gives leases back whose payments were certainly not sent. Counts nothing; the payment keeps
+--   its place in the queue, and the ledger gets a RELEASED attempt.
+-- Parameters, results, locks: as complete_outbox_batch.
+-- Hazard: a release of what was sent is a blind resend; the database cannot tell, only the caller can.
+    select b.ordinal, b.verdict
+      from outbox.complete_outbox_batch(p_worker_id, p_outbox_ids, p_attempt_nos, p_lease_tokens,
+               array_fill('RELEASED'::text, array[cardinality(p_outbox_ids)]), array_fill(0::bigint, array[cardinality(p_outbox_ids)]),
+               array_fill(null::timestamptz, array[cardinality(p_outbox_ids)]), array_fill(null::timestamptz, array[cardinality(p_outbox_ids)]),
+               array_fill(null::text, array[cardinality(p_outbox_ids)]), array_fill(null::bytea, array[cardinality(p_outbox_ids)]),
+               array_fill(null::bytea, array[cardinality(p_outbox_ids)]), array_fill(null::text, array[cardinality(p_outbox_ids)]),
+               array_fill(null::text, array[cardinality(p_outbox_ids)]), array_fill(null::text, array[cardinality(p_outbox_ids)]),
+               array_fill(null::text, array[cardinality(p_outbox_ids)])) as b
+$$;
+
+create or replace function outbox.renew_outbox_leases(
+    p_worker_id text, p_outbox_ids uuid[], p_attempt_nos integer[], p_lease_tokens uuid[]
+) returns table (ordinal integer, verdict text, lease_ms bigint)
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+#variable_conflict use_column
+-- Purpose: extends leases that still hold to the contract's lease_duration_ms from now.
+-- Parameters: arrays of one length, a lease an element.
+-- Results: by ordinal. renewed, with the lease's new length; fenced: it is lost, and no renewal brings it
+--   back; busy: somebody has the row locked, try again.
+-- Locks taken: the rows, for no key update, in order of id, skip locked.
+-- Hazard: the clock is read after the locks; a lease that ran out during a wait is lost.
+declare
+    v_locked uuid[];
+    v_now timestamptz;
+begin
+    v_locked := array(select p.outbox_id from outbox.payment_outbox_pending p where p.outbox_id = any (p_outbox_ids)
+                       order by p.outbox_id for no key update skip locked);
+    v_now := clock_timestamp();
+    return query
+    with given as materialized (
+        select c.ordinal::integer, c.outbox_id, c.attempt_no, c.lease_token
+          from unnest(p_outbox_ids, p_attempt_nos, p_lease_tokens) with ordinality as c (outbox_id, attempt_no, lease_token, ordinal)
+    ), renewed as (
+        update outbox.payment_outbox_pending p
+           set lease_expires_at = v_now + r.lease_duration_ms * interval '1 ms'
+          from given g, outbox.payment_rails r
+         where p.outbox_id = g.outbox_id and p.outbox_id = any (v_locked) and r.rail = p.rail and p.claimed_by = p_worker_id
+           and p.attempt_count = g.attempt_no and p.lease_token = g.lease_token and p.lease_expires_at > v_now
+        returning p.outbox_id, p.attempt_count, r.lease_duration_ms
+    )
+    select g.ordinal, case when n.outbox_id is not null then 'renewed'
+                           when p.outbox_id is not null and g.outbox_id <> all (v_locked) then 'busy' else 'fenced' end, n.lease_duration_ms
+      from given g
+      left join renewed n on n.outbox_id = g.outbox_id and n.attempt_count = g.attempt_no
+      left join outbox.payment_outbox_pending p on p.outbox_id = g.outbox_id
+     order by g.ordinal;
+end
+$$;
+
+create or replace function outbox.dispatcher_heartbeat(
+    p_worker_id text, p_version text, p_api_version integer, p_state text, p_lanes text[], p_in_flight integer, p_heartbeat_interval_ms bigint
+) returns table (worker_id text, heartbeat_at timestamptz, silent_ms bigint, heartbeat_interval_ms bigint, lanes text[])
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+-- Purpose: shows a dispatcher to operators and to the other dispatchers.
+-- Parameters: p_state RUNNING, DRAINING or STOPPED; p_heartbeat_interval_ms, when the next one is due.
+-- Results: the other dispatchers that missed three heartbeats and were not stopped: their leases run out
+--   unrenewed, so the caller sweeps.
+-- Locks taken: the caller's row. Rows silent for a week are pruned.
+declare
+    v_now timestamptz := clock_timestamp();
+begin
+    insert into outbox.outbox_dispatchers as d
+    values (p_worker_id, p_version, p_api_version, p_state, p_lanes, p_in_flight, p_heartbeat_interval_ms, v_now, v_now)
+        on conflict (worker_id) do update
+       set version = excluded.version, api_version = excluded.api_version, state = excluded.state, lanes = excluded.lanes,
+           in_flight = excluded.in_flight, heartbeat_interval_ms = excluded.heartbeat_interval_ms, heartbeat_at = excluded.heartbeat_at;
+    delete from outbox.outbox_dispatchers d
+     where d.worker_id in (select s.worker_id from outbox.outbox_dispatchers s where s.heartbeat_at < v_now - interval '7 days'
+                            order by s.worker_id limit 100 for update skip locked);
+    return query
+    select d.worker_id, d.heartbeat_at, (extract(epoch from v_now - d.heartbeat_at) * 1000)::bigint, d.heartbeat_interval_ms, d.lanes
+      from outbox.outbox_dispatchers d
+     where d.worker_id <> p_worker_id and d.state <> 'STOPPED'
+       and d.heartbeat_at < v_now - 3 * d.heartbeat_interval_ms * interval '1 ms'
+       and d.heartbeat_at > v_now - interval '1 day';
+end
+$$;
+
+create or replace function outbox.read_payment_rails() returns table (
+    rail text, on_unknown text, idempotency_window_ms bigint, rail_timeout_ms bigint, processing_bound_ms bigint, amount_required boolean,
+    max_sends integer, max_crashes integer, backoff_base_ms bigint, backoff_cap_ms bigint, lease_duration_ms bigint, paused boolean)
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: the contracts of all rails.
+-- Results: a row a rail, by name; times in milliseconds.
+    select r.rail, r.on_unknown, r.idempotency_window_ms, r.rail_timeout_ms, r.processing_bound_ms, r.amount_required, r.max_sends,
+           r.max_crashes, r.backoff_base_ms, r.backoff_cap_ms, r.lease_duration_ms, r.paused
+      from outbox.payment_rails r
+     order by r.rail
+$$;
+
+create or replace function outbox.set_payment_rail(
+    p_rail text, p_on_unknown text default null, p_idempotency_window_ms bigint default null, p_rail_timeout_ms bigint default null,
+    p_processing_bound_ms bigint default null, p_amount_required boolean default null, p_max_sends integer default null,
+    p_max_crashes integer default null, p_backoff_base_ms bigint default null, p_backoff_cap_ms bigint default null,
+    p_lease_duration_ms bigint default null, p_paused boolean default null
+) returns boolean
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+-- Purpose: makes or changes a rail's contract. What is null stays as it is, or gets the default.
+-- Parameters: times in milliseconds; p_paused stops claiming at the next claim.
+-- Results: whether the rail is new.
+-- Locks taken: the rail's row.
+-- Hazard: `resend` says that the rail executes a key at most once within the window. Where that is not so,
+--   every unknown outcome is a possible double payment.
+declare
+    v_new boolean;
+begin
+    if p_on_unknown = 'inquire' then
+        raise exception 'rail %: on_unknown = inquire is not supported by this version', p_rail
+            using errcode = 'OB005', hint = 'use hold: unknown outcomes wait for a person';
+    end if;
+    insert into outbox.payment_rails as r (rail, on_unknown, idempotency_window_ms, changed_at, changed_by)
+    values (p_rail, coalesce(p_on_unknown, 'hold'), p_idempotency_window_ms, clock_timestamp(), session_user)
+        on conflict (rail) do nothing;
+    v_new := found;
+    update outbox.payment_rails r
+       set on_unknown = coalesce(p_on_unknown, r.on_unknown),
+           idempotency_window_ms = coalesce(p_idempotency_window_ms, r.idempotency_window_ms),
+           rail_timeout_ms = coalesce(p_rail_timeout_ms, r.rail_timeout_ms),
+           processing_bound_ms = coalesce(p_processing_bound_ms, r.processing_bound_ms),
+           amount_required = coalesce(p_amount_required, r.amount_required),
+           max_sends = coalesce(p_max_sends, r.max_sends),
+           max_crashes = coalesce(p_max_crashes, r.max_crashes),
+           backoff_base_ms = coalesce(p_backoff_base_ms, r.backoff_base_ms),
+           backoff_cap_ms = coalesce(p_backoff_cap_ms, r.backoff_cap_ms),
+           lease_duration_ms = coalesce(p_lease_duration_ms, r.lease_duration_ms),
+           paused = coalesce(p_paused, r.paused),
+           changed_at = clock_timestamp(), changed_by = session_user
+     where r.rail = p_rail;
+    return v_new;
+end
+$$;
+
+create or replace function outbox.read_api_range() returns table (api_min integer, api_max integer)
+language sql stable
+as $$
+-- Purpose: which versions of these functions' interface the schema serves. A dispatcher starts if its own
+--   version lies inside, whatever the migration ledger says.
+    select 1, 1
+$$;
+
+create or replace function outbox.dispatcher_preflight() returns table (
+    login text, backend_pid integer, excess_privilege text, fsync boolean, full_page_writes boolean, synchronous_commit text,
+    in_recovery boolean, read_only boolean, server_encoding text, server_version_num integer, api_min integer, api_max integer, db_now timestamptz)
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: what a dispatcher must know of its connection before it claims, in one row.
+-- Results: excess_privilege, the first thing the login may do and should not, or null.
+-- Hazard: not security definer, since it judges the login itself.
+    select session_user::text, pg_backend_pid(),
+           case when (select r.rolsuper from pg_roles r where r.rolname = session_user) then 'is a superuser'
+                when pg_has_role(session_user, 'outbox_owner', 'member') then 'is a member of outbox_owner'
+                else (select 'has table privileges on ' || c.oid::regclass::text from pg_class c
+                       where c.relnamespace = 'outbox'::regnamespace and c.relkind in ('r', 'p', 'v', 'm')
+                         and has_table_privilege(session_user, c.oid, 'select,insert,update,delete,truncate,references,trigger')
+                       order by c.relname limit 1) end,
+           current_setting('fsync')::boolean, current_setting('full_page_writes')::boolean, current_setting('synchronous_commit'),
+           pg_is_in_recovery(), current_setting('default_transaction_read_only')::boolean or current_setting('transaction_read_only')::boolean,
+           current_setting('server_encoding'), current_setting('server_version_num')::integer, a.api_min, a.api_max, clock_timestamp()
+      from outbox.read_api_range() as a
+$$;
+
+create or replace function outbox.read_outbox_status(p_since timestamptz default null) returns table (
+    rail text, paused boolean, due bigint, waiting bigint, in_flight bigint, in_doubt bigint, held bigint, late_successes bigint,
+    dispatched bigint, failed bigint, oldest_due_ms bigint, oldest_in_doubt_ms bigint, partition_headroom_months integer)
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
+as $$
+#variable_conflict use_column
+-- Purpose: where the payments of each rail are, for operators and monitors.
+-- Parameters: p_since, counts dispatched and failed payments enqueued from then on; null: all.
+-- Results: a row a rail. due: could be claimed now. waiting: not before a later time. in_doubt: may have been
+--   executed and is not held, lost leases that are not settled yet included. Ages in milliseconds.
+-- Locks taken: none beyond reading. Reads the whole queue, and the ledger from p_since on.
+declare
+    v_now timestamptz := clock_timestamp();
+    v_lo uuid := outbox.outbox_id_floor(coalesce(p_since, 'epoch'));
+begin
+    return query
+    with queue as (
+        select p.rail,
+               count(*) filter (where p.disposition = 'READY' and p.lease_token is null and p.next_attempt_at <= v_now) as due,
+               count(*) filter (where p.disposition = 'READY' and p.lease_token is null and p.next_attempt_at > v_now) as waiting,
+               count(*) filter (where p.lease_expires_at > v_now) as in_flight,
+               count(*) filter (where p.lease_expires_at <= v_now or (p.lease_token is null and p.in_doubt_since is not null and p.disposition <> 'HELD')) as in_doubt,
+               count(*) filter (where p.disposition = 'HELD') as held,
+               count(*) filter (where p.late_success) as late_successes,
+               min(p.next_attempt_at) filter (where p.disposition = 'READY' and p.lease_token is null and p.next_attempt_at <= v_now) as oldest_due_at,
+               min(coalesce(p.in_doubt_since, p.lease_expires_at)) filter (where p.lease_expires_at <= v_now or p.in_doubt_since is not null) as oldest_in_doubt_at
+          from outbox.payment_outbox_pending p
+         group by p.rail
+    ), ledger as (
+        select a.rail, count(*) filter (where a.state = 'DISPATCHED') as dispatched, count(*) filter (where a.state = 'FAILED') as failed
+          from outbox.payment_outbox_attempts a
+         where a.outbox_id >= v_lo and a.state in ('DISPATCHED', 'FAILED', 'CANCELLED')
+         group by a.rail
+    )
+    select r.rail, r.paused, coalesce(q.due, 0), coalesce(q.waiting, 0), coalesce(q.in_flight, 0), coalesce(q.in_doubt, 0), coalesce(q.held, 0),
+           coalesce(q.late_successes, 0), coalesce(l.dispatched, 0), coalesce(l.failed, 0),
+           (extract(epoch from v_now - q.oldest_due_at) * 1000)::bigint, (extract(epoch from v_now - q.oldest_in_doubt_at) * 1000)::bigint,
+           outbox.partition_headroom_months()
+      from outbox.payment_rails r
+      left join queue q on q.rail = r.rail
+      left join ledger l on l.rail = r.rail
+     order by r.rail;
+end
+$$;
+
+create or replace function outbox.read_payment_timelines(p_id text, p_participant_id text default null) returns setof jsonb
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
+as $$
+-- Purpose: everything the database knows of a payment, for people: never its payload.
+-- Parameters: p_id, an outbox_id or an instruction_id; p_participant_id narrows an instruction_id, which is
+--   unique only for each participant, and spares a scan.
+-- Results: a document a payment, at most 100, oldest first.
+declare
+    v_ids uuid[];
+begin
+    if p_id ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then
+        v_ids := array[p_id::uuid];
+    else
+        v_ids := array(select n.outbox_id from outbox.payment_outbox_identities n
+                        where n.instruction_id = p_id and n.participant_id = coalesce(p_participant_id, n.participant_id)
+                        order by n.outbox_id limit 100);
+    end if;
+    return query
+    select jsonb_build_object(
+               'outbox_id', i.outbox_id, 'participant_id', i.participant_id, 'instruction_id', i.instruction_id, 'generation', n.generation,
+               'idempotency_key', n.idempotency_key, 'rail', i.rail, 'content_type', i.content_type, 'payload_bytes', octet_length(i.payload),
+               'payload_sha256', encode(i.payload_sha256, 'hex'), 'amount_minor', i.amount_minor, 'currency', i.currency,
+               'not_before', i.not_before, 'not_after', i.not_after, 'traceparent', i.traceparent, 'attestation_id', i.attestation_id,
+               'enqueued_by', i.enqueued_by, 'enqueued_at', i.created_at,
+               'pending', (select to_jsonb(p) - array['outbox_id', 'rail', 'participant_id', 'created_at', 'not_after', 'lease_token']
+                             from outbox.payment_outbox_pending p where p.outbox_id = i.outbox_id),
+               'attempts', (select coalesce(jsonb_agg(to_jsonb(a) - array['outbox_id', 'rail', 'lease_token'] order by a.attempt_no), '[]')
+                              from outbox.payment_outbox_attempts a where a.outbox_id = i.outbox_id),
+               'late_outcomes', (select coalesce(jsonb_agg(to_jsonb(l) - array['outbox_id', 'evidence_sha256', 'lease_token'] order by l.recorded_at), '[]')
+                                   from outbox.payment_outbox_late_outcomes l where l.outbox_id = i.outbox_id))
+      from outbox.payment_outbox_instructions i
+      join outbox.payment_outbox_identities n
+        on n.participant_id = i.participant_id and n.instruction_id = i.instruction_id and n.outbox_id = i.outbox_id
+     where i.outbox_id = any (v_ids)
+     order by i.outbox_id;
+end
+$$;
+
+-- EXECUTE is nobody's by default (see 0001). The dispatcher's login executes these and touches no table.
+grant execute on function
+    outbox.enqueue_payment_outbox(text, text, text, text, bytea, text, bigint, text, timestamptz, timestamptz, text, text, uuid, boolean),
+    outbox.enqueue_payment_outbox_text(text, text, text, text, text, text, bigint, text, timestamptz, timestamptz, text, text, uuid, boolean),
+    outbox.enqueue_payment_outbox_batch(text[], text[], text[], text[], bytea[], text[], bigint[], text[], timestamptz[], timestamptz[],
+        text[], text[], uuid[], boolean)
+    to outbox_ingest;
+grant execute on function
+    outbox.claim_outbox_batch(text, text, integer, bigint, integer, timestamptz, uuid),
+    outbox.expire_outbox_leases(text, integer, timestamptz, uuid),
+    outbox.renew_outbox_leases(text, uuid[], integer[], uuid[]),
+    outbox.release_outbox_leases(text, uuid[], integer[], uuid[]),
+    outbox.complete_outbox_batch(text, uuid[], integer[], uuid[], text[], bigint[], timestamptz[], timestamptz[], text[], bytea[], bytea[],
+        text[], text[], text[], text[]),
+    outbox.dispatcher_heartbeat(text, text, integer, text, text[], integer, bigint),
+    outbox.dispatcher_preflight(),
+    outbox.try_wakeup_lock(text),
+    outbox.release_wakeup_lock(text)
+    to outbox_dispatcher;
+grant execute on function outbox.read_payment_rails() to outbox_ingest, outbox_dispatcher, outbox_operator, outbox_approver, outbox_auditor, outbox_monitor;
+grant execute on function outbox.read_api_range() to outbox_ingest, outbox_dispatcher, outbox_operator, outbox_approver, outbox_auditor, outbox_monitor;
+grant execute on function outbox.set_payment_rail(text, text, bigint, bigint, bigint, boolean, integer, integer, bigint, bigint, bigint, boolean)
+    to outbox_operator;
+grant execute on function outbox.read_outbox_status(timestamptz) to outbox_operator, outbox_approver, outbox_auditor, outbox_monitor;
+grant execute on function outbox.read_payment_timelines(text, text) to outbox_operator, outbox_approver, outbox_auditor;

@@ -1,0 +1,42 @@
+-- The append-only triggers, and the first partitions.
+
+create trigger history_is_never_changed before update or delete on outbox.payment_outbox_identities
+    for each row execute function outbox.refuse_history_change();
+create trigger history_is_never_changed before update or delete on outbox.payment_outbox_instructions
+    for each row execute function outbox.refuse_history_change();
+create trigger history_is_never_changed before update or delete on outbox.payment_outbox_attempts
+    for each row execute function outbox.refuse_history_change();
+create trigger history_is_never_changed before update or delete on outbox.payment_outbox_late_outcomes
+    for each row execute function outbox.refuse_history_change();
+-- ENABLE ALWAYS: session_replication_role = replica does not go round it. A partition gets its row
+-- trigger, and its ENABLE ALWAYS, from the parent.
+alter table outbox.payment_outbox_identities enable always trigger history_is_never_changed;
+alter table outbox.payment_outbox_instructions enable always trigger history_is_never_changed;
+alter table outbox.payment_outbox_attempts enable always trigger history_is_never_changed;
+alter table outbox.payment_outbox_late_outcomes enable always trigger history_is_never_changed;
+
+select outbox.guard_history_table('outbox.payment_outbox_identities');
+select outbox.guard_history_table('outbox.payment_outbox_instructions');
+select outbox.guard_history_table('outbox.payment_outbox_attempts');
+select outbox.guard_history_table('outbox.payment_outbox_late_outcomes');
+
+do $$
+declare
+    v_name text;
+begin
+    for v_part in 0..15 loop
+        v_name := format('payment_outbox_identities_h%s', lpad(v_part::text, 2, '0'));
+        execute format('create table outbox.%I (like outbox.payment_outbox_identities including defaults including constraints)', v_name);
+        perform outbox.guard_history_table(format('outbox.%I', v_name)::regclass);
+        execute format('alter table outbox.payment_outbox_identities attach partition outbox.%I '
+                       'for values with (modulus 16, remainder %s)', v_name, v_part);
+    end loop;
+end
+$$;
+select outbox.ensure_outbox_partitions();
+
+-- The auditor reads history, not payloads.
+grant select on outbox.payment_outbox_identities, outbox.payment_outbox_attempts, outbox.payment_outbox_late_outcomes to outbox_auditor;
+grant select (outbox_id, participant_id, instruction_id, rail, content_type, payload_sha256, amount_minor, currency, attestation_id, not_before,
+              not_after, ordering_key, traceparent, enqueued_by, created_at)
+    on outbox.payment_outbox_instructions to outbox_auditor;

@@ -1,0 +1,123 @@
+create or replace function outbox.claim_outbox_batch(
+    p_rail text, p_worker_id text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer,
+    p_after_at timestamptz default null, p_after_id uuid default null
+) returns table (
+    kind text, outbox_id uuid, attempt_no integer, lease_token uuid, lease_ms bigint, due_at timestamptz, payload bytea,
+    content_type text, traceparent text, not_after timestamptz, crash_count integer, hold_reason text,
+    db_now timestamptz, next_due_at timestamptz, held_count integer, expired_count integer, suspect_count integer, paused boolean)
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set enable_sort = off
+as $$
+#variable_conflict use_column
+-- Purpose: leases at most p_limit due payments of one rail, and applies contract and pause.
+-- Parameters: p_min_lease_ms, what one send and its completion need; p_in_flight, the lane's sends under way:
+--   a payment that crashed two workers is claimed only at 0, and alone; p_after_*, the claim cursor, null for a sweep.
+-- Results: SUBMIT, a leased payment (due_at and outbox_id make the cursor); HELD, one that now waits for a person;
+--   last SUMMARY: due_at and outbox_id are the greatest pair looked at, expired_count lost leases were settled
+--   and are due again, suspect_count crashers wait for an empty lane.
+-- Locks taken: the rows, for no key update, in due order, skip locked.
+-- Hazards: the locking select stands alone, for inside an `in (…)` its limit may be run many times; the clock
+--   is read into a variable, for in a `where` it is volatile and no index condition; what the select saw is
+--   used from arrays, and later statements have fresh snapshots.
+declare
+    v_rail outbox.payment_rails;
+    v_now timestamptz;
+    v_ids uuid[]; v_due timestamptz[]; v_lost boolean[]; v_reasons text[]; v_crashes integer[];
+    v_chosen uuid[]; v_sorted uuid[];
+    v_held integer := 0; v_expired integer := 0; v_suspects integer := 0;
+begin
+    if current_setting('transaction_isolation') <> 'read committed' then
+        raise exception 'claim runs only at read committed: skip locked fails above it' using errcode = 'OB006';
+    end if;
+    select * into v_rail from outbox.payment_rails r where r.rail = p_rail;
+    if not found then
+        raise exception 'rail % has no contract', p_rail using errcode = 'OB004', hint = 'set one with set_payment_rail';
+    elsif v_rail.lease_duration_ms < p_min_lease_ms then
+        raise exception 'rail %: a lease of % ms is shorter than the % ms that this dispatcher needs', p_rail,
+            v_rail.lease_duration_ms, p_min_lease_ms using errcode = 'OB007', hint = 'raise lease_duration_ms, or lower the timeout';
+    elsif p_limit not between 1 and 10000 or p_limit is null then
+        raise exception 'p_limit must be 1 to 10000' using errcode = 'OB003';
+    end if;
+    v_now := clock_timestamp();
+
+    if not v_rail.paused then
+        select array_agg(s.outbox_id), array_agg(s.next_attempt_at), array_agg(s.lost), array_agg(s.reason), array_agg(s.crash_count)
+          into v_ids, v_due, v_lost, v_reasons, v_crashes
+          from (select p.outbox_id, p.next_attempt_at, p.lease_token is not null as lost, p.crash_count,
+                       case when p.late_success then 'LATE_SUCCESS'
+                            when p.hold_requested then 'REQUESTED'
+                            when p.not_after < v_now then 'MISSED_WINDOW'
+                            when p.send_count >= v_rail.max_sends or p.crash_count >= v_rail.max_crashes then 'EXHAUSTED'
+                            when p.in_doubt_since is null then null
+                            when v_rail.on_unknown <> 'resend' then 'UNKNOWN'
+                            when p.first_sent_at + (v_rail.idempotency_window_ms - v_rail.rail_timeout_ms) * interval '1 ms' < v_now
+                            then 'KEY_WINDOW' end as reason
+                  from outbox.payment_outbox_pending p
+                 where p.rail = p_rail and p.disposition in ('READY', 'IN_DOUBT') and p.next_attempt_at <= v_now
+                   and (p.next_attempt_at, p.outbox_id) > (coalesce(p_after_at, '-infinity'), coalesce(p_after_id, '00000000-0000-0000-0000-000000000000'))
+                   and (p.lease_token is null or p.lease_expires_at <= v_now)
+                 order by p.next_attempt_at, p.outbox_id
+                 limit p_limit
+                   for no key update skip locked) as s;
+    end if;
+    if cardinality(v_ids) > p_limit then
+        raise exception 'claim of % payments locked %', p_limit, cardinality(v_ids) using errcode = 'OB008';
+    end if;
+
+    kind := 'HELD';
+    if true = any (v_lost) then
+        v_expired := cardinality(array_positions(v_lost, true));
+        for outbox_id, attempt_no, hold_reason in
+            select s.outbox_id, s.attempt_no, s.hold_reason
+              from outbox.settle_lost_leases(array(select c.id from unnest(v_ids, v_lost) as c (id, lost) where c.lost), v_now) as s
+             where s.hold_reason is not null
+        loop
+            v_held := v_held + 1;
+            return next;
+        end loop;
+    end if;
+    for outbox_id, attempt_no, hold_reason in
+        update outbox.payment_outbox_pending p set disposition = 'HELD', hold_reason = c.reason, hold_requested = false
+          from unnest(v_ids, v_lost, v_reasons) as c (id, lost, reason)
+         where p.outbox_id = c.id and not c.lost and c.reason is not null
+        returning p.outbox_id, p.attempt_count, p.hold_reason
+    loop
+        v_held := v_held + 1;
+        return next;
+    end loop;
+
+    v_suspects := (select count(*) from unnest(v_lost, v_reasons, v_crashes) as c (lost, reason, crashes) where not c.lost and c.reason is null and c.crashes >= 2);
+    v_chosen := array(select c.id from unnest(v_ids, v_lost, v_reasons, v_crashes) with ordinality as c (id, lost, reason, crashes, place)
+                       where not c.lost and c.reason is null and (c.crashes >= 2) = (p_in_flight = 0 and v_suspects > 0)
+                       order by c.place limit case when p_in_flight = 0 and v_suspects > 0 then 1 end);
+    v_sorted := array(select c.id from unnest(v_chosen) as c (id) order by c.id);
+    return query
+    with leased as (
+        update outbox.payment_outbox_pending p
+           set attempt_count = p.attempt_count + 1, first_sent_at = coalesce(p.first_sent_at, v_now), claimed_by = p_worker_id, claimed_at = v_now,
+               lease_token = gen_random_uuid(), lease_expires_at = v_now + v_rail.lease_duration_ms * interval '1 ms'
+         where p.outbox_id = any (v_chosen)
+        returning p.outbox_id, p.attempt_count, p.lease_token, p.next_attempt_at, p.not_after, p.crash_count)
+    select 'SUBMIT', l.outbox_id, l.attempt_count, l.lease_token, v_rail.lease_duration_ms, l.next_attempt_at, i.payload, i.content_type,
+           i.traceparent, l.not_after, l.crash_count, null::text, v_now, null::timestamptz, null::integer, null::integer, null::integer, null::boolean
+      from leased l
+      join outbox.payment_outbox_instructions i
+        on i.outbox_id = l.outbox_id and i.outbox_id between v_sorted[1] and v_sorted[cardinality(v_sorted)];
+
+    kind := 'SUMMARY'; attempt_no := null; hold_reason := null;
+    db_now := v_now; held_count := v_held; expired_count := v_expired; suspect_count := v_suspects; paused := v_rail.paused;
+    select c.id, c.due into outbox_id, due_at from unnest(v_ids, v_due) as c (id, due) order by c.due desc, c.id desc limit 1;
+    if not v_rail.paused and coalesce(cardinality(v_ids), 0) < p_limit then
+        select p.next_attempt_at into next_due_at from outbox.payment_outbox_pending p
+         where p.rail = p_rail and p.disposition in ('READY', 'IN_DOUBT') and p.next_attempt_at > v_now
+         order by p.next_attempt_at limit 1;
+    end if;
+    return next;
+end
+$$;

@@ -1,0 +1,110 @@
+create or replace function outbox.complete_outbox_batch(
+    p_worker_id text, p_outbox_ids uuid[], p_attempt_nos integer[], p_lease_tokens uuid[], p_outcomes text[], p_delays_ms bigint[],
+    p_first_byte_ats timestamptz[], p_last_byte_ats timestamptz[], p_endpoints text[], p_request_sha256s bytea[],
+    p_response_sha256s bytea[], p_rail_references text[], p_rail_codes text[], p_error_classes text[], p_error_details text[]
+) returns table (ordinal integer, verdict text, state text, hold_reason text, next_attempt_at timestamptz)
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+#variable_conflict use_column
+-- Purpose: records what attempts came to, if their leases still hold, and moves the payments on.
+-- Parameters: arrays of one length; outcomes, not states: what follows is derived here. p_delays_ms: the wait
+--   before another send, if there is one, at most a day. An ACCEPTED without a reference counts as UNKNOWN.
+-- Results: by ordinal. applied; already_applied: the same result of the same attempt is recorded; fenced: the
+--   lease is lost, and what was learned is kept in late_outcomes; busy: somebody has the row locked, or the
+--   payment is in the batch twice: try again.
+-- Locks taken: the rows, for no key update, in order of id, skip locked: one locked row does not make the
+--   others miss their leases.
+-- Hazard: three steps, three snapshots. In one statement all parts see the time before the lock wait: an
+--   overlapping retry came out fenced, a late success was missed. now() accepts a lease that has run out.
+declare
+    v_sorted uuid[] := array(select distinct c.id from unnest(p_outbox_ids) as c (id) order by c.id);
+    v_lo uuid := v_sorted[1];
+    v_hi uuid := v_sorted[cardinality(v_sorted)];
+    v_locked uuid[];
+    v_now timestamptz;
+begin
+    perform outbox.refuse_bad_completions(cardinality(p_outbox_ids), p_outcomes, array[cardinality(p_attempt_nos), cardinality(p_lease_tokens),
+        cardinality(p_delays_ms), cardinality(p_first_byte_ats), cardinality(p_last_byte_ats), cardinality(p_endpoints),
+        cardinality(p_request_sha256s), cardinality(p_response_sha256s), cardinality(p_rail_references), cardinality(p_rail_codes),
+        cardinality(p_error_classes), cardinality(p_error_details)]);
+    v_locked := array(select p.outbox_id from outbox.payment_outbox_pending p where p.outbox_id = any (v_sorted)
+                       order by p.outbox_id for no key update skip locked);
+    v_now := clock_timestamp();
+
+    return query
+    with given as materialized (
+        select c.ordinal::integer, c.outbox_id, c.attempt_no, c.lease_token,
+               case when c.outcome = 'ACCEPTED' and coalesce(c.rail_reference, '') = '' then 'UNKNOWN' else c.outcome end as outcome,
+               least(greatest(c.delay_ms, 0), 86400000) * interval '1 ms' as delay, c.first_byte_at, c.last_byte_at,
+               left(c.endpoint, 500) as endpoint, c.request_sha256, c.response_sha256, left(c.rail_reference, 200) as rail_reference,
+               left(c.rail_code, 200) as rail_code, left(c.error_class, 100) as error_class, left(c.error_detail, 500) as error_detail,
+               row_number() over (partition by c.outbox_id order by c.ordinal) as nth
+          from unnest(p_outbox_ids, p_attempt_nos, p_lease_tokens, p_outcomes, p_delays_ms, p_first_byte_ats, p_last_byte_ats, p_endpoints,
+                      p_request_sha256s, p_response_sha256s, p_rail_references, p_rail_codes, p_error_classes, p_error_details) with ordinality
+               as c (outbox_id, attempt_no, lease_token, outcome, delay_ms, first_byte_at, last_byte_at, endpoint, request_sha256,
+                     response_sha256, rail_reference, rail_code, error_class, error_detail, ordinal)
+    ), judged as materialized (
+        select g.*, p.rail, p.claimed_by, p.claimed_at, p.first_sent_at, p.next_attempt_at as due_at, r.rail_timeout_ms + r.processing_bound_ms as doubt_ms,
+               p.send_count + (g.outcome in ('NOT_EXECUTED', 'INTERIM', 'UNKNOWN'))::integer as send_count, p.late_success, p.hold_requested,
+               r.on_unknown, r.max_sends, outbox.attempt_state_after(g.outcome, coalesce(p.late_success, false)) as state,
+               case when p.outbox_id is not null and (g.nth > 1 or g.outbox_id <> all (v_locked)) then 'busy'
+                    when p.attempt_count = g.attempt_no and p.lease_token = g.lease_token and p.lease_expires_at > v_now then 'applied'
+                    when g.nth > 1 then 'busy' else 'late' end as verdict
+          from given g
+          left join outbox.payment_outbox_pending p on p.outbox_id = g.outbox_id
+          left join outbox.payment_rails r on r.rail = p.rail
+    ), decided as materialized (
+        select j.*, outbox.hold_reason_after(j.outcome, j.on_unknown, j.send_count, j.max_sends, j.late_success, j.hold_requested) as hold_reason,
+               case when j.outcome = 'RELEASED' then j.due_at else v_now + j.delay end as next_attempt_at
+          from judged j
+    ), recorded as (
+        insert into outbox.payment_outbox_attempts
+        select d.outbox_id, d.attempt_no, d.rail, 'SUBMIT', d.state, d.outcome, d.claimed_by, d.lease_token, d.claimed_at, d.first_byte_at, d.last_byte_at,
+               v_now, d.endpoint, d.request_sha256, d.response_sha256, d.rail_reference, d.rail_code, d.error_class, d.error_detail
+          from decided d where d.verdict = 'applied'
+    ), settled as (
+        delete from outbox.payment_outbox_pending p using decided d
+         where p.outbox_id = d.outbox_id and d.verdict = 'applied' and d.state in ('DISPATCHED', 'FAILED')
+    ), moved as (
+        update outbox.payment_outbox_pending p
+           set disposition = case when d.hold_reason is null then 'READY' else 'HELD' end, hold_reason = d.hold_reason,
+               hold_requested = p.hold_requested and d.hold_reason is null, send_count = d.send_count, next_attempt_at = d.next_attempt_at,
+               first_sent_at = case when d.outcome in ('NOT_SENT', 'RELEASED') then nullif(p.first_sent_at, p.claimed_at) else p.first_sent_at end,
+               in_doubt_since = case when d.state = 'IN_DOUBT' then coalesce(p.in_doubt_since, v_now) else p.in_doubt_since end,
+               quarantine_until = case when d.state = 'IN_DOUBT' then v_now + d.doubt_ms * interval '1 ms' else p.quarantine_until end,
+               claimed_by = null, claimed_at = null, lease_token = null, lease_expires_at = null
+          from decided d
+         where p.outbox_id = d.outbox_id and d.verdict = 'applied' and d.state not in ('DISPATCHED', 'FAILED')
+    ), late as materialized (
+        select d.*, a.outbox_id is not null as already
+          from decided d
+          left join outbox.payment_outbox_attempts a
+            on a.outbox_id = d.outbox_id and a.attempt_no = d.attempt_no and a.outbox_id between v_lo and v_hi and a.lease_token = d.lease_token
+           and a.outcome = d.outcome and a.rail_reference is not distinct from d.rail_reference
+           and a.response_sha256 is not distinct from d.response_sha256
+         where d.verdict = 'late'
+    ), kept as (
+        insert into outbox.payment_outbox_late_outcomes
+        select l.outbox_id, l.attempt_no, sha256(convert_to(concat_ws('|', l.lease_token, l.outcome, l.rail_reference, l.response_sha256), 'UTF8')),
+               l.lease_token, p_worker_id, l.outcome, l.first_byte_at, l.last_byte_at, v_now, l.endpoint, l.request_sha256,
+               l.response_sha256, l.rail_reference, l.rail_code, l.error_class, l.error_detail
+          from late l where not l.already
+            on conflict do nothing
+    ), warned as (
+        update outbox.payment_outbox_pending p set late_success = true from late l
+         where p.outbox_id = l.outbox_id and not l.already and l.outcome = 'ACCEPTED'
+    )
+    select d.ordinal, case when l.already then 'already_applied' when l.ordinal is not null then 'fenced' else d.verdict end,
+           case when d.verdict = 'applied' or l.already then d.state end, case when d.verdict = 'applied' and d.state not in ('DISPATCHED', 'FAILED') then d.hold_reason end,
+           case when d.verdict = 'applied' and d.state not in ('DISPATCHED', 'FAILED') and d.hold_reason is null then d.next_attempt_at end
+      from decided d
+      left join late l on l.ordinal = d.ordinal
+     order by d.ordinal;
+end
+$$;

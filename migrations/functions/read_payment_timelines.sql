@@ -1,0 +1,39 @@
+create or replace function outbox.read_payment_timelines(p_id text, p_participant_id text default null) returns setof jsonb
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
+as $$
+-- Purpose: everything the database knows of a payment, for people: never its payload.
+-- Parameters: p_id, an outbox_id or an instruction_id; p_participant_id narrows an instruction_id, which is
+--   unique only for each participant, and spares a scan.
+-- Results: a document a payment, at most 100, oldest first.
+declare
+    v_ids uuid[];
+begin
+    if p_id ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then
+        v_ids := array[p_id::uuid];
+    else
+        v_ids := array(select n.outbox_id from outbox.payment_outbox_identities n
+                        where n.instruction_id = p_id and n.participant_id = coalesce(p_participant_id, n.participant_id)
+                        order by n.outbox_id limit 100);
+    end if;
+    return query
+    select jsonb_build_object(
+               'outbox_id', i.outbox_id, 'participant_id', i.participant_id, 'instruction_id', i.instruction_id, 'generation', n.generation,
+               'idempotency_key', n.idempotency_key, 'rail', i.rail, 'content_type', i.content_type, 'payload_bytes', octet_length(i.payload),
+               'payload_sha256', encode(i.payload_sha256, 'hex'), 'amount_minor', i.amount_minor, 'currency', i.currency,
+               'not_before', i.not_before, 'not_after', i.not_after, 'traceparent', i.traceparent, 'attestation_id', i.attestation_id,
+               'enqueued_by', i.enqueued_by, 'enqueued_at', i.created_at,
+               'pending', (select to_jsonb(p) - array['outbox_id', 'rail', 'participant_id', 'created_at', 'not_after', 'lease_token']
+                             from outbox.payment_outbox_pending p where p.outbox_id = i.outbox_id),
+               'attempts', (select coalesce(jsonb_agg(to_jsonb(a) - array['outbox_id', 'rail', 'lease_token'] order by a.attempt_no), '[]')
+                              from outbox.payment_outbox_attempts a where a.outbox_id = i.outbox_id),
+               'late_outcomes', (select coalesce(jsonb_agg(to_jsonb(l) - array['outbox_id', 'evidence_sha256', 'lease_token'] order by l.recorded_at), '[]')
+                                   from outbox.payment_outbox_late_outcomes l where l.outbox_id = i.outbox_id))
+      from outbox.payment_outbox_instructions i
+      join outbox.payment_outbox_identities n
+        on n.participant_id = i.participant_id and n.instruction_id = i.instruction_id and n.outbox_id = i.outbox_id
+     where i.outbox_id = any (v_ids)
+     order by i.outbox_id;
+end
+$$;

@@ -1,0 +1,44 @@
+create or replace function outbox.set_payment_rail(
+    p_rail text, p_on_unknown text default null, p_idempotency_window_ms bigint default null, p_rail_timeout_ms bigint default null,
+    p_processing_bound_ms bigint default null, p_amount_required boolean default null, p_max_sends integer default null,
+    p_max_crashes integer default null, p_backoff_base_ms bigint default null, p_backoff_cap_ms bigint default null,
+    p_lease_duration_ms bigint default null, p_paused boolean default null
+) returns boolean
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+-- Purpose: makes or changes a rail's contract. What is null stays as it is, or gets the default.
+-- Parameters: times in milliseconds; p_paused stops claiming at the next claim.
+-- Results: whether the rail is new.
+-- Locks taken: the rail's row.
+-- Hazard: `resend` says that the rail executes a key at most once within the window. Where that is not so,
+--   every unknown outcome is a possible double payment.
+declare
+    v_new boolean;
+begin
+    if p_on_unknown = 'inquire' then
+        raise exception 'rail %: on_unknown = inquire is not supported by this version', p_rail
+            using errcode = 'OB005', hint = 'use hold: unknown outcomes wait for a person';
+    end if;
+    insert into outbox.payment_rails as r (rail, on_unknown, idempotency_window_ms, changed_at, changed_by)
+    values (p_rail, coalesce(p_on_unknown, 'hold'), p_idempotency_window_ms, clock_timestamp(), session_user)
+        on conflict (rail) do nothing;
+    v_new := found;
+    update outbox.payment_rails r
+       set on_unknown = coalesce(p_on_unknown, r.on_unknown),
+           idempotency_window_ms = coalesce(p_idempotency_window_ms, r.idempotency_window_ms),
+           rail_timeout_ms = coalesce(p_rail_timeout_ms, r.rail_timeout_ms),
+           processing_bound_ms = coalesce(p_processing_bound_ms, r.processing_bound_ms),
+           amount_required = coalesce(p_amount_required, r.amount_required),
+           max_sends = coalesce(p_max_sends, r.max_sends),
+           max_crashes = coalesce(p_max_crashes, r.max_crashes),
+           backoff_base_ms = coalesce(p_backoff_base_ms, r.backoff_base_ms),
+           backoff_cap_ms = coalesce(p_backoff_cap_ms, r.backoff_cap_ms),
+           lease_duration_ms = coalesce(p_lease_duration_ms, r.lease_duration_ms),
+           paused = coalesce(p_paused, r.paused),
+           changed_at = clock_timestamp(), changed_by = session_user
+     where r.rail = p_rail;
+    return v_new;
+end
+$$;

@@ -1,0 +1,46 @@
+create or replace function outbox.settle_lost_leases(p_outbox_ids uuid[], p_now timestamptz)
+returns table (outbox_id uuid, attempt_no integer, hold_reason text)
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+#variable_conflict use_column
+-- Purpose: ends each lost lease in a LEASE_EXPIRED attempt and applies the contract: the payment may have
+--   been executed. Internal to claim and expire; the caller holds the rows' locks and saw the leases lost.
+-- Parameters: p_now, the caller's clock.
+-- Results: each payment with the reason it is held, or null if it may be sent again.
+-- Hazard: sent again without this row, a payment is paid twice with nothing in the ledger to show it.
+begin
+    insert into outbox.payment_outbox_attempts
+        (outbox_id, attempt_no, rail, kind, state, worker_id, lease_token, claimed_at, completed_at, error_class)
+    select p.outbox_id, p.attempt_count, p.rail, 'SUBMIT', 'LEASE_EXPIRED', p.claimed_by, p.lease_token, p.claimed_at, p_now, 'lease_lost'
+      from outbox.payment_outbox_pending p
+     where p.outbox_id = any (p_outbox_ids);
+
+    return query
+    with lost as materialized (
+        select p.outbox_id, p.lease_expires_at + r.rail_timeout_ms * interval '1 ms' + r.processing_bound_ms * interval '1 ms' as quarantine_until,
+               case when p.late_success then 'LATE_SUCCESS'
+                    when p.hold_requested then 'REQUESTED'
+                    when r.on_unknown <> 'resend' then 'UNKNOWN'
+                    when p.crash_count + 1 >= r.max_crashes then 'EXHAUSTED'
+               end as reason
+          from outbox.payment_outbox_pending p
+          join outbox.payment_rails r on r.rail = p.rail
+         where p.outbox_id = any (p_outbox_ids)
+    )
+    update outbox.payment_outbox_pending p
+       set disposition = case when l.reason is null then p.disposition else 'HELD' end, hold_reason = l.reason,
+           hold_requested = p.hold_requested and l.reason is null,
+           crash_count = p.crash_count + 1, in_doubt_since = coalesce(p.in_doubt_since, p.lease_expires_at),
+           quarantine_until = greatest(p.quarantine_until, l.quarantine_until),
+           claimed_by = null, claimed_at = null, lease_token = null, lease_expires_at = null
+      from lost l
+     where p.outbox_id = l.outbox_id
+    returning p.outbox_id, p.attempt_count, p.hold_reason;
+end
+$$;
