@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use http::{HeaderName, HeaderValue, Uri};
-use outbox_core::{CodeTable, Millis, RailName};
+use outbox_core::{CodeRule, Millis, RailName};
 
 /// Everything a dispatcher is told.
 #[derive(Clone, Debug)]
@@ -201,8 +201,10 @@ pub struct Rail {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Headers sent with every payment whose values are secrets.
     pub secret_headers: Vec<SecretHeader>,
-    /// What is trusted and shown in TLS; none: the URL is plain http.
-    pub tls: Option<RailTls>,
+    /// What is trusted and shown in TLS.
+    pub tls: RailTls,
+    /// Whether plain http may leave this host. For test networks only.
+    pub allow_plain_http: bool,
     /// Answers longer than this are cut off, and prove nothing.
     pub response_body_max_bytes: u32,
     /// How long an unused connection is kept.
@@ -212,7 +214,7 @@ pub struct Rail {
     /// Where in the answer the rail's own code stands.
     pub code: AnswerField,
     /// What the rail means by its statuses and codes, where it differs from the default.
-    pub codes: CodeTable,
+    pub codes: Vec<CodeRule>,
 }
 
 /// How a wire key is written into its header.
@@ -236,9 +238,9 @@ pub struct SecretHeader {
 }
 
 /// What is trusted and shown in TLS to a rail.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RailTls {
-    /// The authorities trusted, PEM; without it, the public web's.
+    /// The authorities trusted, PEM; without it, the operating system's.
     pub ca_file: Option<PathBuf>,
     /// The certificate this client shows.
     pub client: Option<ClientIdentity>,
@@ -246,13 +248,11 @@ pub struct RailTls {
     pub server_name: Option<String>,
 }
 
-/// Where in an answer a field stands: at most one of the two.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AnswerField {
-    /// Nowhere.
-    Absent,
+/// Where in an answer a field stands; the JSON pointer goes before the header.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AnswerField {
     /// At this JSON pointer (RFC 6901) of the body.
-    JsonPointer(String),
+    pub json_pointer: Option<String>,
     /// In this header.
-    Header(HeaderName),
+    pub header: Option<HeaderName>,
 }

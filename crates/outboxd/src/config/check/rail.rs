@@ -1,0 +1,303 @@
+//! Checks of `[rails.NAME]`.
+
+use std::collections::BTreeSet;
+
+use http::header;
+use http::{HeaderName, HeaderValue, Uri};
+use outbox_core::{CodeRule, Meaning, Millis};
+
+use super::super::defaults;
+use super::super::fault::KeyPath;
+use super::super::model::{AnswerField, KeyFormat, Rail, RailTls, SecretHeader};
+use super::super::raw::{RawCode, RawRail};
+use super::database::{ClientKeys, is_loopback};
+use super::findings::{Findings, human};
+use super::{Secrecy, SecretKeys};
+
+/// Headers that the client itself sets, and that change how a request is framed or routed.
+const OWN_HEADERS: [HeaderName; 11] = [
+    header::HOST,
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::CONNECTION,
+    header::TRANSFER_ENCODING,
+    header::TE,
+    header::TRAILER,
+    header::UPGRADE,
+    header::EXPECT,
+    header::ACCEPT_ENCODING,
+    HeaderName::from_static("traceparent"),
+];
+
+/// Headers whose values are secrets wherever they are used.
+const SECRET_HEADERS: [HeaderName; 4] =
+    [header::AUTHORIZATION, header::PROXY_AUTHORIZATION, header::COOKIE, HeaderName::from_static("x-api-key")];
+
+pub(super) fn check(raw: &RawRail, path: &KeyPath, findings: &mut Findings<'_>) -> Rail {
+    let url = check_url(raw, path, findings);
+    let bounds = Millis(10)..=Millis(3_600_000);
+    let mut time = |name: &str, given, default| findings.time(&path.join(name), given, default, bounds.clone());
+    let timeout = time("timeout", raw.timeout, defaults::RAIL_TIMEOUT);
+    let connect_timeout = time("connect_timeout", raw.connect_timeout, defaults::RAIL_CONNECT_TIMEOUT.min(timeout));
+    let pool_idle_timeout = findings.time(
+        &path.join("pool_idle_timeout"),
+        raw.pool_idle_timeout,
+        defaults::RAIL_POOL_IDLE_TIMEOUT,
+        Millis::ZERO..=Millis(3_600_000),
+    );
+    if connect_timeout > timeout {
+        let message = format!("is {}, longer than timeout ({})", human(connect_timeout), human(timeout));
+        findings.relation(&path.join("connect_timeout"), &path.join("timeout"), message);
+    }
+    let key_header = raw.key_header.as_deref().unwrap_or(defaults::RAIL_KEY_HEADER);
+    let key_header = findings
+        .header_name(&path.join("key_header"), key_header)
+        .unwrap_or(HeaderName::from_static("idempotency-key"));
+    let mut headers = Headers { path, taken: BTreeSet::new(), findings };
+    headers.take(key_header.clone(), &path.join("key_header"));
+    let plain_headers = headers.plain(raw);
+    let secret_headers = headers.secret(raw);
+    Rail {
+        tls: check_tls(raw, url.scheme_str() == Some("http"), path, findings),
+        url,
+        concurrency: findings.number(
+            &path.join("concurrency"),
+            raw.concurrency,
+            defaults::RAIL_CONCURRENCY,
+            1..=10_000,
+        ),
+        timeout,
+        connect_timeout,
+        key_header,
+        key_format: check_key_format(raw, path, findings),
+        headers: plain_headers,
+        secret_headers,
+        allow_plain_http: raw.allow_plain_http.unwrap_or_default(),
+        response_body_max_bytes: findings.number(
+            &path.join("response_body_max_bytes"),
+            raw.response_body_max_bytes,
+            defaults::RAIL_RESPONSE_BODY_MAX_BYTES,
+            1_024..=16_777_216,
+        ),
+        pool_idle_timeout,
+        reference: check_reference(raw, path, findings),
+        code: check_field(raw.code_json_pointer.as_ref(), raw.code_header.as_ref(), "code", path, findings),
+        codes: check_codes(raw, path, findings),
+    }
+}
+
+fn check_url(raw: &RawRail, path: &KeyPath, findings: &mut Findings<'_>) -> Uri {
+    let key = path.join("url");
+    let text = findings.required(&key, raw.url.as_ref(), "where payments are POSTed");
+    let uri: Uri = match text.parse() {
+        _ if text.is_empty() => return Uri::default(),
+        Ok(uri) => uri,
+        Err(_) => {
+            findings.add(&key, "is no URL");
+            return Uri::default();
+        }
+    };
+    let host = uri.host().unwrap_or_default();
+    match uri.scheme_str() {
+        Some("https") if !host.is_empty() => {}
+        Some("http") if is_loopback(host) || raw.allow_plain_http.unwrap_or_default() => {}
+        Some("http") => {
+            let message = "is plain http to another host; use https, or set allow_plain_http on a test network";
+            findings.add(&key, message);
+        }
+        _ => findings.add(&key, "must begin with https:// and a host"),
+    }
+    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        findings.add(&key, "must not hold a user or password; use secret_headers");
+    }
+    // `Uri` drops a fragment silently.
+    if text.contains('#') {
+        findings.add(&key, "must not have a fragment (#)");
+    }
+    uri
+}
+
+fn check_key_format(raw: &RawRail, path: &KeyPath, findings: &mut Findings<'_>) -> KeyFormat {
+    match raw.key_format.as_deref().unwrap_or(defaults::RAIL_KEY_FORMAT) {
+        "bare" => KeyFormat::Bare,
+        "quoted" => KeyFormat::Quoted,
+        _ => {
+            findings.add(&path.join("key_format"), "must be \"quoted\" or \"bare\"");
+            KeyFormat::Quoted
+        }
+    }
+}
+
+fn check_tls(raw: &RawRail, plain: bool, path: &KeyPath, findings: &mut Findings<'_>) -> RailTls {
+    if plain {
+        let given = [
+            ("ca_file", raw.ca_file.is_some()),
+            ("client_cert_file", raw.client_cert_file.is_some()),
+            ("client_key_file", raw.client_key_file.is_some()),
+            ("client_key_credential", raw.client_key_credential.is_some()),
+            ("server_name", raw.server_name.is_some()),
+        ];
+        for (name, _) in given.into_iter().filter(|(_, given)| *given) {
+            findings.add(&path.join(name), "has no effect with plain http; remove it, or use https");
+        }
+        return RailTls::default();
+    }
+    let ca_file = raw.ca_file.as_ref().and_then(|file| findings.file(&path.join("ca_file"), file, Secrecy::Public));
+    let keys = ClientKeys {
+        cert_key: path.join("client_cert_file"),
+        cert_file: raw.client_cert_file.as_ref(),
+        key: SecretKeys {
+            file_key: path.join("client_key_file"),
+            file: raw.client_key_file.as_ref(),
+            credential_key: path.join("client_key_credential"),
+            credential: raw.client_key_credential.as_deref(),
+            secrecy: Secrecy::SecretKey,
+        },
+    };
+    let server_name = raw
+        .server_name
+        .as_ref()
+        .map(|name| findings.required(&path.join("server_name"), Some(name), "the name in the rail's certificate"));
+    RailTls { ca_file, client: keys.identity(findings), server_name }
+}
+
+/// The headers of one rail, each name used once.
+struct Headers<'a, 'f> {
+    path: &'a KeyPath,
+    taken: BTreeSet<String>,
+    findings: &'a mut Findings<'f>,
+}
+
+impl Headers<'_, '_> {
+    fn take(&mut self, name: HeaderName, key: &KeyPath) {
+        if OWN_HEADERS.contains(&name) {
+            self.findings.add(key, "is set by the dispatcher itself and cannot be configured");
+        } else if !self.taken.insert(name.as_str().to_owned()) {
+            self.findings.add(key, "is given twice (key_header, headers and secret_headers share their names)");
+        }
+    }
+
+    fn plain(&mut self, raw: &RawRail) -> Vec<(HeaderName, HeaderValue)> {
+        let mut headers = Vec::new();
+        for (name, value) in &raw.headers {
+            let key = self.path.join("headers").join(name);
+            let Some(name) = self.findings.header_name(&key, name) else { continue };
+            if SECRET_HEADERS.contains(&name) {
+                self.findings.add(&key, "is a secret, which has no place in this file; use secret_headers");
+                continue;
+            }
+            self.take(name.clone(), &key);
+            match HeaderValue::from_str(value) {
+                Ok(value) => headers.push((name, value)),
+                Err(_) => self.findings.add(&key, "must be visible ASCII, spaces and tabs only"),
+            }
+        }
+        headers
+    }
+
+    fn secret(&mut self, raw: &RawRail) -> Vec<SecretHeader> {
+        let mut headers = Vec::new();
+        for (name, given) in &raw.secret_headers {
+            let key = self.path.join("secret_headers").join(name);
+            let Some(name) = self.findings.header_name(&key, name) else { continue };
+            self.take(name.clone(), &key);
+            let prefix = given.prefix.clone().unwrap_or_default();
+            if HeaderValue::from_str(&prefix).is_err() {
+                self.findings.add(&key.join("prefix"), "must be visible ASCII, spaces and tabs only");
+            }
+            let keys = SecretKeys {
+                file_key: key.join("file"),
+                file: given.file.as_ref(),
+                credential_key: key.join("credential"),
+                credential: given.credential.as_deref(),
+                secrecy: Secrecy::SecretLine,
+            };
+            let source = keys.source(self.findings);
+            if given.file.is_none() && given.credential.is_none() {
+                self.findings.add(&key, "needs the file or the credential that holds its value");
+            }
+            headers.extend(source.map(|source| SecretHeader { name, prefix, source }));
+        }
+        headers
+    }
+}
+
+fn check_reference(raw: &RawRail, path: &KeyPath, findings: &mut Findings<'_>) -> AnswerField {
+    let (pointer, header) = (raw.reference_json_pointer.as_ref(), raw.reference_header.as_ref());
+    if pointer.is_none() && header.is_none() {
+        let message = "is missing: where an answer carries the rail's reference, without which no success counts; \
+                       set this or reference_header";
+        findings.add(&path.join("reference_json_pointer"), message);
+    }
+    check_field(pointer, header, "reference", path, findings)
+}
+
+fn check_field(
+    pointer: Option<&String>,
+    header: Option<&String>,
+    what: &str,
+    path: &KeyPath,
+    findings: &mut Findings<'_>,
+) -> AnswerField {
+    if pointer.is_some_and(|pointer| !is_json_pointer(pointer)) {
+        let message = "is no JSON pointer (RFC 6901), such as \"/payment/id\"";
+        findings.add(&path.join(&format!("{what}_json_pointer")), message);
+    }
+    let header = header.and_then(|name| findings.header_name(&path.join(&format!("{what}_header")), name));
+    AnswerField { json_pointer: pointer.cloned(), header }
+}
+
+/// RFC 6901, section 3, without the empty pointer: the whole answer is no reference and no code.
+fn is_json_pointer(text: &str) -> bool {
+    text.starts_with('/') && text.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']))
+}
+
+fn check_codes(raw: &RawRail, path: &KeyPath, findings: &mut Findings<'_>) -> Vec<CodeRule> {
+    let mut seen = BTreeSet::new();
+    let mut rules = Vec::new();
+    for (position, code) in raw.codes.iter().enumerate() {
+        let path = path.join("codes").join(&position.to_string());
+        let Some(rule) = check_code(code, &path, findings) else { continue };
+        if !seen.insert((rule.status, rule.code.clone())) {
+            findings.add(&path, "the same status and code stand in an entry before");
+        }
+        rules.push(rule);
+    }
+    let by_code = rules.iter().any(|rule| rule.code.is_some());
+    if by_code && raw.code_json_pointer.is_none() && raw.code_header.is_none() {
+        let message = "an entry names a code, so set this or code_header: where an answer carries it";
+        findings.add(&path.join("code_json_pointer"), message);
+    }
+    rules
+}
+
+fn check_code(raw: &RawCode, path: &KeyPath, findings: &mut Findings<'_>) -> Option<CodeRule> {
+    let status = match raw.status {
+        Some(status @ 200..=599) => Some(status),
+        Some(status) => {
+            findings.add(&path.join("status"), format!("is {status}, and must be from 200 to 599"));
+            None
+        }
+        None => {
+            findings.add(path, "has no status");
+            None
+        }
+    };
+    let means = raw.means.as_deref().and_then(Meaning::from_name);
+    if means.is_none() {
+        let names: Vec<&str> = Meaning::ALL.iter().map(|meaning| meaning.name()).collect();
+        let (key, fault) =
+            if raw.means.is_none() { (path.clone(), "has no means") } else { (path.join("means"), "is no meaning") };
+        findings.add(&key, format!("{fault}; it is one of {}", names.join(", ")));
+    }
+    let (status, means) = (status?, means?);
+    if means == Meaning::Accepted && !(200..=299).contains(&status) {
+        findings.add(&path.join("means"), format!("{status} is no success (RFC 9110), and cannot mean accepted"));
+        return None;
+    }
+    if raw.code.as_deref() == Some("") {
+        findings.add(&path.join("code"), "is empty; leave it out to match an answer with any code or none");
+        return None;
+    }
+    Some(CodeRule { status, code: raw.code.clone(), means })
+}
