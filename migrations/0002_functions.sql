@@ -261,6 +261,7 @@ create or replace function outbox.enqueue_payment_outbox_batch(
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan
+set jit = off
 set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_hashjoin = off
@@ -275,7 +276,8 @@ as $$
 --   OB002: with another key. OB003, OB004: a bad value. One bad payment refuses the whole batch.
 -- Locks taken: identities in order of key (two batches cannot deadlock), wake-up locks shared.
 -- Hazard: "look first, then insert" pays twice under concurrency. The identity's primary key decides:
---   a conflict is an answer in the next statement, or 40001 above read committed.
+--   a conflict is an answer in the next statement, or 40001 above read committed. The look-ups are lateral
+--   with a limit: the planner then goes by the key for each payment, whatever it believes of the table's size.
 declare
     v_now timestamptz := clock_timestamp();
     v_size integer := cardinality(p_participant_ids);
@@ -312,8 +314,8 @@ begin
     select c.ordinal, c.instruction_id, i.outbox_id, i.idempotency_key <> c.idempotency_key as other_key into v_other
       from unnest(p_participant_ids, p_instruction_ids, p_idempotency_keys, v_digests) with ordinality
            as c (participant_id, instruction_id, idempotency_key, digest, ordinal)
-      join outbox.payment_outbox_identities i
-        on i.participant_id = c.participant_id and i.instruction_id = c.instruction_id and i.generation = 0
+     cross join lateral (select n.outbox_id, n.idempotency_key, n.identity_sha256 from outbox.payment_outbox_identities n
+                          where n.participant_id = c.participant_id and n.instruction_id = c.instruction_id and n.generation = 0 limit 1) as i
      where i.idempotency_key <> c.idempotency_key or i.identity_sha256 <> c.digest
      order by c.ordinal
      limit 1;
@@ -328,8 +330,8 @@ begin
 
     select array_agg(i.outbox_id order by c.ordinal) into v_outbox_ids
       from unnest(p_participant_ids, p_instruction_ids) with ordinality as c (participant_id, instruction_id, ordinal)
-      join outbox.payment_outbox_identities i
-        on i.participant_id = c.participant_id and i.instruction_id = c.instruction_id and i.generation = 0;
+     cross join lateral (select n.outbox_id from outbox.payment_outbox_identities n
+                          where n.participant_id = c.participant_id and n.instruction_id = c.instruction_id and n.generation = 0 limit 1) as i;
 
     insert into outbox.payment_outbox_instructions
     select c.outbox_id, c.participant_id, c.instruction_id, c.rail, c.payload, c.content_type, sha256(c.payload), c.amount_minor, c.currency,
@@ -394,6 +396,7 @@ returns table (outbox_id uuid, attempt_no integer, hold_reason text)
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan
+set jit = off
 set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_hashjoin = off
@@ -431,7 +434,7 @@ begin
            quarantine_until = greatest(p.quarantine_until, l.quarantine_until),
            claimed_by = null, claimed_at = null, lease_token = null, lease_expires_at = null
       from lost l
-     where p.outbox_id = l.outbox_id
+     where p.outbox_id = l.outbox_id and p.outbox_id = any (p_outbox_ids)
     returning p.outbox_id, p.attempt_count, p.hold_reason;
 end
 $$;
@@ -446,6 +449,7 @@ create or replace function outbox.claim_outbox_batch(
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan
+set jit = off
 set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_hashjoin = off
@@ -462,12 +466,11 @@ as $$
 -- Locks taken: the rows, for no key update, in due order, skip locked.
 -- Hazards: the locking select stands alone, for inside an `in (…)` its limit may be run many times; the clock
 --   is read into a variable, for in a `where` it is volatile and no index condition; what the select saw is
---   used from arrays, and later statements have fresh snapshots.
+--   used from arrays, and later statements have fresh snapshots. Look-ups are lateral with a limit, or carry
+--   the array of ids: no plan then reads a whole table that the planner believes empty.
 declare
-    v_rail outbox.payment_rails;
-    v_now timestamptz;
-    v_ids uuid[]; v_due timestamptz[]; v_lost boolean[]; v_reasons text[]; v_crashes integer[];
-    v_chosen uuid[]; v_sorted uuid[];
+    v_rail outbox.payment_rails; v_now timestamptz;
+    v_ids uuid[]; v_due timestamptz[]; v_lost boolean[]; v_reasons text[]; v_crashes integer[]; v_chosen uuid[]; v_lo uuid; v_hi uuid;
     v_held integer := 0; v_expired integer := 0; v_suspects integer := 0;
 begin
     if current_setting('transaction_isolation') <> 'read committed' then
@@ -516,25 +519,23 @@ begin
               from outbox.settle_lost_leases(array(select c.id from unnest(v_ids, v_lost) as c (id, lost) where c.lost), v_now) as s
              where s.hold_reason is not null
         loop
-            v_held := v_held + 1;
-            return next;
+            v_held := v_held + 1; return next;
         end loop;
     end if;
     for outbox_id, attempt_no, hold_reason in
         update outbox.payment_outbox_pending p set disposition = 'HELD', hold_reason = c.reason, hold_requested = false
           from unnest(v_ids, v_lost, v_reasons) as c (id, lost, reason)
-         where p.outbox_id = c.id and not c.lost and c.reason is not null
+         where p.outbox_id = c.id and p.outbox_id = any (v_ids) and not c.lost and c.reason is not null
         returning p.outbox_id, p.attempt_count, p.hold_reason
     loop
-        v_held := v_held + 1;
-        return next;
+        v_held := v_held + 1; return next;
     end loop;
 
     v_suspects := (select count(*) from unnest(v_lost, v_reasons, v_crashes) as c (lost, reason, crashes) where not c.lost and c.reason is null and c.crashes >= 2);
     v_chosen := array(select c.id from unnest(v_ids, v_lost, v_reasons, v_crashes) with ordinality as c (id, lost, reason, crashes, place)
                        where not c.lost and c.reason is null and (c.crashes >= 2) = (p_in_flight = 0 and v_suspects > 0)
                        order by c.place limit case when p_in_flight = 0 and v_suspects > 0 then 1 end);
-    v_sorted := array(select c.id from unnest(v_chosen) as c (id) order by c.id);
+    select (array_agg(c.id order by c.id))[1], (array_agg(c.id order by c.id desc))[1] into v_lo, v_hi from unnest(v_chosen) as c (id);
     return query
     with leased as (
         update outbox.payment_outbox_pending p
@@ -545,8 +546,8 @@ begin
     select 'SUBMIT', l.outbox_id, l.attempt_count, l.lease_token, v_rail.lease_duration_ms, l.next_attempt_at, i.payload, i.content_type,
            i.traceparent, l.not_after, l.crash_count, null::text, v_now, null::timestamptz, null::integer, null::integer, null::integer, null::boolean
       from leased l
-      join outbox.payment_outbox_instructions i
-        on i.outbox_id = l.outbox_id and i.outbox_id between v_sorted[1] and v_sorted[cardinality(v_sorted)];
+     cross join lateral (select n.payload, n.content_type, n.traceparent from outbox.payment_outbox_instructions n
+                          where n.outbox_id = l.outbox_id and n.outbox_id between v_lo and v_hi limit 1) as i;
 
     kind := 'SUMMARY'; attempt_no := null; hold_reason := null;
     db_now := v_now; held_count := v_held; expired_count := v_expired; suspect_count := v_suspects; paused := v_rail.paused;
@@ -566,6 +567,7 @@ create or replace function outbox.expire_outbox_leases(
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan
+set jit = off
 set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_hashjoin = off
@@ -642,19 +644,23 @@ as $$
     end
 $$;
 
-create or replace function outbox.refuse_bad_completions(p_size integer, p_outcomes text[], p_lengths integer[]) returns void
+create or replace function outbox.refuse_bad_completions(p_size integer, p_outcomes text[], p_lengths integer[], p_has_nulls boolean) returns void
 language plpgsql immutable
 set search_path = pg_catalog, pg_temp
 as $$
 -- Purpose: refuses a batch of completions whose arrays differ in length or that has an outcome nobody
 --   knows. Internal to complete.
--- Parameters: p_size, the length of the first array; p_lengths, those of the others.
+-- Parameters: p_size, the length of the first array; p_lengths, those of the others;
+--   p_has_nulls, whether an id, attempt number or token is null.
 -- Results: nothing, or raises OB003.
 declare
     v_outcome text;
 begin
     if cardinality(p_outcomes) <> p_size or p_size <> any (p_lengths) then
         raise exception 'the arrays of a batch must have one length, that of p_outbox_ids' using errcode = 'OB003';
+    end if;
+    if p_has_nulls then
+        raise exception 'a completion names its payment, attempt and lease token: none of them may be null' using errcode = 'OB003';
     end if;
     select c.outcome into v_outcome from unnest(p_outcomes) as c (outcome)
      where outbox.attempt_state_after(c.outcome, false) is null limit 1;
@@ -672,6 +678,7 @@ create or replace function outbox.complete_outbox_batch(
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan
+set jit = off
 set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_hashjoin = off
@@ -688,6 +695,7 @@ as $$
 --   others miss their leases.
 -- Hazard: three steps, three snapshots. In one statement all parts see the time before the lock wait: an
 --   overlapping retry came out fenced, a late success was missed. now() accepts a lease that has run out.
+--   Look-ups are lateral with a limit or carry v_sorted: no plan reads a whole table believed empty.
 declare
     v_sorted uuid[] := array(select distinct c.id from unnest(p_outbox_ids) as c (id) order by c.id);
     v_lo uuid := v_sorted[1];
@@ -698,7 +706,8 @@ begin
     perform outbox.refuse_bad_completions(cardinality(p_outbox_ids), p_outcomes, array[cardinality(p_attempt_nos), cardinality(p_lease_tokens),
         cardinality(p_delays_ms), cardinality(p_first_byte_ats), cardinality(p_last_byte_ats), cardinality(p_endpoints),
         cardinality(p_request_sha256s), cardinality(p_response_sha256s), cardinality(p_rail_references), cardinality(p_rail_codes),
-        cardinality(p_error_classes), cardinality(p_error_details)]);
+        cardinality(p_error_classes), cardinality(p_error_details)],
+        array_position(p_outbox_ids, null) is not null or array_position(p_attempt_nos, null) is not null or array_position(p_lease_tokens, null) is not null);
     v_locked := array(select p.outbox_id from outbox.payment_outbox_pending p where p.outbox_id = any (v_sorted)
                        order by p.outbox_id for no key update skip locked);
     v_now := clock_timestamp();
@@ -723,7 +732,7 @@ begin
                     when p.attempt_count = g.attempt_no and p.lease_token = g.lease_token and p.lease_expires_at > v_now then 'applied'
                     when g.nth > 1 then 'busy' else 'late' end as verdict
           from given g
-          left join outbox.payment_outbox_pending p on p.outbox_id = g.outbox_id
+          left join lateral (select q.* from outbox.payment_outbox_pending q where q.outbox_id = g.outbox_id limit 1) as p on true
           left join outbox.payment_rails r on r.rail = p.rail
     ), decided as materialized (
         select j.*, outbox.hold_reason_after(j.outcome, j.on_unknown, j.send_count, j.max_sends, j.late_success, j.hold_requested) as hold_reason,
@@ -736,7 +745,7 @@ begin
           from decided d where d.verdict = 'applied'
     ), settled as (
         delete from outbox.payment_outbox_pending p using decided d
-         where p.outbox_id = d.outbox_id and d.verdict = 'applied' and d.state in ('DISPATCHED', 'FAILED')
+         where p.outbox_id = d.outbox_id and p.outbox_id = any (v_sorted) and d.verdict = 'applied' and d.state in ('DISPATCHED', 'FAILED')
     ), moved as (
         update outbox.payment_outbox_pending p
            set disposition = case when d.hold_reason is null then 'READY' else 'HELD' end, hold_reason = d.hold_reason,
@@ -746,13 +755,13 @@ begin
                quarantine_until = case when d.state = 'IN_DOUBT' then v_now + d.doubt_ms * interval '1 ms' else p.quarantine_until end,
                claimed_by = null, claimed_at = null, lease_token = null, lease_expires_at = null
           from decided d
-         where p.outbox_id = d.outbox_id and d.verdict = 'applied' and d.state not in ('DISPATCHED', 'FAILED')
+         where p.outbox_id = d.outbox_id and p.outbox_id = any (v_sorted) and d.verdict = 'applied' and d.state not in ('DISPATCHED', 'FAILED')
     ), late as materialized (
         select d.*, a.outbox_id is not null as already
           from decided d
-          left join outbox.payment_outbox_attempts a
-            on a.outbox_id = d.outbox_id and a.attempt_no = d.attempt_no and a.outbox_id between v_lo and v_hi and a.lease_token = d.lease_token
-           and a.outcome = d.outcome and a.rail_reference is not distinct from d.rail_reference
+          left join lateral (select b.* from outbox.payment_outbox_attempts b where b.outbox_id = d.outbox_id and b.attempt_no = d.attempt_no
+                                and b.outbox_id between v_lo and v_hi limit 1) as a
+            on a.lease_token = d.lease_token and a.outcome = d.outcome and a.rail_reference is not distinct from d.rail_reference
            and a.response_sha256 is not distinct from d.response_sha256
          where d.verdict = 'late'
     ), kept as (
@@ -764,7 +773,7 @@ begin
             on conflict do nothing
     ), warned as (
         update outbox.payment_outbox_pending p set late_success = true from late l
-         where p.outbox_id = l.outbox_id and not l.already and l.outcome = 'ACCEPTED'
+         where p.outbox_id = l.outbox_id and p.outbox_id = any (v_sorted) and not l.already and l.outcome = 'ACCEPTED'
     )
     select d.ordinal, case when l.already then 'already_applied' when l.ordinal is not null then 'fenced' else d.verdict end,
            case when d.verdict = 'applied' or l.already then d.state end, case when d.verdict = 'applied' and d.state not in ('DISPATCHED', 'FAILED') then d.hold_reason end,
@@ -801,6 +810,7 @@ create or replace function outbox.renew_outbox_leases(
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan
+set jit = off
 set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_hashjoin = off
@@ -836,7 +846,7 @@ begin
                            when p.outbox_id is not null and g.outbox_id <> all (v_locked) then 'busy' else 'fenced' end, n.lease_duration_ms
       from given g
       left join renewed n on n.outbox_id = g.outbox_id and n.attempt_count = g.attempt_no
-      left join outbox.payment_outbox_pending p on p.outbox_id = g.outbox_id
+      left join lateral (select q.outbox_id from outbox.payment_outbox_pending q where q.outbox_id = g.outbox_id limit 1) as p on true
      order by g.ordinal;
 end
 $$;

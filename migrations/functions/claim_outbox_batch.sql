@@ -8,6 +8,7 @@ create or replace function outbox.claim_outbox_batch(
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan
+set jit = off
 set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_hashjoin = off
@@ -24,12 +25,11 @@ as $$
 -- Locks taken: the rows, for no key update, in due order, skip locked.
 -- Hazards: the locking select stands alone, for inside an `in (…)` its limit may be run many times; the clock
 --   is read into a variable, for in a `where` it is volatile and no index condition; what the select saw is
---   used from arrays, and later statements have fresh snapshots.
+--   used from arrays, and later statements have fresh snapshots. Look-ups are lateral with a limit, or carry
+--   the array of ids: no plan then reads a whole table that the planner believes empty.
 declare
-    v_rail outbox.payment_rails;
-    v_now timestamptz;
-    v_ids uuid[]; v_due timestamptz[]; v_lost boolean[]; v_reasons text[]; v_crashes integer[];
-    v_chosen uuid[]; v_sorted uuid[];
+    v_rail outbox.payment_rails; v_now timestamptz;
+    v_ids uuid[]; v_due timestamptz[]; v_lost boolean[]; v_reasons text[]; v_crashes integer[]; v_chosen uuid[]; v_lo uuid; v_hi uuid;
     v_held integer := 0; v_expired integer := 0; v_suspects integer := 0;
 begin
     if current_setting('transaction_isolation') <> 'read committed' then
@@ -78,25 +78,23 @@ begin
               from outbox.settle_lost_leases(array(select c.id from unnest(v_ids, v_lost) as c (id, lost) where c.lost), v_now) as s
              where s.hold_reason is not null
         loop
-            v_held := v_held + 1;
-            return next;
+            v_held := v_held + 1; return next;
         end loop;
     end if;
     for outbox_id, attempt_no, hold_reason in
         update outbox.payment_outbox_pending p set disposition = 'HELD', hold_reason = c.reason, hold_requested = false
           from unnest(v_ids, v_lost, v_reasons) as c (id, lost, reason)
-         where p.outbox_id = c.id and not c.lost and c.reason is not null
+         where p.outbox_id = c.id and p.outbox_id = any (v_ids) and not c.lost and c.reason is not null
         returning p.outbox_id, p.attempt_count, p.hold_reason
     loop
-        v_held := v_held + 1;
-        return next;
+        v_held := v_held + 1; return next;
     end loop;
 
     v_suspects := (select count(*) from unnest(v_lost, v_reasons, v_crashes) as c (lost, reason, crashes) where not c.lost and c.reason is null and c.crashes >= 2);
     v_chosen := array(select c.id from unnest(v_ids, v_lost, v_reasons, v_crashes) with ordinality as c (id, lost, reason, crashes, place)
                        where not c.lost and c.reason is null and (c.crashes >= 2) = (p_in_flight = 0 and v_suspects > 0)
                        order by c.place limit case when p_in_flight = 0 and v_suspects > 0 then 1 end);
-    v_sorted := array(select c.id from unnest(v_chosen) as c (id) order by c.id);
+    select (array_agg(c.id order by c.id))[1], (array_agg(c.id order by c.id desc))[1] into v_lo, v_hi from unnest(v_chosen) as c (id);
     return query
     with leased as (
         update outbox.payment_outbox_pending p
@@ -107,8 +105,8 @@ begin
     select 'SUBMIT', l.outbox_id, l.attempt_count, l.lease_token, v_rail.lease_duration_ms, l.next_attempt_at, i.payload, i.content_type,
            i.traceparent, l.not_after, l.crash_count, null::text, v_now, null::timestamptz, null::integer, null::integer, null::integer, null::boolean
       from leased l
-      join outbox.payment_outbox_instructions i
-        on i.outbox_id = l.outbox_id and i.outbox_id between v_sorted[1] and v_sorted[cardinality(v_sorted)];
+     cross join lateral (select n.payload, n.content_type, n.traceparent from outbox.payment_outbox_instructions n
+                          where n.outbox_id = l.outbox_id and n.outbox_id between v_lo and v_hi limit 1) as i;
 
     kind := 'SUMMARY'; attempt_no := null; hold_reason := null;
     db_now := v_now; held_count := v_held; expired_count := v_expired; suspect_count := v_suspects; paused := v_rail.paused;

@@ -6,6 +6,7 @@ create or replace function outbox.complete_outbox_batch(
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan
+set jit = off
 set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_hashjoin = off
@@ -22,6 +23,7 @@ as $$
 --   others miss their leases.
 -- Hazard: three steps, three snapshots. In one statement all parts see the time before the lock wait: an
 --   overlapping retry came out fenced, a late success was missed. now() accepts a lease that has run out.
+--   Look-ups are lateral with a limit or carry v_sorted: no plan reads a whole table believed empty.
 declare
     v_sorted uuid[] := array(select distinct c.id from unnest(p_outbox_ids) as c (id) order by c.id);
     v_lo uuid := v_sorted[1];
@@ -32,7 +34,8 @@ begin
     perform outbox.refuse_bad_completions(cardinality(p_outbox_ids), p_outcomes, array[cardinality(p_attempt_nos), cardinality(p_lease_tokens),
         cardinality(p_delays_ms), cardinality(p_first_byte_ats), cardinality(p_last_byte_ats), cardinality(p_endpoints),
         cardinality(p_request_sha256s), cardinality(p_response_sha256s), cardinality(p_rail_references), cardinality(p_rail_codes),
-        cardinality(p_error_classes), cardinality(p_error_details)]);
+        cardinality(p_error_classes), cardinality(p_error_details)],
+        array_position(p_outbox_ids, null) is not null or array_position(p_attempt_nos, null) is not null or array_position(p_lease_tokens, null) is not null);
     v_locked := array(select p.outbox_id from outbox.payment_outbox_pending p where p.outbox_id = any (v_sorted)
                        order by p.outbox_id for no key update skip locked);
     v_now := clock_timestamp();
@@ -57,7 +60,7 @@ begin
                     when p.attempt_count = g.attempt_no and p.lease_token = g.lease_token and p.lease_expires_at > v_now then 'applied'
                     when g.nth > 1 then 'busy' else 'late' end as verdict
           from given g
-          left join outbox.payment_outbox_pending p on p.outbox_id = g.outbox_id
+          left join lateral (select q.* from outbox.payment_outbox_pending q where q.outbox_id = g.outbox_id limit 1) as p on true
           left join outbox.payment_rails r on r.rail = p.rail
     ), decided as materialized (
         select j.*, outbox.hold_reason_after(j.outcome, j.on_unknown, j.send_count, j.max_sends, j.late_success, j.hold_requested) as hold_reason,
@@ -70,7 +73,7 @@ begin
           from decided d where d.verdict = 'applied'
     ), settled as (
         delete from outbox.payment_outbox_pending p using decided d
-         where p.outbox_id = d.outbox_id and d.verdict = 'applied' and d.state in ('DISPATCHED', 'FAILED')
+         where p.outbox_id = d.outbox_id and p.outbox_id = any (v_sorted) and d.verdict = 'applied' and d.state in ('DISPATCHED', 'FAILED')
     ), moved as (
         update outbox.payment_outbox_pending p
            set disposition = case when d.hold_reason is null then 'READY' else 'HELD' end, hold_reason = d.hold_reason,
@@ -80,13 +83,13 @@ begin
                quarantine_until = case when d.state = 'IN_DOUBT' then v_now + d.doubt_ms * interval '1 ms' else p.quarantine_until end,
                claimed_by = null, claimed_at = null, lease_token = null, lease_expires_at = null
           from decided d
-         where p.outbox_id = d.outbox_id and d.verdict = 'applied' and d.state not in ('DISPATCHED', 'FAILED')
+         where p.outbox_id = d.outbox_id and p.outbox_id = any (v_sorted) and d.verdict = 'applied' and d.state not in ('DISPATCHED', 'FAILED')
     ), late as materialized (
         select d.*, a.outbox_id is not null as already
           from decided d
-          left join outbox.payment_outbox_attempts a
-            on a.outbox_id = d.outbox_id and a.attempt_no = d.attempt_no and a.outbox_id between v_lo and v_hi and a.lease_token = d.lease_token
-           and a.outcome = d.outcome and a.rail_reference is not distinct from d.rail_reference
+          left join lateral (select b.* from outbox.payment_outbox_attempts b where b.outbox_id = d.outbox_id and b.attempt_no = d.attempt_no
+                                and b.outbox_id between v_lo and v_hi limit 1) as a
+            on a.lease_token = d.lease_token and a.outcome = d.outcome and a.rail_reference is not distinct from d.rail_reference
            and a.response_sha256 is not distinct from d.response_sha256
          where d.verdict = 'late'
     ), kept as (
@@ -98,7 +101,7 @@ begin
             on conflict do nothing
     ), warned as (
         update outbox.payment_outbox_pending p set late_success = true from late l
-         where p.outbox_id = l.outbox_id and not l.already and l.outcome = 'ACCEPTED'
+         where p.outbox_id = l.outbox_id and p.outbox_id = any (v_sorted) and not l.already and l.outcome = 'ACCEPTED'
     )
     select d.ordinal, case when l.already then 'already_applied' when l.ordinal is not null then 'fenced' else d.verdict end,
            case when d.verdict = 'applied' or l.already then d.state end, case when d.verdict = 'applied' and d.state not in ('DISPATCHED', 'FAILED') then d.hold_reason end,

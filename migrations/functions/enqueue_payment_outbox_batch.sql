@@ -7,6 +7,7 @@ create or replace function outbox.enqueue_payment_outbox_batch(
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan
+set jit = off
 set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_hashjoin = off
@@ -21,7 +22,8 @@ as $$
 --   OB002: with another key. OB003, OB004: a bad value. One bad payment refuses the whole batch.
 -- Locks taken: identities in order of key (two batches cannot deadlock), wake-up locks shared.
 -- Hazard: "look first, then insert" pays twice under concurrency. The identity's primary key decides:
---   a conflict is an answer in the next statement, or 40001 above read committed.
+--   a conflict is an answer in the next statement, or 40001 above read committed. The look-ups are lateral
+--   with a limit: the planner then goes by the key for each payment, whatever it believes of the table's size.
 declare
     v_now timestamptz := clock_timestamp();
     v_size integer := cardinality(p_participant_ids);
@@ -58,8 +60,8 @@ begin
     select c.ordinal, c.instruction_id, i.outbox_id, i.idempotency_key <> c.idempotency_key as other_key into v_other
       from unnest(p_participant_ids, p_instruction_ids, p_idempotency_keys, v_digests) with ordinality
            as c (participant_id, instruction_id, idempotency_key, digest, ordinal)
-      join outbox.payment_outbox_identities i
-        on i.participant_id = c.participant_id and i.instruction_id = c.instruction_id and i.generation = 0
+     cross join lateral (select n.outbox_id, n.idempotency_key, n.identity_sha256 from outbox.payment_outbox_identities n
+                          where n.participant_id = c.participant_id and n.instruction_id = c.instruction_id and n.generation = 0 limit 1) as i
      where i.idempotency_key <> c.idempotency_key or i.identity_sha256 <> c.digest
      order by c.ordinal
      limit 1;
@@ -74,8 +76,8 @@ begin
 
     select array_agg(i.outbox_id order by c.ordinal) into v_outbox_ids
       from unnest(p_participant_ids, p_instruction_ids) with ordinality as c (participant_id, instruction_id, ordinal)
-      join outbox.payment_outbox_identities i
-        on i.participant_id = c.participant_id and i.instruction_id = c.instruction_id and i.generation = 0;
+     cross join lateral (select n.outbox_id from outbox.payment_outbox_identities n
+                          where n.participant_id = c.participant_id and n.instruction_id = c.instruction_id and n.generation = 0 limit 1) as i;
 
     insert into outbox.payment_outbox_instructions
     select c.outbox_id, c.participant_id, c.instruction_id, c.rail, c.payload, c.content_type, sha256(c.payload), c.amount_minor, c.currency,

@@ -1,16 +1,20 @@
-create or replace function outbox.refuse_bad_completions(p_size integer, p_outcomes text[], p_lengths integer[]) returns void
+create or replace function outbox.refuse_bad_completions(p_size integer, p_outcomes text[], p_lengths integer[], p_has_nulls boolean) returns void
 language plpgsql immutable
 set search_path = pg_catalog, pg_temp
 as $$
 -- Purpose: refuses a batch of completions whose arrays differ in length or that has an outcome nobody
 --   knows. Internal to complete.
--- Parameters: p_size, the length of the first array; p_lengths, those of the others.
+-- Parameters: p_size, the length of the first array; p_lengths, those of the others;
+--   p_has_nulls, whether an id, attempt number or token is null.
 -- Results: nothing, or raises OB003.
 declare
     v_outcome text;
 begin
     if cardinality(p_outcomes) <> p_size or p_size <> any (p_lengths) then
         raise exception 'the arrays of a batch must have one length, that of p_outbox_ids' using errcode = 'OB003';
+    end if;
+    if p_has_nulls then
+        raise exception 'a completion names its payment, attempt and lease token: none of them may be null' using errcode = 'OB003';
     end if;
     select c.outcome into v_outcome from unnest(p_outcomes) as c (outcome)
      where outbox.attempt_state_after(c.outcome, false) is null limit 1;

@@ -4,6 +4,7 @@ create or replace function outbox.renew_outbox_leases(
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan
+set jit = off
 set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_hashjoin = off
@@ -39,7 +40,7 @@ begin
                            when p.outbox_id is not null and g.outbox_id <> all (v_locked) then 'busy' else 'fenced' end, n.lease_duration_ms
       from given g
       left join renewed n on n.outbox_id = g.outbox_id and n.attempt_count = g.attempt_no
-      left join outbox.payment_outbox_pending p on p.outbox_id = g.outbox_id
+      left join lateral (select q.outbox_id from outbox.payment_outbox_pending q where q.outbox_id = g.outbox_id limit 1) as p on true
      order by g.ordinal;
 end
 $$;

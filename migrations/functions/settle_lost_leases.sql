@@ -3,6 +3,7 @@ returns table (outbox_id uuid, attempt_no integer, hold_reason text)
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan
+set jit = off
 set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_hashjoin = off
@@ -40,7 +41,7 @@ begin
            quarantine_until = greatest(p.quarantine_until, l.quarantine_until),
            claimed_by = null, claimed_at = null, lease_token = null, lease_expires_at = null
       from lost l
-     where p.outbox_id = l.outbox_id
+     where p.outbox_id = l.outbox_id and p.outbox_id = any (p_outbox_ids)
     returning p.outbox_id, p.attempt_count, p.hold_reason;
 end
 $$;
