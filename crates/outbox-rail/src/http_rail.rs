@@ -1,43 +1,232 @@
-//! The HTTP rail: one POST a submission.
+//! The HTTP rail: one POST a submission, sent at most once. It puts the parts of this crate in order
+//! and turns every ending into a report. No retries, redirects, proxies or compression.
 
-use outbox_core::Outcome;
+use std::fmt;
+use std::time::{Duration, SystemTime};
 
+use http::{HeaderName, HeaderValue, Response};
+use hyper::body::Incoming;
+use outbox_core::{CodeTable, Millis, Reply, classify};
+use tokio::time::{Instant, timeout_at};
+
+use crate::answer::{self, Field};
+use crate::connect::connect;
+use crate::credential::SecretHeaders;
+use crate::endpoint::Endpoint;
 use crate::error::RailError;
+use crate::fault::Fault;
+use crate::gate::{Passed, Refusal};
+use crate::pool::{Connection, Pool};
 use crate::rail::{MaySend, Rail, Submission, Submitting};
 use crate::report::WireReport;
+use crate::request::{Prepared, Template, header_names};
 use crate::settings::HttpRailSettings;
+use crate::tls::Tls;
+
+/// No lease is longer, and a deadline further away could not be reckoned with.
+const TIMEOUT_MAX: Millis = Millis(3_600_000);
 
 /// A payment rail that is reached by HTTP.
-#[derive(Debug)]
 pub struct HttpRail {
-    settings: HttpRailSettings,
+    endpoint: Endpoint,
+    template: Template,
+    secrets: SecretHeaders,
+    tls: Option<Tls>,
+    pool: Pool,
+    timeout: Duration,
+    connect_timeout: Duration,
+    response_body_max: usize,
+    reference: Field,
+    code: Field,
+    codes: CodeTable,
+}
+
+impl fmt::Debug for HttpRail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpRail").field("endpoint", &self.endpoint.shown).finish_non_exhaustive()
+    }
 }
 
 impl HttpRail {
-    /// A rail with these settings. Needs a tokio runtime when used, not here.
+    /// A rail with these settings; its credential files are read once here. Nothing is connected to
+    /// before the first submission, which needs a tokio runtime with time and network.
     ///
     /// # Errors
     /// [`RailError`] if a setting or a credential file cannot be used.
     pub fn new(settings: HttpRailSettings) -> Result<Self, RailError> {
-        Ok(Self { settings })
+        check_limits(&settings)?;
+        let endpoint = Endpoint::parse(&settings.url, settings.plain_http)?;
+        let names = header_names(&settings)?;
+        let template = Template::new(endpoint.uri.clone(), &settings, &names)?;
+        let secret_names = names.into_iter().skip(1 + settings.headers.len());
+        let secrets =
+            SecretHeaders::load(secret_names.zip(settings.secret_headers).collect(), settings.world_readable)?;
+        let tls = endpoint.is_tls.then(|| Tls::load(settings.tls, settings.world_readable)).transpose()?;
+        let reference = Field::parse(settings.reference, "reference")?;
+        if !reference.is_configured() {
+            return Err(RailError::Setting {
+                setting: "reference",
+                reason: "is nowhere to be found, and without it no payment can be accepted",
+            });
+        }
+        Ok(Self {
+            endpoint,
+            template,
+            secrets,
+            tls,
+            pool: Pool::new(settings.pool_idle_timeout.into()),
+            timeout: settings.timeout.into(),
+            connect_timeout: settings.connect_timeout.into(),
+            response_body_max: settings.response_body_max,
+            reference,
+            code: Field::parse(settings.code, "code")?,
+            codes: settings.codes,
+        })
     }
-}
 
-impl Rail for HttpRail {
-    fn submit(&self, _submission: Submission, _may_send: MaySend) -> Submitting<'_> {
+    async fn exchange(&self, submission: Submission, may_send: MaySend) -> WireReport {
+        let until = Instant::now() + self.timeout;
+        let mut report = self.blank();
+        let Ok(prepared) = self.template.prepare(&submission) else {
+            return self.not_sent(report, Fault::plain("content_type_invalid"));
+        };
+        report.request_sha256 = Some(prepared.sha256);
+        let secrets = match self.secrets.current() {
+            Ok(secrets) => secrets,
+            Err(error) => return self.not_sent(report, Fault::detailed("credential", error)),
+        };
+        let mut connection = match self.connection(until).await {
+            Ok(connection) => connection,
+            Err(fault) => return self.not_sent(report, fault),
+        };
+        match self.send(&mut connection, prepared, secrets, may_send, until).await {
+            Ok(response) => self.receive(report, connection, response, until).await,
+            Err(fault) => self.broken_off(report, &connection, fault),
+        }
+    }
+
+    async fn connection(&self, until: Instant) -> Result<Connection, Fault> {
+        if let Some(connection) = self.pool.take() {
+            return Ok(connection);
+        }
+        let until = until.min(Instant::now() + self.connect_timeout);
+        connect(&self.endpoint, self.tls.as_ref(), until).await
+    }
+
+    async fn send(
+        &self,
+        connection: &mut Connection,
+        prepared: Prepared,
+        secrets: Vec<(HeaderName, HeaderValue)>,
+        may_send: MaySend,
+        until: Instant,
+    ) -> Result<Response<Incoming>, Fault> {
+        let request = self.template.request(prepared, secrets, connection.version());
+        match timeout_at(until, connection.send(request, may_send)).await {
+            // An answer to a request that never left answers something else.
+            Ok(Ok(_)) if connection.gate().passed().bytes == 0 => Err(Fault::plain("unsolicited_answer")),
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(Fault::http(&error)),
+            Err(_) => Err(Fault::plain("timeout")),
+        }
+    }
+
+    /// The exchange ended without an answer; the gate knows whether anything had left.
+    fn broken_off(&self, report: WireReport, connection: &Connection, fault: Fault) -> WireReport {
+        let passed = connection.gate().shut();
+        let fault = match passed.refusal {
+            Some(Refusal::NotPermitted) => Fault::plain("not_permitted"),
+            Some(Refusal::Stale) => Fault::plain("connection_stale"),
+            None => fault,
+        };
+        if passed.bytes == 0 {
+            return self.not_sent(report, fault);
+        }
+        timed(with_fault(WireReport { outcome: classify(Reply::Interrupted, &self.codes), ..report }, fault), passed)
+    }
+
+    async fn receive(
+        &self,
+        report: WireReport,
+        connection: Connection,
+        response: Response<Incoming>,
+        until: Instant,
+    ) -> WireReport {
+        let (head, body) = response.into_parts();
+        let status = head.status.as_u16();
+        let read = answer::read(body, self.response_body_max, until).await;
+        let passed = connection.gate().passed();
+        let said = answer::understand(head.version, &head.headers, &read, &self.reference, &self.code);
+        let reply = Reply::Answered { status, code: said.code.as_deref(), body: said.body };
         let report = WireReport {
-            outcome: Outcome::NotSent,
+            outcome: classify(reply, &self.codes),
+            retry_after: answer::retry_after(&head.headers, SystemTime::now()),
+            response_sha256: Some(answer::response_sha256(status, &read.bytes)),
+            rail_reference: said.reference,
+            rail_code: said.code,
+            ..report
+        };
+        if read.fault.is_none() {
+            self.pool.give_back(connection).await;
+        }
+        let report = timed(report, passed);
+        match said.fault {
+            Some(fault) => with_fault(report, fault),
+            None => report,
+        }
+    }
+
+    fn blank(&self) -> WireReport {
+        WireReport {
+            outcome: classify(Reply::NotSent, &self.codes),
             retry_after: None,
-            endpoint: self.settings.url.clone(),
+            endpoint: self.endpoint.shown.clone(),
             first_byte_at: None,
             last_byte_at: None,
             request_sha256: None,
             response_sha256: None,
             rail_reference: None,
             rail_code: None,
-            error_class: Some("not_built"),
+            error_class: None,
             error_detail: None,
-        };
-        Box::pin(async move { report })
+        }
     }
+
+    fn not_sent(&self, report: WireReport, fault: Fault) -> WireReport {
+        with_fault(WireReport { outcome: classify(Reply::NotSent, &self.codes), ..report }, fault)
+    }
+}
+
+impl Rail for HttpRail {
+    fn submit(&self, submission: Submission, may_send: MaySend) -> Submitting<'_> {
+        Box::pin(self.exchange(submission, may_send))
+    }
+}
+
+fn with_fault(report: WireReport, fault: Fault) -> WireReport {
+    WireReport { error_class: Some(fault.class), error_detail: fault.detail, ..report }
+}
+
+fn timed(report: WireReport, passed: Passed) -> WireReport {
+    WireReport { first_byte_at: passed.first_byte_at, last_byte_at: passed.last_byte_at, ..report }
+}
+
+fn check_limits(settings: &HttpRailSettings) -> Result<(), RailError> {
+    let zero = |setting| RailError::Setting { setting, reason: "is zero" };
+    if settings.timeout == Millis::ZERO {
+        return Err(zero("timeout_ms"));
+    }
+    if settings.connect_timeout == Millis::ZERO {
+        return Err(zero("connect_timeout_ms"));
+    }
+    if settings.timeout > TIMEOUT_MAX {
+        return Err(RailError::Setting { setting: "timeout_ms", reason: "is longer than an hour" });
+    }
+    if settings.connect_timeout > settings.timeout {
+        return Err(RailError::Setting { setting: "connect_timeout_ms", reason: "is longer than `timeout_ms`" });
+    }
+    if settings.response_body_max == 0 {
+        return Err(zero("response_body_max"));
+    }
+    Ok(())
 }

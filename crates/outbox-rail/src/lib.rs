@@ -1,11 +1,20 @@
 //! The way to a payment rail: the trait [`Rail`] and the HTTP rail. It reads the wire and reports what
 //! was seen; what that means for the payment is decided in `outbox-core`. No database, no retries.
 
+mod answer;
+mod connect;
+mod credential;
+mod endpoint;
 mod error;
+mod fault;
+mod gate;
 mod http_rail;
+mod pool;
 mod rail;
 mod report;
+mod request;
 mod settings;
+mod tls;
 
 pub use error::RailError;
 pub use http_rail::HttpRail;
