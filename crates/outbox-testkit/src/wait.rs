@@ -1,7 +1,6 @@
 //! Waiting for a condition with a deadline. This is the only place where a test waits for something it
 //! gets no signal from; a plain sleep is refused by `tidy`.
 
-use std::future::Future;
 use std::time::{Duration, Instant};
 
 use crate::TestkitError;
@@ -13,11 +12,11 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 ///
 /// # Errors
 /// [`TestkitError::Deadline`] when it never held.
-pub async fn wait_until<F, Fut>(what: &str, limit: Duration, mut condition: F) -> Result<(), TestkitError>
-where
-    F: FnMut() -> Fut,
-    Fut: Future<Output = bool>,
-{
+pub async fn wait_until(
+    what: &str,
+    limit: Duration,
+    mut condition: impl AsyncFnMut() -> bool,
+) -> Result<(), TestkitError> {
     let started = Instant::now();
     while !condition().await {
         if started.elapsed() > limit {

@@ -1,5 +1,9 @@
 //! Claims about the test kit itself: a fixture that leaks servers or loses durability would make every
 //! other test worth less.
+#![allow(clippy::unwrap_used, reason = "a test that cannot set itself up should panic")]
 
+mod certs;
+mod child_guard;
+mod fault_proxy;
 mod pg_server;
 mod test_db;
