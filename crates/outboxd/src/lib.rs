@@ -1,4 +1,14 @@
 //! The dispatcher daemon and its commands. A table of contents; `main.rs` is the way in.
 
+pub mod cli;
+pub mod clock;
+mod commands;
 pub mod config;
+pub mod events;
+pub mod exit;
+pub mod health;
+pub mod health_server;
+pub mod logging;
 pub mod secrets;
+pub mod shutdown;
+pub mod systemd;

@@ -1,3 +1,7 @@
-//! The way in.
+//! The way in: everything is in the library, so that tests can reach it.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    outboxd::cli::main(std::env::args_os())
+}

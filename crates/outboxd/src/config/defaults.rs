@@ -7,62 +7,62 @@ use outbox_core::Millis;
 pub const CONFIG_FILE: &str = "/etc/outboxd/outboxd.toml";
 
 /// Longer than most exchanges with a rail, and well inside the unit's `TimeoutStopSec`.
-pub const DRAIN_TIMEOUT: Millis = Millis(30_000);
+pub(super) const DRAIN_TIMEOUT: Millis = Millis(30_000);
 /// Bounds the rows one claim locks and one reply carries; more would make one lost reply cost more leases.
-pub const CLAIM_BATCH_MAX: u32 = 200;
+pub(super) const CLAIM_BATCH_MAX: u32 = 200;
 /// A hint that got lost costs at least this much latency; shorter polls load the database for nothing.
-pub const POLL_MIN: Millis = Millis(2);
+pub(super) const POLL_MIN: Millis = Millis(2);
 /// Bounds the latency of a payment whose hint got lost, and the polls of an idle lane.
-pub const POLL_MAX: Millis = Millis(1_000);
+pub(super) const POLL_MAX: Millis = Millis(1_000);
 /// Where one call already costs next to nothing a row.
-pub const COMPLETION_BATCH_SIZE: u32 = 200;
+pub(super) const COMPLETION_BATCH_SIZE: u32 = 200;
 /// Bounds what a result waits for company.
-pub const COMPLETION_FLUSH_INTERVAL: Millis = Millis(20);
+pub(super) const COMPLETION_FLUSH_INTERVAL: Millis = Millis(20);
 /// Room for one flush, one call that times out, and a little more.
-pub const COMPLETION_BUDGET: Millis = Millis(5_000);
+pub(super) const COMPLETION_BUDGET: Millis = Millis(5_000);
 /// Bounds the memory that results take while the database is away.
-pub const COMPLETION_QUEUE_MAX: u32 = 10_000;
+pub(super) const COMPLETION_QUEUE_MAX: u32 = 10_000;
 /// Covers the way from the claim's reply to the first byte.
-pub const LEASE_MARGIN: Millis = Millis(2_000);
+pub(super) const LEASE_MARGIN: Millis = Millis(2_000);
 /// How soon operators, and the other dispatchers, notice a dead one: twice this.
-pub const HEARTBEAT_INTERVAL: Millis = Millis(5_000);
+pub(super) const HEARTBEAT_INTERVAL: Millis = Millis(5_000);
 /// Bounds how long a dead listener goes unnoticed.
-pub const LISTENER_PROBE_INTERVAL: Millis = Millis(5_000);
+pub(super) const LISTENER_PROBE_INTERVAL: Millis = Millis(5_000);
 /// Bounds how long a lost lease of a lane that does not claim stays unsettled.
-pub const MAINTENANCE_INTERVAL: Millis = Millis(10_000);
+pub(super) const MAINTENANCE_INTERVAL: Millis = Millis(10_000);
 
 /// The port of Postgres.
-pub const DATABASE_PORT: u16 = 5432;
+pub(super) const DATABASE_PORT: u16 = 5432;
 /// Longer than a TLS handshake to a busy server takes.
-pub const DATABASE_CONNECT_TIMEOUT: Millis = Millis(5_000);
+pub(super) const DATABASE_CONNECT_TIMEOUT: Millis = Millis(5_000);
 /// With the flush, inside the completion budget.
-pub const CALL_TIMEOUT: Millis = Millis(4_000);
+pub(super) const CALL_TIMEOUT: Millis = Millis(4_000);
 /// Below the call timeout: the server gives up first, and the call has certainly had no effect.
-pub const STATEMENT_TIMEOUT: Millis = Millis(3_000);
+pub(super) const STATEMENT_TIMEOUT: Millis = Millis(3_000);
 /// Nothing on this path waits for a lock for long; whoever holds one is an accident.
-pub const LOCK_TIMEOUT: Millis = Millis(1_000);
+pub(super) const LOCK_TIMEOUT: Millis = Millis(1_000);
 /// The daemon opens no transactions, so any that is idle is a fault.
-pub const IDLE_IN_TRANSACTION_TIMEOUT: Millis = Millis(5_000);
+pub(super) const IDLE_IN_TRANSACTION_TIMEOUT: Millis = Millis(5_000);
 
 /// Where health is served.
-pub const HEALTH_LISTEN: &str = "127.0.0.1:9464";
+pub(super) const HEALTH_LISTEN: &str = "127.0.0.1:9464";
 /// Text on a terminal, JSON elsewhere.
-pub const LOG_FORMAT: &str = "auto";
+pub(super) const LOG_FORMAT: &str = "auto";
 /// Everything an operator needs; libraries only when something is wrong.
-pub const LOG_FILTER: &str = "warn,outboxd=info";
+pub(super) const LOG_FILTER: &str = "warn,outboxd=info";
 
 /// Enough to keep a rail busy that answers in 100 ms with 320 payments a second.
-pub const RAIL_CONCURRENCY: u32 = 32;
+pub(super) const RAIL_CONCURRENCY: u32 = 32;
 /// The whole exchange.
-pub const RAIL_TIMEOUT: Millis = Millis(20_000);
+pub(super) const RAIL_TIMEOUT: Millis = Millis(20_000);
 /// Connect and TLS handshake.
-pub const RAIL_CONNECT_TIMEOUT: Millis = Millis(5_000);
+pub(super) const RAIL_CONNECT_TIMEOUT: Millis = Millis(5_000);
 /// Below the idle limits of common servers (5 s and more), so that it is this side that closes; the other way round,
 /// a connection is reset just as a payment is put on it, and that payment is unknown.
-pub const RAIL_POOL_IDLE_TIMEOUT: Millis = Millis(4_000);
+pub(super) const RAIL_POOL_IDLE_TIMEOUT: Millis = Millis(4_000);
 /// draft-ietf-httpapi-idempotency-key-header.
-pub const RAIL_KEY_HEADER: &str = "Idempotency-Key";
+pub(super) const RAIL_KEY_HEADER: &str = "Idempotency-Key";
 /// The draft's structured-field string.
-pub const RAIL_KEY_FORMAT: &str = "quoted";
+pub(super) const RAIL_KEY_FORMAT: &str = "quoted";
 /// An answer is a reference and a code; a longer one is a fault.
-pub const RAIL_RESPONSE_BODY_MAX_BYTES: u32 = 65_536;
+pub(super) const RAIL_RESPONSE_BODY_MAX_BYTES: u32 = 65_536;

@@ -137,7 +137,7 @@ impl std::error::Error for Faults {}
 
 /// Where each key was given last, and which keys were refused for their form.
 #[derive(Clone, Debug)]
-pub struct Origins {
+pub(super) struct Origins {
     file: PathBuf,
     places: BTreeMap<KeyPath, Place>,
     refused: Vec<KeyPath>,
@@ -146,29 +146,29 @@ pub struct Origins {
 impl Origins {
     /// No key yet; keys given nowhere are asked of `file`.
     #[must_use]
-    pub fn new(file: PathBuf) -> Self {
+    pub(super) fn new(file: PathBuf) -> Self {
         Self { file, places: BTreeMap::new(), refused: Vec::new() }
     }
 
     /// Notes that `key` was given at `place`, over any place before.
-    pub fn note(&mut self, key: KeyPath, place: Place) {
+    pub(super) fn note(&mut self, key: KeyPath, place: Place) {
         self.places.insert(key, place);
     }
 
     /// Notes that `key` was refused for its form, so that it is not called missing as well.
-    pub fn note_refused(&mut self, key: KeyPath) {
+    pub(super) fn note_refused(&mut self, key: KeyPath) {
         self.refused.push(key);
     }
 
     /// Whether `key`, or a table around it, was refused for its form.
     #[must_use]
-    pub fn was_refused(&self, key: &KeyPath) -> bool {
+    pub(super) fn was_refused(&self, key: &KeyPath) -> bool {
         self.refused.iter().any(|refused| key.starts_with(refused))
     }
 
     /// The place of `key`, or of the nearest table around it, or of the file as a whole.
     #[must_use]
-    pub fn place(&self, key: &KeyPath) -> Place {
+    pub(super) fn place(&self, key: &KeyPath) -> Place {
         let around = (1..=key.0.len()).rev().map(|length| KeyPath(key.0[..length].to_vec()));
         let known = around.into_iter().find_map(|path| self.places.get(&path));
         known.cloned().unwrap_or_else(|| Place::File { path: self.file.clone(), line: 0 })

@@ -31,7 +31,7 @@ pub struct Host {
 
 /// A file the configuration names, and the key that names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NamedFile {
+pub(super) struct NamedFile {
     /// The key.
     pub key: KeyPath,
     /// The file.
@@ -42,7 +42,7 @@ pub struct NamedFile {
 
 /// Whether a file's content is a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Secrecy {
+pub(super) enum Secrecy {
     /// Certificates and the like.
     Public,
     /// One line: a password, a token.
@@ -53,7 +53,7 @@ pub enum Secrecy {
 
 /// What a check came to.
 #[derive(Debug)]
-pub struct Checked {
+pub(super) struct Checked {
     /// The checked values; those with a fault are at their default and must not be used.
     pub config: Config,
     /// Every fault found.
@@ -64,7 +64,7 @@ pub struct Checked {
 
 /// Checks `raw`; `origins` tells where each value was given.
 #[must_use]
-pub fn check(raw: &RawConfig, origins: &Origins, host: &Host) -> Checked {
+pub(super) fn check(raw: &RawConfig, origins: &Origins, host: &Host) -> Checked {
     let mut findings = Findings::new(origins, host);
     let dispatcher = dispatcher::check(&raw.dispatcher, &mut findings);
     let database = database::check(&raw.database, &mut findings);

@@ -1,0 +1,121 @@
+//! `/livez` and `/readyz` over HTTP/1.1: one request a connection, few connections at once, nothing
+//! read but the request line and headers. What they answer is `health`'s business.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode, header};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use crate::clock::boot_now;
+use crate::events;
+use crate::exit::{Exit, Failure};
+use crate::health::HealthState;
+
+/// Bounds the memory and the descriptors that probes, or somebody else, can take; later ones wait.
+const CONNECTIONS_MAX: usize = 16;
+/// A probe sends its request at once; whoever does not is cut off.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+/// Bounds a connection as a whole, the answer's reader included.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
+/// The smallest buffer hyper takes is 8 KiB, and no probe has longer headers.
+const BUFFER_BYTES: usize = 8_192;
+/// The pause after a failed accept, which is mostly a lack of descriptors that will not mend at once.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Takes the address at which health is to be served.
+///
+/// # Errors
+/// An address that is taken or not this host's; a restart may help.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
+    let listener = TcpListener::bind(address).await;
+    listener.map_err(|error| Failure::new(Exit::Unavailable, format!("health.listen: {address}: {error}")))
+}
+
+/// Serves `state` until the future is dropped.
+pub async fn serve(listener: TcpListener, state: Arc<HealthState>) -> Infallible {
+    let address = listener.local_addr().map(|address| address.to_string()).unwrap_or_default();
+    tracing::info!(event = events::HEALTH_SERVING, address);
+    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        // Ended connections are taken out of the set, which would grow otherwise.
+        while connections.try_join_next().is_some() {}
+        let slot = Arc::clone(&slots).acquire_owned().await.ok();
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let state = Arc::clone(&state);
+                connections.spawn(async move {
+                    answer_one(stream, state).await;
+                    drop(slot);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(event = events::HEALTH_ACCEPT_FAILED, %error);
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn answer_one(stream: TcpStream, state: Arc<HealthState>) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let response = respond(request.method(), request.uri().path(), &state);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(REQUEST_TIMEOUT)
+        .keep_alive(false)
+        .max_buf_size(BUFFER_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
+    // A probe that breaks off or says nonsense is its own problem, and no reason for a log line.
+    let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
+}
+
+fn respond(method: &Method, path: &str, state: &HealthState) -> Response<Full<Bytes>> {
+    let (status, body) = match path {
+        "/livez" | "/readyz" if !matches!(*method, Method::GET | Method::HEAD) => {
+            (StatusCode::METHOD_NOT_ALLOWED, json!({"error": "only GET and HEAD"}))
+        }
+        "/livez" => liveness(state),
+        "/readyz" => readiness(state),
+        _ => (StatusCode::NOT_FOUND, json!({"error": "there are /livez and /readyz"})),
+    };
+    let mut response = Response::new(Full::new(Bytes::from(format!("{body}\n"))));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    response
+}
+
+fn liveness(state: &HealthState) -> (StatusCode, Value) {
+    let stale = state.stale_loops(boot_now());
+    let loops: Vec<Value> = stale
+        .iter()
+        .map(|stale| json!({"loop": stale.name, "age_ms": stale.age.0, "age_max_ms": stale.age_max.0}))
+        .collect();
+    (status(stale.is_empty()), json!({"live": stale.is_empty(), "stale": loops}))
+}
+
+fn readiness(state: &HealthState) -> (StatusCode, Value) {
+    let reasons = state.reasons();
+    let list: Vec<Value> =
+        reasons.iter().map(|reason| json!({"subject": reason.subject, "reason": reason.reason})).collect();
+    (status(reasons.is_empty()), json!({"ready": reasons.is_empty(), "reasons": list}))
+}
+
+fn status(good: bool) -> StatusCode {
+    if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+}
