@@ -25,8 +25,8 @@ pub enum TestkitError {
         value: String,
     },
     /// The process is root and no unprivileged account can run the server.
-    #[error("running as root and there is no account named postgres: run scripts/test.sh once")]
-    NoPostgresAccount,
+    #[error("running as root, and there is no account postgres or nobody to run the server")]
+    NoAccount,
     /// A child process failed.
     #[error("{what} failed: {output}")]
     Command {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -42,7 +42,7 @@ pub struct FaultProxy {
 /// What the connections watch.
 #[derive(Debug)]
 pub(crate) struct Control {
-    pub(crate) upstream: PathBuf,
+    pub(crate) upstream: PgAddress,
     pub(crate) mode: watch::Sender<Mode>,
     pub(crate) cuts: watch::Sender<u64>,
     pub(crate) interceptions: Interceptions,
@@ -57,8 +57,9 @@ impl FaultProxy {
     pub fn on_socket(upstream: &PgAddress) -> Result<Self, TestkitError> {
         let dir = tempfile::Builder::new().prefix("obx-proxy-").tempdir();
         let dir = dir.map_err(io_context("make the directory of a proxy"))?.keep();
-        let address = PgAddress::new(&dir, upstream.port());
-        let listener = UnixListener::bind(socket_file(&address)).map_err(io_context("bind the socket of a proxy"))?;
+        let address = PgAddress::on_socket(&dir, upstream.port());
+        let file = address.socket_file().expect("an address on a socket has a socket's file");
+        let listener = UnixListener::bind(file).map_err(io_context("bind the socket of a proxy"))?;
         let control = Control::new(upstream);
         let shared = Arc::clone(&control);
         let accepting = tokio::spawn(async move {
@@ -69,7 +70,7 @@ impl FaultProxy {
         Ok(Self { address, control, listener: accepting, socket_dir: Some(dir) })
     }
 
-    /// A proxy on a free port of 127.0.0.1. Its [`FaultProxy::address`] has the port but no socket.
+    /// A proxy on a free port of 127.0.0.1.
     ///
     /// # Errors
     /// When no port can be bound.
@@ -84,7 +85,7 @@ impl FaultProxy {
                 accept(client, &shared);
             }
         });
-        Ok(Self { address: PgAddress::new("", port), control, listener: accepting, socket_dir: None })
+        Ok(Self { address: PgAddress::on_tcp("127.0.0.1", port), control, listener: accepting, socket_dir: None })
     }
 
     /// Where clients connect instead of to the server.
@@ -152,7 +153,7 @@ impl Drop for FaultProxy {
 impl Control {
     fn new(upstream: &PgAddress) -> Arc<Self> {
         Arc::new(Self {
-            upstream: socket_file(upstream),
+            upstream: upstream.clone(),
             mode: watch::Sender::new(Mode::Forward),
             cuts: watch::Sender::new(0),
             interceptions: Interceptions::default(),
@@ -174,10 +175,8 @@ where
     control.connections.fetch_add(1, Ordering::SeqCst);
     tokio::spawn(async move {
         let passing = async {
-            if let Ok(server) = UnixStream::connect(&control.upstream).await {
-                // An error on one side closes the other; the client sees what a broken network shows it.
-                let _ = serve(client, server, &Passage::new(&control)).await;
-            }
+            // An error on one side closes the other; the client sees what a broken network shows it.
+            let _ = connect_and_serve(client, &control).await;
         };
         tokio::select! {
             () = passing => {}
@@ -187,6 +186,16 @@ where
     });
 }
 
-fn socket_file(address: &PgAddress) -> PathBuf {
-    address.socket_dir().join(format!(".s.PGSQL.{}", address.port()))
+async fn connect_and_serve<C>(client: C, control: &Control) -> std::io::Result<()>
+where
+    C: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    let passage = Passage::new(control);
+    match control.upstream.socket_file() {
+        Some(file) => serve(client, UnixStream::connect(file).await?, &passage).await,
+        None => {
+            let server = TcpStream::connect((control.upstream.host(), control.upstream.port())).await?;
+            serve(client, server, &passage).await
+        }
+    }
 }

@@ -24,7 +24,7 @@ pub use error::TestkitError;
 pub use fault_proxy::FaultProxy;
 pub use interception::Interception;
 pub use logins::LOGINS;
-pub use pg_address::{PgAddress, SOCKET_VARIABLE};
+pub use pg_address::{HOST_VARIABLE, PgAddress};
 pub use pg_server::{PgServer, ServerSettings, ServerTls, shared_server};
 pub use pg_version::PgVersion;
 pub use rustix::process::Signal;

@@ -9,49 +9,66 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use crate::TestkitError;
 use crate::error::sql_context;
 
-/// Names the socket directory of a server that is already running, set by `testkit-pg` for the whole test run.
-pub const SOCKET_VARIABLE: &str = "OUTBOXD_TEST_PG_SOCKET";
+/// Names a server that is already running: a socket directory, or a host name without a slash. Set by
+/// `testkit-pg` for a whole test run, or by hand for a server that trusts its superuser `postgres`.
+pub const HOST_VARIABLE: &str = "OUTBOXD_TEST_PG_HOST";
 
 /// The port in the name of the socket file; the directory is private, so it can be the same everywhere.
 pub(crate) const SOCKET_PORT: u16 = 5432;
 
-/// A unix socket directory and the port number in the socket's name.
+/// A unix socket directory or a host name, and a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PgAddress {
-    socket_dir: PathBuf,
+    host: String,
     port: u16,
 }
 
 impl PgAddress {
-    /// An address made of its two parts.
+    /// A server on the unix socket `.s.PGSQL.PORT` in `socket_dir`.
     #[must_use]
-    pub fn new(socket_dir: impl Into<PathBuf>, port: u16) -> Self {
-        Self { socket_dir: socket_dir.into(), port }
+    pub fn on_socket(socket_dir: &Path, port: u16) -> Self {
+        Self { host: socket_dir.to_string_lossy().into_owned(), port }
+    }
+
+    /// A server on a TCP port.
+    #[must_use]
+    pub fn on_tcp(host: &str, port: u16) -> Self {
+        Self { host: host.to_owned(), port }
     }
 
     /// The server that the surrounding test run shares, if there is one.
     #[must_use]
     pub fn from_environment() -> Option<Self> {
-        std::env::var_os(SOCKET_VARIABLE).map(|dir| Self::new(dir, SOCKET_PORT))
+        std::env::var(HOST_VARIABLE).ok().map(|host| Self { host, port: SOCKET_PORT })
     }
 
-    /// The directory of the socket.
+    /// The socket directory, which begins with a slash, or the host name.
     #[must_use]
-    pub fn socket_dir(&self) -> &Path {
-        &self.socket_dir
+    pub fn host(&self) -> &str {
+        &self.host
     }
 
-    /// The port; also the TCP port when the server was asked to listen on loopback.
+    /// The port; on a socket, the one in its file's name.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Options for `database` as login `user`, over the socket, reading no password file.
+    /// The socket's file; `None` over TCP.
+    pub(crate) fn socket_file(&self) -> Option<PathBuf> {
+        self.is_socket().then(|| Path::new(&self.host).join(format!(".s.PGSQL.{}", self.port)))
+    }
+
+    fn is_socket(&self) -> bool {
+        self.host.starts_with('/')
+    }
+
+    /// Options for `database` as login `user`, reading no password file.
     #[must_use]
     pub fn connect_options(&self, database: &str, user: &str) -> PgConnectOptions {
-        PgConnectOptions::new_without_pgpass()
-            .socket(&self.socket_dir)
+        let options = PgConnectOptions::new_without_pgpass();
+        let options = if self.is_socket() { options.socket(&self.host) } else { options.host(&self.host) };
+        options
             .port(self.port)
             .database(database)
             .username(user)
@@ -62,7 +79,7 @@ impl PgAddress {
     /// A URL that sqlx, sqlx-cli and libpq all understand.
     #[must_use]
     pub fn url(&self, database: &str, user: &str) -> String {
-        let host = self.socket_dir.to_string_lossy().replace('%', "%25").replace('/', "%2F");
+        let host = self.host.replace('%', "%25").replace('/', "%2F");
         format!("postgres://{user}@{host}:{}/{database}", self.port)
     }
 
@@ -83,9 +100,17 @@ mod tests {
 
     #[test]
     fn url_survives_parsing_with_its_socket_directory() {
-        let address = PgAddress::new("/srv/a b/c%d", 5433);
+        let address = PgAddress::on_socket(Path::new("/srv/a b/c%d"), 5433);
         let parsed: PgConnectOptions = address.url("db", "someone").replace(' ', "%20").parse().unwrap();
         assert_eq!(parsed.get_socket(), Some(&PathBuf::from("/srv/a b/c%d")));
         assert_eq!((parsed.get_port(), parsed.get_username()), (5433, "someone"));
+    }
+
+    #[test]
+    fn host_name_is_not_taken_for_a_socket() {
+        let address = PgAddress::on_tcp("127.0.0.1", 5433);
+        assert_eq!(address.socket_file(), None);
+        let parsed: PgConnectOptions = address.url("db", "someone").parse().unwrap();
+        assert_eq!((parsed.get_host(), parsed.get_socket()), ("127.0.0.1", None));
     }
 }

@@ -1,5 +1,5 @@
 //! A private Postgres server with the durable settings that production needs, on a unix socket in a
-//! directory of its own. Started as the account `postgres` when the tests run as root, because the
+//! directory of its own. Started as an unprivileged account when the tests run as root, because the
 //! server refuses root. It holds no databases of the project: see `TestDb`.
 
 use std::ffi::OsString;
@@ -98,7 +98,7 @@ impl PgServer {
         command.extend(settings.environment.iter().map(|(name, value)| format!("{name}={value}").into()));
         command.extend(account.wrap(server));
         let guard = Guard::new(&dir, &dir.join("log"), &command)?;
-        let address = PgAddress::new(&dir, port);
+        let address = PgAddress::on_socket(&dir, port);
         let mut started = Self { guard, address, dir, pid: 0, running: false };
         account.run_initdb(&bin_dir, &data)?;
         started.write_configuration(settings, &account)?;
@@ -155,7 +155,7 @@ impl PgServer {
     /// The directory of the socket.
     #[must_use]
     pub fn socket_dir(&self) -> &Path {
-        self.address.socket_dir()
+        &self.dir
     }
 
     /// The port of the socket's name, and of loopback if asked for.
@@ -296,8 +296,8 @@ pub fn shared_server() -> Result<PgAddress, TestkitError> {
 enum ServerAccount {
     /// This process is unprivileged: its own.
     Own,
-    /// This process is root: `postgres`.
-    Postgres { uid: u32, gid: u32 },
+    /// This process is root: `postgres`, or `nobody` where no package has created that.
+    Unprivileged { uid: u32, gid: u32 },
 }
 
 impl ServerAccount {
@@ -306,29 +306,22 @@ impl ServerAccount {
             return Ok(Self::Own);
         }
         let accounts = fs::read_to_string("/etc/passwd").map_err(io_context("read the list of accounts"))?;
-        let found = accounts.lines().find_map(|line| {
-            let mut fields = line.split(':');
-            let named = fields.next() == Some("postgres");
-            let uid = fields.nth(1)?.parse().ok()?;
-            let gid = fields.next()?.parse().ok()?;
-            named.then_some(Self::Postgres { uid, gid })
-        });
-        found.ok_or(TestkitError::NoPostgresAccount)
+        let named = |name: &str| accounts.lines().find_map(|line| account_named(name, line));
+        named("postgres").or_else(|| named("nobody")).ok_or(TestkitError::NoAccount)
     }
 
     fn give(self, path: &Path) -> Result<(), TestkitError> {
         match self {
             Self::Own => Ok(()),
-            Self::Postgres { uid, gid } => {
-                chown(path, Some(uid), Some(gid)).map_err(io_context("give a directory to the account postgres"))
-            }
+            Self::Unprivileged { uid, gid } => chown(path, Some(uid), Some(gid))
+                .map_err(io_context("give a directory to the account of a test server")),
         }
     }
 
     fn wrap(self, command: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
         let mut wrapped: Vec<OsString> = match self {
             Self::Own => Vec::new(),
-            Self::Postgres { uid, gid } => vec![
+            Self::Unprivileged { uid, gid } => vec![
                 "setpriv".into(),
                 format!("--reuid={uid}").into(),
                 format!("--regid={gid}").into(),
@@ -355,6 +348,15 @@ impl ServerAccount {
         let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         Err(TestkitError::Command { what: "initdb".to_owned(), output: text })
     }
+}
+
+/// Reads one line of the list of accounts.
+fn account_named(name: &str, line: &str) -> Option<ServerAccount> {
+    let mut fields = line.split(':');
+    let matches = fields.next() == Some(name);
+    let uid = fields.nth(1)?.parse().ok()?;
+    let gid = fields.next()?.parse().ok()?;
+    matches.then_some(ServerAccount::Unprivileged { uid, gid })
 }
 
 fn free_port() -> Result<u16, TestkitError> {

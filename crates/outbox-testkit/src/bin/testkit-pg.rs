@@ -5,7 +5,7 @@
 use std::io::Write as _;
 use std::process::{Command, ExitCode};
 
-use outbox_testkit::{PgServer, PgVersion, SOCKET_VARIABLE};
+use outbox_testkit::{HOST_VARIABLE, PgServer, PgVersion};
 
 fn main() -> ExitCode {
     match run() {
@@ -25,7 +25,7 @@ fn run() -> Result<ExitCode, Box<dyn std::error::Error>> {
     let server = PgServer::start(PgVersion::parse(&version, "VERSION")?)?;
     let status = Command::new(&program)
         .args(arguments)
-        .env(SOCKET_VARIABLE, server.socket_dir())
+        .env(HOST_VARIABLE, server.socket_dir())
         .env("OUTBOXD_TEST_PG", &version)
         .status()
         .map_err(|source| format!("cannot run {}: {source}", program.display()))?;

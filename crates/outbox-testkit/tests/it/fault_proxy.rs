@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use outbox_testkit::{FaultProxy, PgAddress, TestDb, wait_until};
+use outbox_testkit::{FaultProxy, TestDb, wait_until};
 use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Connection as _};
 
 const LIMIT: Duration = Duration::from_secs(10);
 /// How long a test listens for an answer that must not come.
@@ -133,12 +132,10 @@ async fn delay_is_at_least_what_was_asked_for() {
 #[tokio::test]
 async fn loopback_proxy_carries_large_values_unchanged() {
     let fixture = Fixture::new().await;
-    let proxy = FaultProxy::on_loopback(fixture.database.address()).await.unwrap();
-    let port = PgAddress::port(proxy.address());
-    let url = format!("postgres://postgres@127.0.0.1:{port}/{}", fixture.database.name());
-    let mut session = PgConnection::connect(&url).await.unwrap();
+    let inner = FaultProxy::on_loopback(fixture.database.address()).await.unwrap();
+    let proxy = FaultProxy::on_loopback(inner.address()).await.unwrap();
+    let mut session = proxy.address().connect(fixture.database.name(), "postgres").await.unwrap();
     let sent: Vec<u8> = (0..=255u8).cycle().take(300_000).collect();
-    let back: Vec<u8> =
-        sqlx::query_scalar(AssertSqlSafe("select $1::bytea")).bind(&sent).fetch_one(&mut session).await.unwrap();
+    let back: Vec<u8> = sqlx::query_scalar("select $1::bytea").bind(&sent).fetch_one(&mut session).await.unwrap();
     assert_eq!(back, sent);
 }

@@ -79,7 +79,7 @@ fn killed_owner_leaves_no_server() {
     // The owner prints the socket directory and then waits for ever, until it is killed outright.
     let mut owner = Command::new(env!("CARGO_BIN_EXE_testkit-pg"))
         .arg(PgVersion::from_environment().unwrap().major().to_string())
-        .args(["sh", "-c", "echo \"$OUTBOXD_TEST_PG_SOCKET\"; cat"])
+        .args(["sh", "-c", "echo \"$OUTBOXD_TEST_PG_HOST\"; cat"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

@@ -1,0 +1,71 @@
+# Installs what the tests need and the machine lacks, from Debian's packages when run as root, and
+# otherwise says exactly what to install. Sourced after report.sh; INSTALL is `yes` or `no`.
+
+MISSING_PACKAGES=()
+
+# need PROGRAM PACKAGE...: notes the packages when the program is not there.
+need() {
+  local program=$1
+  shift
+  command -v "$program" >/dev/null 2>&1 || MISSING_PACKAGES+=("$@")
+}
+
+# need_file PATTERN PACKAGE...: notes the packages when no file matches.
+need_file() {
+  local pattern=$1
+  shift
+  compgen -G "$pattern" >/dev/null || MISSING_PACKAGES+=("$@")
+}
+
+can_install_packages() {
+  [ "$INSTALL" = yes ] && [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2>&1
+}
+
+package_exists() {
+  apt-cache policy "$1" 2>/dev/null | grep -q 'Candidate: [0-9]'
+}
+
+# Package scripts would start servers of their own (Postgres, pgbouncer); the tests start private ones.
+without_services() {
+  local policy=/usr/sbin/policy-rc.d ours=no code=0
+  if [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+    ours=yes
+  fi
+  "$@" || code=$?
+  if [ "$ours" = yes ]; then rm -f "$policy"; fi
+  return "$code"
+}
+
+# Debian would create and start a cluster named main as soon as a server package is installed.
+without_main_cluster() {
+  local dir=/etc/postgresql-common
+  if [ ! -e "$dir/createcluster.conf" ]; then
+    mkdir -p "$dir"
+    printf 'create_main_cluster = false\n' >"$dir/createcluster.conf"
+  fi
+}
+
+# install_missing: installs the noted packages, or names them and fails.
+install_missing() {
+  [ "${#MISSING_PACKAGES[@]}" -gt 0 ] || return 0
+  if ! can_install_packages; then
+    die "missing Debian packages; install them, or run as root without --no-install: ${MISSING_PACKAGES[*]}"
+  fi
+  say "installing ${MISSING_PACKAGES[*]}"
+  export DEBIAN_FRONTEND=noninteractive
+  without_main_cluster
+  apt-get -qq update
+  without_services apt-get -qq install -y --no-install-recommends "${MISSING_PACKAGES[@]}" >/dev/null
+  MISSING_PACKAGES=()
+}
+
+# The Rust toolchain is not a Debian package of the right version, so it is only checked for.
+require_rust() {
+  command -v cargo >/dev/null 2>&1 || die "cargo is missing: install rustup; rust-toolchain.toml names the version"
+  local shown
+  shown=$(cargo --version 2>&1) || die "the toolchain of rust-toolchain.toml is missing (rustup toolchain install): $shown"
+  cargo fmt --version >/dev/null 2>&1 || die "rustfmt is missing: rustup component add rustfmt"
+  cargo clippy --version >/dev/null 2>&1 || die "clippy is missing: rustup component add clippy"
+}

@@ -1,0 +1,96 @@
+#!/usr/bin/env bash
+# Everything that must hold before a change lands: formatting, lints, every test on Postgres 15 and the
+# database's tests again on 18, the service unit, the migrations' and the workflow's linters.
+#
+#   scripts/test.sh [--no-install]
+#
+# As root on Debian it installs what is missing; with --no-install, or as another user, it says what to
+# install. Needs no network after the first run, no running Postgres, no standard input.
+set -euo pipefail
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$ROOT"
+REPORT_NAME=scripts/test.sh
+INSTALL=yes
+case "${1:-}" in
+  '') ;;
+  --no-install) INSTALL=no ;;
+  *)
+    printf 'usage: scripts/test.sh [--no-install]\n' >&2
+    exit 2
+    ;;
+esac
+. scripts/lib/report.sh
+. scripts/lib/install.sh
+. scripts/lib/postgres.sh
+. scripts/lib/linters.sh
+
+# The crates whose tests reach a database: what the second Postgres version can change.
+DATABASE_CRATES=(-p outbox-testkit -p outbox-store -p outboxd)
+
+# A git hook or an editor's variables must not steer the tests' own git and Postgres.
+unset GIT_DIR GIT_WORK_TREE PGHOST PGPORT PGUSER PGDATABASE PGPASSWORD PGSERVICE DATABASE_URL
+export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never} NEXTEST_HIDE_PROGRESS_BAR=1
+
+install_everything() {
+  need cc gcc libc6-dev
+  need pkg-config pkg-config
+  need git git
+  need npm npm
+  need psql postgresql-client
+  need setpriv util-linux
+  need systemd-analyze systemd
+  need pgbouncer pgbouncer
+  need_file '/usr/lib/*/faketime/libfaketime.so.1' libfaketime
+  python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || MISSING_PACKAGES+=(python3 python3-venv)
+  if can_install_packages && [ ! -x /usr/lib/postgresql/15/bin/postgres ] && package_exists postgresql-15; then
+    MISSING_PACKAGES+=(postgresql-15)
+  fi
+  install_missing
+  require_rust
+  ensure_postgres 15
+  ensure_postgres 18
+  ensure_linters
+}
+
+# run_tests VERSION PACKAGE_ARGUMENT...: tests with one shared private server of that version beside them.
+run_tests() {
+  local version=$1
+  shift
+  if cargo nextest --version >/dev/null 2>&1; then
+    target/debug/testkit-pg "$version" cargo nextest run "$@" </dev/null
+  else
+    target/debug/testkit-pg "$version" cargo test "$@" --lib --bins --tests </dev/null
+  fi
+}
+
+check_unit() {
+  local verify_dir unit code=0
+  verify_dir=$(mktemp -d)
+  # The unit names the installed program; the build's own stands in for it, so that only the unit is judged.
+  for unit in crates/outboxd/packaging/*.service; do
+    sed "s|/usr/local/bin/outboxd|$ROOT/target/debug/outboxd|; s|/usr/bin/outboxd|$ROOT/target/debug/outboxd|" \
+      "$unit" >"$verify_dir/$(basename "$unit")"
+  done
+  for unit in "$verify_dir"/*.service; do
+    # A template is checked as an instance of itself.
+    local named=${unit/@.service/@example.service}
+    if [ "$named" != "$unit" ]; then cp "$unit" "$named"; fi
+    systemd-analyze verify "$named" || code=$?
+    systemd-analyze security --offline=true --threshold=10 --no-pager "$named" >"$verify_dir/security" 2>&1 || code=$?
+    tail -n 1 "$verify_dir/security"
+    [ "$code" -eq 0 ] || break
+  done
+  rm -rf "$verify_dir"
+  return "$code"
+}
+
+step install install_everything
+step format cargo fmt --all --check
+step clippy cargo clippy --workspace --all-targets --quiet -- -D warnings
+step build cargo build --workspace --bins --quiet
+step 'service unit' check_unit
+step squawk "$LINTERS/squawk" migrations/*.sql
+step zizmor "$LINTERS/zizmor" --offline --no-progress --quiet .github/workflows
+step 'doc tests' cargo test --workspace --doc --quiet
+step 'database tests on Postgres 18' run_tests 18 "${DATABASE_CRATES[@]}"
+step 'all tests on Postgres 15' run_tests 15 --workspace
