@@ -1,1 +1,32 @@
-//! Placeholder.
+//! The only crate that speaks SQL: one Rust function for each SQL function, the listener, and the
+//! embedded migrations. It decides nothing about payments, and it knows no rail.
+
+mod calls;
+mod complete;
+mod connect;
+mod enqueue;
+mod error;
+mod listener;
+mod migrate;
+mod rows;
+mod session;
+
+pub use calls::{
+    claim, dispatcher_heartbeat, expire_leases, preflight, read_payment_rails, read_status, read_timelines,
+    release_leases, renew_leases, set_payment_rail,
+};
+pub use complete::complete;
+pub use connect::{ClientIdentity, ConnectSettings, Password, Tls};
+pub use enqueue::{Enqueued, Hint, NewPayment, enqueue_batch, enqueue_in};
+pub use error::{Class, StoreError};
+pub use listener::WakeupListener;
+pub use migrate::{MIGRATION_TABLE, MigrationReport, check_migrations, migrate};
+pub use rows::{
+    ClaimBatch, ClaimCursor, ClaimRequest, ClaimSummary, ClaimedPayment, Completion, CompletionVerdict, ContractChange,
+    DispatcherState, ExpireReport, Heartbeat, HeldLease, HeldPayment, Preflight, RailRow, RailStatus, RenewVerdict,
+    SilentDispatcher,
+};
+pub use session::Session;
+
+/// The version of the functions' interface that this crate calls. The schema says which it serves.
+pub const API_VERSION: i32 = 1;

@@ -1,0 +1,197 @@
+//! Operating errors of the store, and where SQLSTATEs are told apart. Outcomes (fenced, busy, held)
+//! are values, not errors.
+
+use std::error::Error as _;
+use std::path::PathBuf;
+
+use outbox_core::Millis;
+use sqlx::postgres::PgDatabaseError;
+
+/// What the caller does about an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// It passes, or a person mends the database: wait and try again.
+    Transient,
+    /// The configuration, the schema or the login is wrong: a person must act.
+    Misconfigured,
+    /// An invariant of the money path is broken: stop, and keep the evidence.
+    Corrupt,
+}
+
+/// Why a call of the database did not return a result.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The server could not be reached, or went away.
+    #[error("{call}: the connection to the database failed")]
+    Connection {
+        /// The call.
+        call: &'static str,
+        /// Why.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// No answer in time; whether the call had an effect is unknown. The connection is dropped.
+    #[error("{call}: no answer from the database within {after}")]
+    TimedOut {
+        /// The call.
+        call: &'static str,
+        /// The limit.
+        after: Millis,
+    },
+    /// The server did not take the login.
+    #[error("the database refused the login")]
+    LoginRefused {
+        /// Why.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// The login may not execute the function, or the function is not there.
+    #[error("{call}: the login may not execute it, or it does not exist")]
+    NotPermitted {
+        /// The call.
+        call: &'static str,
+        /// Why.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// The functions refused the call for a reason of their own (SQLSTATE class `OB`).
+    #[error("{call}: {message}")]
+    Refused {
+        /// The call.
+        call: &'static str,
+        /// `OB` and three digits.
+        code: String,
+        /// What is wrong.
+        message: String,
+        /// What to do, where the function says.
+        hint: Option<String>,
+    },
+    /// A value that the database does not take (SQLSTATE class 22 or 23).
+    #[error("{call}: the database does not take a value")]
+    BadValue {
+        /// The call.
+        call: &'static str,
+        /// Why.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// Any other error of the server.
+    #[error("{call}: the database failed")]
+    Server {
+        /// The call.
+        call: &'static str,
+        /// Why.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// The credential file of the database cannot be used.
+    #[error("the credential file {} cannot be read", path.display())]
+    Credential {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The address of the database cannot be used.
+    #[error("the database URL cannot be used")]
+    Url(#[source] sqlx::Error),
+    /// A reply breaks an invariant.
+    #[error("{call}: {what}")]
+    Invariant {
+        /// The call.
+        call: &'static str,
+        /// What is broken.
+        what: String,
+    },
+    /// The migrations could not be applied.
+    #[error("migration: {0}")]
+    Migration(String),
+}
+
+impl StoreError {
+    /// Sorts an error of sqlx by what it says about the connection and by its SQLSTATE.
+    pub(crate) fn of(call: &'static str, source: sqlx::Error) -> Self {
+        let sqlx::Error::Database(database) = &source else {
+            return Self::Connection { call, source };
+        };
+        let code = database.code().unwrap_or_default().into_owned();
+        match code.as_str() {
+            // The invariant itself, raised by the functions.
+            "OB008" => Self::Invariant { call, what: database.message().to_owned() },
+            c if c.starts_with("OB") => Self::Refused {
+                call,
+                message: database.message().to_owned(),
+                hint: database.try_downcast_ref::<PgDatabaseError>().and_then(|e| e.hint()).map(str::to_owned),
+                code,
+            },
+            "28000" | "28P01" | "3D000" => Self::LoginRefused { source },
+            "42501" | "42883" | "3F000" => Self::NotPermitted { call, source },
+            c if c.starts_with("22") || c.starts_with("23") => Self::BadValue { call, source },
+            _ => Self::Server { call, source },
+        }
+    }
+
+    /// What the caller does about it.
+    #[must_use]
+    pub const fn class(&self) -> Class {
+        match self {
+            Self::Connection { .. } | Self::TimedOut { .. } | Self::Server { .. } | Self::BadValue { .. } => {
+                Class::Transient
+            }
+            Self::LoginRefused { .. }
+            | Self::NotPermitted { .. }
+            | Self::Refused { .. }
+            | Self::Credential { .. }
+            | Self::Url(_)
+            | Self::Migration(_) => Class::Misconfigured,
+            Self::Invariant { .. } => Class::Corrupt,
+        }
+    }
+
+    /// The functions' own SQLSTATE, where they refused the call.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&str> {
+        match self {
+            Self::Refused { code, .. } => Some(code),
+            _ => None,
+        }
+    }
+
+    /// Whether the server has no connection to spare.
+    #[must_use]
+    pub fn is_out_of_connections(&self) -> bool {
+        self.sqlstate().is_some_and(|code| code.starts_with("53300"))
+    }
+
+    /// Whether the server cannot be written to now: it starts, stops, recovers, is read-only or full.
+    #[must_use]
+    pub fn is_unavailable(&self) -> bool {
+        let state = self.sqlstate();
+        matches!(self, Self::Connection { .. } | Self::TimedOut { .. })
+            || state.is_some_and(|code| {
+                code.starts_with("57") || code.starts_with("53") || code.starts_with("08") || code == "25006"
+            })
+    }
+
+    /// Whether a pooler between us and the server refused our startup parameters.
+    #[must_use]
+    pub fn is_refused_by_a_pooler(&self) -> bool {
+        self.server_message().is_some_and(|message| message.contains("unsupported startup parameter"))
+    }
+
+    fn server_message(&self) -> Option<String> {
+        let source = self.source()?.downcast_ref::<sqlx::Error>()?;
+        source.as_database_error().map(|database| database.message().to_owned())
+    }
+
+    /// The SQLSTATE of the server's error, where there is one.
+    #[must_use]
+    pub fn sqlstate(&self) -> Option<String> {
+        if let Self::Refused { code, .. } = self {
+            return Some(code.clone());
+        }
+        let source = self.source()?.downcast_ref::<sqlx::Error>()?;
+        source.as_database_error().and_then(|database| database.code()).map(std::borrow::Cow::into_owned)
+    }
+}

@@ -1,0 +1,343 @@
+//! What goes into the calls and what comes out, in the core's types. Reading rows is done here;
+//! deciding what they mean is not.
+
+use std::fmt;
+
+use outbox_core::{
+    AttemptNo, AttemptState, HoldReason, LeaseToken, Millis, OutboxId, Outcome, RailContract, RailName, WorkerId,
+};
+use time::OffsetDateTime;
+
+/// Where a lane's claims go on: the greatest pair of its last non-empty claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClaimCursor {
+    /// When that payment was due.
+    pub due_at: OffsetDateTime,
+    /// That payment.
+    pub outbox_id: OutboxId,
+}
+
+/// A claim.
+#[derive(Clone, Debug)]
+pub struct ClaimRequest {
+    /// The rail.
+    pub rail: RailName,
+    /// Who claims.
+    pub worker_id: WorkerId,
+    /// At most this many payments.
+    pub limit: u32,
+    /// What one send and its completion need; a contract with a shorter lease is refused.
+    pub min_lease: Millis,
+    /// Sends of this lane under way.
+    pub in_flight: u32,
+    /// Where to go on; `None` sweeps from the beginning.
+    pub after: Option<ClaimCursor>,
+}
+
+/// A payment whose lease was granted.
+#[derive(Clone)]
+pub struct ClaimedPayment {
+    /// The payment, and its wire key.
+    pub outbox_id: OutboxId,
+    /// The attempt.
+    pub attempt_no: AttemptNo,
+    /// The proof of the lease.
+    pub lease_token: LeaseToken,
+    /// How long the lease lasts from the claim on.
+    pub lease_duration: Millis,
+    /// The bytes to send.
+    pub payload: Vec<u8>,
+    /// Their media type.
+    pub content_type: String,
+    /// The caller's W3C trace context.
+    pub traceparent: Option<String>,
+    /// Not to be sent after this.
+    pub not_after: Option<OffsetDateTime>,
+    /// The database's clock at the claim.
+    pub db_now: OffsetDateTime,
+    /// Workers that vanished with this payment.
+    pub crash_count: u32,
+}
+
+impl fmt::Debug for ClaimedPayment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClaimedPayment")
+            .field("outbox_id", &self.outbox_id)
+            .field("attempt_no", &self.attempt_no)
+            .field("payload_bytes", &self.payload.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A payment that a claim found and that now waits for a person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldPayment {
+    /// The payment.
+    pub outbox_id: OutboxId,
+    /// Its last attempt; zero if it has none.
+    pub attempt_no: AttemptNo,
+    /// Why.
+    pub reason: HoldReason,
+}
+
+/// What a claim says beside the payments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClaimSummary {
+    /// The database's clock.
+    pub db_now: OffsetDateTime,
+    /// The next time a payment is due; `None` if the claim was full or nothing waits.
+    pub next_due_at: Option<OffsetDateTime>,
+    /// The greatest pair that was looked at; `None` if there was none.
+    pub cursor: Option<ClaimCursor>,
+    /// Lost leases that were settled; those not held are due again, at the beginning of the queue.
+    pub expired: u32,
+    /// Payments that crashed two workers and wait for an empty lane.
+    pub suspects: u32,
+    /// Whether the contract says that nothing is claimed.
+    pub paused: bool,
+}
+
+/// The reply to a claim.
+#[derive(Clone, Debug)]
+pub struct ClaimBatch {
+    /// Payments to send.
+    pub submits: Vec<ClaimedPayment>,
+    /// Payments that now wait for a person.
+    pub held: Vec<HeldPayment>,
+    /// The rest.
+    pub summary: ClaimSummary,
+}
+
+/// One lease, as renew, release and complete name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldLease {
+    /// The payment.
+    pub outbox_id: OutboxId,
+    /// The attempt.
+    pub attempt_no: AttemptNo,
+    /// The proof of the lease.
+    pub lease_token: LeaseToken,
+}
+
+/// What an attempt came to, with its evidence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Completion {
+    /// The lease.
+    pub lease: HeldLease,
+    /// What is known.
+    pub outcome: Outcome,
+    /// The wait before another send, if there is one.
+    pub delay: Millis,
+    /// When the first byte of the request could leave, by the worker's clock.
+    pub first_byte_at: Option<OffsetDateTime>,
+    /// When the last byte of the answer came, by the worker's clock.
+    pub last_byte_at: Option<OffsetDateTime>,
+    /// Where it was sent.
+    pub endpoint: Option<String>,
+    /// What was sent.
+    pub request_sha256: Option<[u8; 32]>,
+    /// What was answered.
+    pub response_sha256: Option<[u8; 32]>,
+    /// The rail's reference.
+    pub rail_reference: Option<String>,
+    /// The rail's code.
+    pub rail_code: Option<String>,
+    /// What went wrong, one word.
+    pub error_class: Option<String>,
+    /// What went wrong.
+    pub error_detail: Option<String>,
+}
+
+/// What became of a completion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CompletionVerdict {
+    /// It is recorded, and the payment moved on.
+    Applied {
+        /// The attempt's state.
+        state: AttemptState,
+        /// Why the payment is held, if it is.
+        held: Option<HoldReason>,
+        /// When it is due again, if it is.
+        next_attempt_at: Option<OffsetDateTime>,
+    },
+    /// The same result of this attempt was recorded before.
+    AlreadyApplied,
+    /// The lease was lost; what was learned is kept as a late outcome.
+    Fenced,
+    /// Somebody has the payment locked: try again.
+    Busy,
+}
+
+/// What became of a renewal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RenewVerdict {
+    /// The lease lasts this long from now.
+    Renewed(Millis),
+    /// The lease is lost.
+    Fenced,
+    /// Somebody has the payment locked: try again.
+    Busy,
+}
+
+/// What a pass over lost leases found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExpireReport {
+    /// Payments that may be sent again.
+    pub due_again: Vec<OutboxId>,
+    /// Payments that now wait for a person.
+    pub held: Vec<HeldPayment>,
+    /// Where the next pass goes on; `None`: from the beginning.
+    pub next: Option<ClaimCursor>,
+}
+
+/// What a dispatcher says it is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DispatcherState {
+    /// It claims.
+    Running,
+    /// It claims no more and waits for what it sent.
+    Draining,
+    /// It has ended in order.
+    Stopped,
+}
+
+impl DispatcherState {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Running => "RUNNING",
+            Self::Draining => "DRAINING",
+            Self::Stopped => "STOPPED",
+        }
+    }
+}
+
+/// A heartbeat.
+#[derive(Clone, Debug)]
+pub struct Heartbeat {
+    /// Who.
+    pub worker_id: WorkerId,
+    /// The program's version.
+    pub version: String,
+    /// What it is doing.
+    pub state: DispatcherState,
+    /// Its rails.
+    pub lanes: Vec<RailName>,
+    /// Sends under way.
+    pub in_flight: u32,
+    /// When the next one is due.
+    pub interval: Millis,
+}
+
+/// Another dispatcher that missed three heartbeats.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SilentDispatcher {
+    /// Who.
+    pub worker_id: String,
+    /// For how long.
+    pub silent_for: Millis,
+    /// Its heartbeat interval.
+    pub interval: Millis,
+    /// Its rails.
+    pub lanes: Vec<String>,
+}
+
+/// What a connection is and may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "a report of independent facts, read by name")]
+pub struct Preflight {
+    /// The database login.
+    pub login: String,
+    /// The server process behind this connection.
+    pub backend_pid: i32,
+    /// The first thing the login may do and should not.
+    pub excess_privilege: Option<String>,
+    /// `fsync` is on.
+    pub fsync: bool,
+    /// `full_page_writes` is on.
+    pub full_page_writes: bool,
+    /// The setting `synchronous_commit`.
+    pub synchronous_commit: String,
+    /// The server is a standby.
+    pub in_recovery: bool,
+    /// Transactions are read-only.
+    pub read_only: bool,
+    /// The database's encoding.
+    pub server_encoding: String,
+    /// The server's version, 150018 for 15.18.
+    pub server_version_num: i32,
+    /// The interface versions that the schema serves.
+    pub api_versions: std::ops::RangeInclusive<i32>,
+    /// The database's clock.
+    pub db_now: OffsetDateTime,
+}
+
+/// Where the payments of one rail are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RailStatus {
+    /// The rail.
+    pub rail: String,
+    /// Whether nothing is claimed.
+    pub paused: bool,
+    /// Could be claimed now.
+    pub due: i64,
+    /// Not before a later time.
+    pub waiting: i64,
+    /// Under a lease that holds.
+    pub in_flight: i64,
+    /// May have been executed, lost leases included, and not held.
+    pub in_doubt: i64,
+    /// Wait for a person.
+    pub held: i64,
+    /// Pending, though a late success is known.
+    pub late_successes: i64,
+    /// Accepted by the rail.
+    pub dispatched: i64,
+    /// Refused for good.
+    pub failed: i64,
+    /// Age of the oldest due payment.
+    pub oldest_due: Option<Millis>,
+    /// Age of the oldest doubt.
+    pub oldest_in_doubt: Option<Millis>,
+    /// Months ahead that have partitions.
+    pub partition_headroom_months: i32,
+}
+
+/// A change to a rail's contract; `None` leaves a value as it is, or at its default.
+#[derive(Clone, Debug, Default)]
+pub struct ContractChange {
+    /// `resend` or `hold`; the database refuses any other, by name.
+    pub on_unknown: Option<String>,
+    /// How long the rail knows a key.
+    pub idempotency_window: Option<Millis>,
+    /// How long one exchange may take.
+    pub rail_timeout: Option<Millis>,
+    /// How long the rail may go on executing afterwards.
+    pub processing_bound: Option<Millis>,
+    /// Whether a payment must have an amount.
+    pub amount_required: Option<bool>,
+    /// Sends before a payment is held.
+    pub max_sends: Option<u32>,
+    /// Lost leases before a payment is held.
+    pub max_crashes: Option<u32>,
+    /// The first wait between sends.
+    pub backoff_base: Option<Millis>,
+    /// The longest wait between sends.
+    pub backoff_cap: Option<Millis>,
+    /// How long a lease lasts.
+    pub lease_duration: Option<Millis>,
+    /// Whether nothing is claimed.
+    pub paused: Option<bool>,
+}
+
+/// A rail as the database has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RailRow {
+    /// The rail.
+    pub rail: RailName,
+    /// What may follow an unknown outcome, by its name in the database.
+    pub on_unknown: String,
+    /// Whether a payment must have an amount.
+    pub amount_required: bool,
+    /// The contract; `None` if this version cannot serve what `on_unknown` asks for.
+    pub contract: Option<RailContract>,
+}
