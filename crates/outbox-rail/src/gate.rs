@@ -204,3 +204,97 @@ impl AsyncWrite for GatedSocket {
 fn refused() -> io::Error {
     io::Error::new(io::ErrorKind::PermissionDenied, "the gate before the network is shut")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener as StdListener, TcpStream as StdStream};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    /// A gate, the way through it, and the rail's end, which blocks.
+    async fn pair() -> (Arc<Gate>, GatedSocket, StdStream) {
+        let listener = StdListener::bind("127.0.0.1:0").expect("bind");
+        let tcp = TcpStream::connect(listener.local_addr().expect("address")).await.expect("connect");
+        tcp.writable().await.expect("connected");
+        let (rail, _) = listener.accept().expect("accept");
+        let gate = Gate::new(tcp);
+        let socket = GatedSocket::new(Arc::clone(&gate));
+        (gate, socket, rail)
+    }
+
+    fn everything(mut rail: StdStream) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        rail.read_to_end(&mut bytes).expect("read");
+        bytes
+    }
+
+    #[tokio::test]
+    async fn the_first_byte_asks_and_the_rest_follow() {
+        let (gate, mut socket, rail) = pair().await;
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        socket.write_all(b"hello").await.expect("between payments");
+        assert_eq!(gate.passed().bytes, 0);
+        let ask = move || count.fetch_add(1, Ordering::SeqCst) == 0;
+        gate.arm(Arc::new(ask), PeerSpeech::OutOfTurn);
+        assert_eq!(asked.load(Ordering::SeqCst), 0);
+        socket.write_all(b"pay").await.expect("permitted");
+        socket.write_all(b"ment").await.expect("permitted");
+        let passed = gate.shut();
+        assert_eq!((passed.bytes, passed.refusal, asked.load(Ordering::SeqCst)), (7, None, 1));
+        assert!(passed.first_byte_at <= passed.last_byte_at && passed.first_byte_at.is_some());
+        drop((gate, socket));
+        assert_eq!(everything(rail), b"hellopayment");
+    }
+
+    #[tokio::test]
+    async fn without_permission_nothing_passes_ever_after() {
+        let (gate, mut socket, rail) = pair().await;
+        gate.arm(Arc::new(|| false), PeerSpeech::Allowed);
+        socket.write_all(b"payment").await.expect_err("refused");
+        gate.rest();
+        gate.arm(Arc::new(|| true), PeerSpeech::Allowed);
+        socket.write_all(b"payment").await.expect_err("shut for good");
+        let passed = gate.shut();
+        assert_eq!((passed.bytes, passed.refusal), (0, Some(Refusal::NotPermitted)));
+        drop((gate, socket));
+        assert_eq!(everything(rail), b"");
+    }
+
+    #[tokio::test]
+    async fn a_gate_once_shut_lets_nothing_through() {
+        let (gate, mut socket, rail) = pair().await;
+        gate.arm(Arc::new(|| true), PeerSpeech::Allowed);
+        assert_eq!(gate.shut().bytes, 0);
+        socket.write_all(b"payment").await.expect_err("shut");
+        drop((gate, socket));
+        assert_eq!(everything(rail), b"");
+    }
+
+    #[tokio::test]
+    async fn a_rail_that_closed_gets_no_first_byte() {
+        for speech in [PeerSpeech::Allowed, PeerSpeech::OutOfTurn] {
+            let (gate, mut socket, rail) = pair().await;
+            gate.arm(Arc::new(|| panic!("asked for nothing")), speech);
+            rail.shutdown(std::net::Shutdown::Write).expect("close");
+            socket.write_all(b"payment").await.expect_err("closed");
+            drop((socket, rail));
+            assert_eq!((gate.shut().bytes, gate.shut().refusal), (0, Some(Refusal::Stale)));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_rail_that_spoke_out_of_turn_gets_no_first_byte() {
+        for (speech, refusal) in [(PeerSpeech::Allowed, None), (PeerSpeech::OutOfTurn, Some(Refusal::Stale))] {
+            let (gate, mut socket, mut rail) = pair().await;
+            gate.arm(Arc::new(|| true), speech);
+            rail.write_all(b"HTTP/1.1 200 OK\r\n\r\n").expect("speak");
+            assert_eq!(socket.write_all(b"payment").await.is_err(), refusal.is_some());
+            assert_eq!(gate.shut().refusal, refusal);
+        }
+    }
+}

@@ -2,7 +2,7 @@
 //! here, before a connection is made. Secret headers come last, and are not part of the hash.
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, HOST};
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 use http_body_util::Full;
 use sha2::{Digest, Sha256};
@@ -114,9 +114,12 @@ impl Template {
         secrets: Vec<(HeaderName, HeaderValue)>,
         version: Version,
     ) -> Request<Full<Bytes>> {
+        // Written even where it is zero, so that an empty payload is told from one that was cut off.
+        let length = HeaderValue::from(prepared.body.len());
         let mut request = Request::new(Full::new(prepared.body));
         *request.method_mut() = Method::POST;
         *request.headers_mut() = prepared.headers;
+        request.headers_mut().insert(CONTENT_LENGTH, length);
         request.headers_mut().extend(secrets);
         if version == Version::HTTP_2 {
             *request.uri_mut() = self.uri.clone();
