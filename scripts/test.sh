@@ -32,15 +32,9 @@ unset GIT_DIR GIT_WORK_TREE PGHOST PGPORT PGUSER PGDATABASE PGPASSWORD PGSERVICE
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never} NEXTEST_HIDE_PROGRESS_BAR=1
 
 install_everything() {
-  need cc gcc libc6-dev
+  need_test_programs
   need pkg-config pkg-config
-  need git git
-  need npm npm
-  need psql postgresql-client
-  need setpriv util-linux
   need systemd-analyze systemd
-  need pgbouncer pgbouncer
-  need_file '/usr/lib/*/faketime/libfaketime.so.1' libfaketime
   python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || MISSING_PACKAGES+=(python3 python3-venv)
   if can_install_packages && [ ! -x /usr/lib/postgresql/15/bin/postgres ] && package_exists postgresql-15; then
     MISSING_PACKAGES+=(postgresql-15)

@@ -1,5 +1,5 @@
-# Installs what the tests need and the machine lacks, from Debian's packages when run as root, and
-# otherwise says exactly what to install. Sourced after report.sh; INSTALL is `yes` or `no`.
+# Installs what the tests need and the machine lacks, from Debian's packages when run as root (or on a CI
+# machine with sudo), and otherwise says exactly what to install. Sourced after report.sh; INSTALL is `yes` or `no`.
 
 MISSING_PACKAGES=()
 
@@ -17,8 +17,25 @@ need_file() {
   compgen -G "$pattern" >/dev/null || MISSING_PACKAGES+=("$@")
 }
 
+# What the tests of the database and the daemon run, whatever else a script needs.
+need_test_programs() {
+  need cc gcc libc6-dev
+  need git git
+  need npm npm
+  need psql postgresql-client
+  need setpriv util-linux
+  need pgbouncer pgbouncer
+  need_file '/usr/lib/*/faketime/libfaketime.so.1' libfaketime
+}
+
+# Becomes root on a CI machine that allows it without a password; never on a person's machine.
+as_root() {
+  if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo -n "$@"; fi
+}
+
 can_install_packages() {
-  [ "$INSTALL" = yes ] && [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2>&1
+  [ "$INSTALL" = yes ] && command -v apt-get >/dev/null 2>&1 || return 1
+  [ "$(id -u)" -eq 0 ] || { [ "${CI:-}" = true ] && sudo -n true 2>/dev/null; }
 }
 
 package_exists() {
@@ -29,12 +46,12 @@ package_exists() {
 without_services() {
   local policy=/usr/sbin/policy-rc.d ours=no code=0
   if [ ! -e "$policy" ]; then
-    printf '#!/bin/sh\nexit 101\n' >"$policy"
-    chmod 755 "$policy"
+    printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+    as_root chmod 755 "$policy"
     ours=yes
   fi
   "$@" || code=$?
-  if [ "$ours" = yes ]; then rm -f "$policy"; fi
+  if [ "$ours" = yes ]; then as_root rm -f "$policy"; fi
   return "$code"
 }
 
@@ -42,8 +59,8 @@ without_services() {
 without_main_cluster() {
   local dir=/etc/postgresql-common
   if [ ! -e "$dir/createcluster.conf" ]; then
-    mkdir -p "$dir"
-    printf 'create_main_cluster = false\n' >"$dir/createcluster.conf"
+    as_root mkdir -p "$dir"
+    printf 'create_main_cluster = false\n' | as_root tee "$dir/createcluster.conf" >/dev/null
   fi
 }
 
@@ -54,10 +71,10 @@ install_missing() {
     die "missing Debian packages; install them, or run as root without --no-install: ${MISSING_PACKAGES[*]}"
   fi
   say "installing ${MISSING_PACKAGES[*]}"
-  export DEBIAN_FRONTEND=noninteractive
   without_main_cluster
-  apt-get -qq update
-  without_services apt-get -qq install -y --no-install-recommends "${MISSING_PACKAGES[@]}" >/dev/null
+  as_root apt-get -qq update
+  without_services as_root env DEBIAN_FRONTEND=noninteractive \
+    apt-get -qq install -y --no-install-recommends "${MISSING_PACKAGES[@]}" >/dev/null
   MISSING_PACKAGES=()
 }
 
