@@ -47,11 +47,12 @@ pub(super) fn from_text(path: &Path, text: &str, origins: &mut Origins, faults: 
     while let Err(error) = RawConfig::deserialize(toml::Deserializer::from(tree.clone())) {
         let span = error.span().unwrap_or(0..0);
         let removed = remove(tree.get_mut(), &span, &KeyPath::default());
-        let show = if matches!(removed, Some((_, Part::Key))) { Show::NoValue } else { Show::Line };
-        let excerpt = Some(excerpt(text, &span, show));
+        let is_unknown = matches!(removed, Some((_, Part::Key)));
         let key = removed.map(|(key, _)| key);
+        let (message, show) = wording(error.message(), key.as_ref());
+        let excerpt = Some(excerpt(text, &span, if is_unknown { Show::NoValue } else { show }));
         origins.note_refused(key.clone().unwrap_or_default());
-        faults.push(Fault { place: at(&span), key: key.clone(), message: error.message().to_owned(), excerpt });
+        faults.push(Fault { place: at(&span), key: key.clone(), message, excerpt });
         if key.is_none() {
             return Layer::default();
         }
@@ -103,7 +104,28 @@ pub(super) fn key_of_variable(name: &str) -> Option<Result<KeyPath, String>> {
 }
 
 fn fault(key: &KeyPath, place: &Place, message: String) -> Fault {
+    let (message, _) = wording(&message, Some(key));
     Fault { place: place.clone(), key: Some(key.clone()), message, excerpt: None }
+}
+
+/// What of an error of form is said, and whether its line may be shown. A text, or any value, where
+/// something else belongs may be a secret put in the wrong place, so only what is expected is said.
+fn wording(message: &str, key: Option<&KeyPath>) -> (String, Show) {
+    let Some((given, expected)) = message.rsplit_once(", expected ").filter(|_| message.starts_with("invalid ")) else {
+        return (message.to_owned(), Show::Line);
+    };
+    let (expected, is_table) = match expected {
+        "a map" => ("a table", true),
+        name if name.starts_with("struct ") => ("a table", true),
+        "a sequence" => ("an array", true),
+        name => (name, false),
+    };
+    let in_headers = key.is_some_and(|key| key.0.iter().any(|part| part == "headers" || part == "secret_headers"));
+    let misplaced_text = given.contains(": string") && expected != "a duration";
+    if is_table || in_headers || misplaced_text {
+        return (format!("invalid type: expected {expected}"), Show::NoValue);
+    }
+    (message.to_owned(), Show::Line)
 }
 
 /// The document that sets only `key`, if it passes the strict pass.

@@ -1,0 +1,56 @@
+//! The units agree with each other, with the exit codes and with the defaults of the configuration.
+
+use outboxd::exit::Exit;
+
+const UNIT: &str = include_str!("../../packaging/outboxd.service");
+const TEMPLATE: &str = include_str!("../../packaging/outboxd@.service");
+const EXAMPLE: &str = include_str!("../../packaging/outboxd.example.toml");
+
+fn directive<'a>(unit: &'a str, name: &str) -> &'a str {
+    unit.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).unwrap_or_else(|| panic!("no {name}="))
+}
+
+#[test]
+fn systemd_restarts_unless_a_person_is_needed() {
+    let all = [
+        Exit::Ok,
+        Exit::Failure,
+        Exit::Usage,
+        Exit::BadData,
+        Exit::Unavailable,
+        Exit::InvariantBroken,
+        Exit::WrongSchema,
+        Exit::WrongLogin,
+        Exit::BadConfiguration,
+    ];
+    let codes: Vec<String> =
+        all.iter().filter(|exit| exit.needs_a_person()).map(|exit| exit.code().to_string()).collect();
+    assert_eq!(directive(UNIT, "RestartPreventExitStatus"), codes.join(" "));
+}
+
+#[test]
+fn the_template_is_the_unit_with_a_configuration_for_each_shard() {
+    let lines = |unit: &str| -> Vec<String> {
+        unit.lines()
+            .filter(|line| !line.starts_with(['#']) && !line.starts_with("Description="))
+            .map(str::to_owned)
+            .collect()
+    };
+    assert_eq!(lines(&TEMPLATE.replace("%i.toml", "outboxd.toml")), lines(UNIT));
+}
+
+#[test]
+fn systemd_waits_longer_for_a_stop_than_the_drain_takes() {
+    let stop: u64 = directive(UNIT, "TimeoutStopSec").parse().unwrap();
+    let seconds = |key: &str| -> u64 {
+        let value = EXAMPLE.lines().find_map(|line| line.strip_prefix(&format!("#{key} = \""))).unwrap();
+        value.trim_end_matches("s\"").parse().unwrap()
+    };
+    assert!(stop > seconds("drain_timeout") + seconds("completion_budget"));
+}
+
+#[test]
+fn the_unit_begins_the_command_that_exists() {
+    let start = directive(UNIT, "ExecStart");
+    assert_eq!(start, format!("/usr/bin/outboxd run --config {}", outboxd::config::CONFIG_FILE));
+}
