@@ -10,5 +10,6 @@ pub mod health;
 pub mod health_server;
 pub mod logging;
 pub mod secrets;
+pub mod settings;
 pub mod shutdown;
 pub mod systemd;

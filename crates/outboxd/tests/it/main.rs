@@ -8,3 +8,4 @@ mod config_example;
 mod health;
 mod log_events;
 mod packaging;
+mod settings;

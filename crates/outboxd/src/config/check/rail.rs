@@ -15,7 +15,11 @@ use super::findings::{Findings, human};
 use super::{Secrecy, SecretKeys};
 
 /// Headers that the client itself sets, and that change how a request is framed or routed.
-const OWN_HEADERS: [HeaderName; 11] = [
+const OWN_HEADERS: [HeaderName; 15] = [
+    header::CONTENT_ENCODING,
+    header::PROXY_AUTHORIZATION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
     header::HOST,
     header::CONTENT_LENGTH,
     header::CONTENT_TYPE,
@@ -30,8 +34,7 @@ const OWN_HEADERS: [HeaderName; 11] = [
 ];
 
 /// Headers whose values are secrets wherever they are used.
-const SECRET_HEADERS: [HeaderName; 4] =
-    [header::AUTHORIZATION, header::PROXY_AUTHORIZATION, header::COOKIE, HeaderName::from_static("x-api-key")];
+const SECRET_HEADERS: [HeaderName; 3] = [header::AUTHORIZATION, header::COOKIE, HeaderName::from_static("x-api-key")];
 
 pub(super) fn check(raw: &RawRail, path: &KeyPath, findings: &mut Findings<'_>) -> Rail {
     let url = check_url(raw, path, findings);
@@ -109,6 +112,9 @@ fn check_url(raw: &RawRail, path: &KeyPath, findings: &mut Findings<'_>) -> Uri 
     }
     if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
         findings.add(&key, "must not hold a user or password; use secret_headers");
+    }
+    if uri.authority().is_some_and(|authority| authority.port().is_some() && authority.port_u16().is_none()) {
+        findings.add(&key, "has a port that is none");
     }
     // `Uri` drops a fragment silently.
     if text.contains('#') {

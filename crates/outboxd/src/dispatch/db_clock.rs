@@ -1,0 +1,91 @@
+//! Whether the database's clock can be trusted with leases. It grants and judges them, so a jump
+//! lengthens or cuts them all. Nothing is corrected here.
+
+use std::time::SystemTime;
+
+use outbox_core::{BootTime, Millis};
+use time::OffsetDateTime;
+
+/// How far the clock may go back between two readings: clocks that are slewed do not go back at all,
+/// and replies of one connection come in order.
+const BACKWARDS_MAX: Millis = Millis(500);
+
+/// How far the database and this host may differ. More, and one of the two is wrong about the date,
+/// `not_after`, and every time in the ledger.
+const DIFFERENCE_MAX: Millis = Millis(10_000);
+
+/// What is wrong with the clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// It went back by this much, counted against the boot clock.
+    WentBack(Millis),
+    /// It differs from the host's by this much.
+    Differs(Millis),
+}
+
+/// The readings so far.
+#[derive(Debug, Default)]
+pub(crate) struct DbClock {
+    /// The reading that was furthest ahead of the boot clock, and the boot clock at it.
+    latest: Option<(OffsetDateTime, BootTime)>,
+}
+
+impl DbClock {
+    /// Judges a reading that was asked for when the boot clock showed `asked_at`, and answered when the
+    /// host's clock showed `host_now`.
+    pub(crate) fn judge(&mut self, db_now: OffsetDateTime, asked_at: BootTime, host_now: SystemTime) -> Option<Fault> {
+        if let Some((latest, at)) = self.latest {
+            let expected = latest + time::Duration::milliseconds(i64::try_from(asked_at.since(at).0).unwrap_or(i64::MAX));
+            let behind = millis(expected - db_now);
+            if db_now < expected && behind > BACKWARDS_MAX {
+                return Some(Fault::WentBack(behind));
+            }
+        }
+        self.latest = Some((db_now, asked_at));
+        let apart = millis(db_now - OffsetDateTime::from(host_now));
+        (apart > DIFFERENCE_MAX).then_some(Fault::Differs(apart))
+    }
+}
+
+fn millis(difference: time::Duration) -> Millis {
+    Millis(u64::try_from(difference.whole_milliseconds().abs()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: i64) -> OffsetDateTime {
+        OffsetDateTime::UNIX_EPOCH + time::Duration::milliseconds(ms)
+    }
+
+    fn host(ms: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_is_noticed_until_it_has_caught_up() {
+        let mut clock = DbClock::default();
+        assert_eq!(clock.judge(at(100_000), BootTime(0), host(100_000)), None);
+        assert_eq!(clock.judge(at(99_000), BootTime(1_000), host(101_000)), Some(Fault::WentBack(Millis(2_000))));
+        assert_eq!(clock.judge(at(99_500), BootTime(1_500), host(101_500)), Some(Fault::WentBack(Millis(2_000))));
+        assert_eq!(clock.judge(at(101_900), BootTime(2_000), host(102_000)), None);
+    }
+
+    #[test]
+    fn a_reply_that_took_long_is_no_jump() {
+        let mut clock = DbClock::default();
+        assert_eq!(clock.judge(at(100_000), BootTime(0), host(100_000)), None);
+        assert_eq!(clock.judge(at(105_000), BootTime(1_000), host(105_000)), None);
+        assert_eq!(clock.judge(at(105_100), BootTime(5_100), host(105_100)), None);
+    }
+
+    #[test]
+    fn a_clock_far_from_the_hosts_is_noticed_in_both_directions() {
+        let mut clock = DbClock::default();
+        assert_eq!(clock.judge(at(110_001), BootTime(0), host(100_000)), Some(Fault::Differs(Millis(10_001))));
+        let mut clock = DbClock::default();
+        assert_eq!(clock.judge(at(89_999), BootTime(0), host(100_000)), Some(Fault::Differs(Millis(10_001))));
+        assert_eq!(clock.judge(at(90_000), BootTime(1), host(100_000)), None);
+    }
+}

@@ -1,0 +1,93 @@
+//! What the services tell the event loop, and what it tells the lanes. Both lists are closed.
+
+use outbox_core::{BootTime, RailContract, RailName};
+use outbox_store::{RailRow, SilentDispatcher};
+use tokio::sync::{mpsc, watch};
+
+use crate::exit::Failure;
+
+/// What a service tells the event loop.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// Enqueue woke a lane.
+    Hinted(RailName),
+    /// The answer to a lane that wants to sleep: whether its wake-up lock was taken.
+    WakeupLock(RailName, LockAnswer),
+    /// There is a new listener: locks and notifications before it are lost.
+    ListenerRenewed,
+    /// The contracts as the database has them now.
+    Contracts(Vec<RailRow>),
+    /// Other dispatchers that fell silent.
+    Silent(Vec<SilentDispatcher>),
+    /// Nothing must go on.
+    Broken(Failure),
+}
+
+/// Whether a wake-up lock was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LockAnswer {
+    /// Enqueue sends hints from now on.
+    Taken,
+    /// Somebody is enqueueing, or another lane sleeps.
+    NotTaken,
+}
+
+/// What the event loop tells a lane.
+#[derive(Clone, Debug)]
+pub(crate) enum LaneCommand {
+    /// Sweep now.
+    Sweep,
+    /// Sweep at that time as well.
+    SweepAt(BootTime),
+    /// The answer to a wish to sleep.
+    WakeupLock(LockAnswer),
+    /// Locks are lost.
+    ListenerRenewed,
+    /// The rail's contract; `None`: there is none that this version can serve.
+    Contract(Option<RailContract>),
+}
+
+/// What a lane tells the listener.
+#[derive(Clone, Debug)]
+pub(crate) enum Sleep {
+    /// It wants to sleep: try its wake-up lock.
+    Wanted(RailName),
+    /// It is awake: let go of its wake-up lock.
+    Over(RailName),
+}
+
+/// How far the daemon's end has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// It claims and sends.
+    Running,
+    /// It claims and sends no more, and waits for what it sent.
+    Draining,
+    /// What is still on its way is recorded as unknown.
+    Over,
+}
+
+/// The services' end of the event loop.
+#[derive(Clone, Debug)]
+pub(crate) struct Handle {
+    pub(crate) events: mpsc::Sender<Event>,
+    pub(crate) phase: watch::Receiver<Phase>,
+}
+
+impl Handle {
+    /// Tells the event loop; if it has ended, nobody needs to know.
+    pub(crate) async fn tell(&self, event: Event) {
+        let _ = self.events.send(event).await;
+    }
+
+    /// How far the end has come.
+    pub(crate) fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    /// Waits until the end has come as far as `phase`.
+    pub(crate) async fn reached(&mut self, phase: Phase) {
+        // The event loop outlives its services; if it is gone, this is the end.
+        let _ = self.phase.wait_for(|now| *now >= phase).await;
+    }
+}

@@ -1,0 +1,116 @@
+//! The leases this dispatcher holds, from their claim until the database has their result: what the
+//! senders check before the first byte, and the renewer renews. Judging a lease is the core's.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use outbox_core::lease::Verdict;
+use outbox_core::{AttemptNo, BootTime, Lease, Millis, OutboxId, RailName};
+use outbox_store::HeldLease;
+use tokio::sync::Notify;
+
+/// One lease.
+#[derive(Debug)]
+pub(crate) struct OpenLease {
+    pub(crate) held: HeldLease,
+    pub(crate) rail: RailName,
+    need: Millis,
+    lease: Mutex<Lease>,
+}
+
+impl OpenLease {
+    /// What may be done under it at `now`.
+    pub(crate) fn verdict(&self, now: BootTime) -> Verdict {
+        lock(&self.lease).verdict(self.need, now)
+    }
+
+    /// Notes a renewal that was asked at `asked_at`.
+    pub(crate) fn renewed(&self, asked_at: BootTime, duration: Millis) {
+        *lock(&self.lease) = Lease { asked_at, duration };
+    }
+
+    /// Notes that it is lost: nothing begins under it any more.
+    pub(crate) fn lost(&self) {
+        lock(&self.lease).duration = Millis::ZERO;
+    }
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(crate) struct Leases {
+    open: Mutex<BTreeMap<(OutboxId, AttemptNo), Arc<OpenLease>>>,
+    ended: Notify,
+}
+
+impl Leases {
+    /// Notes a lease that was granted; `need` is what a send and its completion take.
+    pub(crate) fn open(&self, held: HeldLease, rail: &RailName, need: Millis, lease: Lease) -> Arc<OpenLease> {
+        let open = Arc::new(OpenLease { held, rail: rail.clone(), need, lease: Mutex::new(lease) });
+        let before = lock(&self.open).insert((held.outbox_id, held.attempt_no), Arc::clone(&open));
+        assert!(before.is_none(), "the database granted attempt {} of {} twice", held.attempt_no, held.outbox_id);
+        open
+    }
+
+    /// Notes that the database has the result.
+    pub(crate) fn close(&self, held: HeldLease) {
+        lock(&self.open).remove(&(held.outbox_id, held.attempt_no));
+        self.ended.notify_waiters();
+    }
+
+    /// How many leases of `rail` are open, results that wait to be recorded included.
+    pub(crate) fn count(&self, rail: &RailName) -> usize {
+        lock(&self.open).values().filter(|lease| lease.rail == *rail).count()
+    }
+
+    /// How many leases are open.
+    pub(crate) fn count_all(&self) -> usize {
+        lock(&self.open).len()
+    }
+
+    /// At most `limit` leases that should be renewed at `now`.
+    pub(crate) fn to_renew(&self, now: BootTime, limit: usize) -> Vec<Arc<OpenLease>> {
+        let due = |lease: &&Arc<OpenLease>| matches!(lease.verdict(now), Verdict::RenewDue | Verdict::TooLateToSend);
+        lock(&self.open).values().filter(due).take(limit).cloned().collect()
+    }
+
+    /// Waits for the end of a lease.
+    pub(crate) async fn wait_for_an_end(&self) {
+        self.ended.notified().await;
+    }
+}
+
+/// The maps are whole between any two statements, so a panic elsewhere leaves them usable.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use outbox_core::LeaseToken;
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn a_lost_lease_lets_nothing_begin_and_is_not_renewed() {
+        let leases = Leases::default();
+        let rail = RailName::new("a").unwrap();
+        let held = HeldLease {
+            outbox_id: OutboxId(Uuid::from_u128(1)),
+            attempt_no: AttemptNo(1),
+            lease_token: LeaseToken(Uuid::from_u128(2)),
+        };
+        let lease = Lease { asked_at: BootTime(0), duration: Millis(1_000) };
+        let open = leases.open(held, &rail, Millis(100), lease);
+        assert_eq!(leases.to_renew(BootTime(400), 10).len(), 0);
+        assert_eq!(leases.to_renew(BootTime(600), 10).len(), 1);
+        open.renewed(BootTime(600), Millis(1_000));
+        assert_eq!(leases.to_renew(BootTime(600), 10).len(), 0);
+        open.lost();
+        assert_eq!(open.verdict(BootTime(600)), Verdict::Expired);
+        assert_eq!(leases.to_renew(BootTime(600), 10).len(), 0);
+        assert_eq!(leases.count(&rail), 1);
+        leases.close(held);
+        assert_eq!(leases.count(&rail), 0);
+    }
+}

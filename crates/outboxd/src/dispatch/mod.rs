@@ -1,0 +1,20 @@
+//! The dispatcher itself: `run` is the whole daemon once its configuration is read. Each service is a
+//! file; the event loop wires them. What follows an outcome is decided in `outbox_core` and in SQL.
+
+mod backoff;
+mod completer;
+mod connection;
+mod db_clock;
+mod event;
+mod event_loop;
+mod lane;
+mod leases;
+mod listener;
+mod pace;
+mod preflight;
+mod renewer;
+mod sender;
+mod start;
+mod upkeep;
+
+pub use start::{Deps, run};

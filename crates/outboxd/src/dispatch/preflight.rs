@@ -1,0 +1,115 @@
+//! Whether a connection is one to work on, and what it means if it is not. Pure: the facts come from
+//! `dispatcher_preflight`.
+
+use std::fmt;
+
+use outbox_store::{API_VERSION, Preflight};
+
+use crate::exit::Exit;
+
+/// What is demanded of a connection beyond what is always demanded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Demands {
+    /// Commits survive a crash.
+    DurableCommits,
+    /// Anything: the database is thrown away.
+    Nothing,
+}
+
+/// Why a connection is not one to work on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    /// How the daemon ends if this is so at its start; `None`: it waits, for this passes.
+    pub(crate) exit: Option<Exit>,
+    /// What is wrong, and what to do.
+    pub(crate) what: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+/// Judges a connection; the first thing that is wrong.
+pub(crate) fn judge(found: &Preflight, demands: Demands) -> Option<Refusal> {
+    let refuse = |exit, what: String| Some(Refusal { exit, what });
+    if !found.api_versions.contains(&API_VERSION) {
+        let (low, high) = (found.api_versions.start(), found.api_versions.end());
+        let what = format!("the schema serves interface versions {low} to {high}, this program speaks {API_VERSION}: install the one that fits the other");
+        return refuse(Some(Exit::WrongSchema), what);
+    }
+    if let Some(excess) = &found.excess_privilege {
+        let what = format!("the database login `{}` {excess}: a dispatcher's login is a member of outbox_dispatcher and of nothing else", found.login);
+        return refuse(Some(Exit::WrongLogin), what);
+    }
+    if found.server_encoding != "UTF8" {
+        return refuse(Some(Exit::BadConfiguration), format!("the database's encoding is {}, and must be UTF8", found.server_encoding));
+    }
+    if demands == Demands::DurableCommits {
+        let unsafe_setting = match (found.fsync, found.full_page_writes, found.synchronous_commit.as_str()) {
+            (false, _, _) => Some("fsync"),
+            (_, false, _) => Some("full_page_writes"),
+            (_, _, "off") => Some("synchronous_commit"),
+            _ => None,
+        };
+        if let Some(setting) = unsafe_setting {
+            let what = format!("the database runs with {setting} = off and may forget what it committed: set it to on, or allow it for a throw-away database with --allow-unsafe-durability");
+            return refuse(Some(Exit::BadConfiguration), what);
+        }
+    }
+    if found.in_recovery {
+        return refuse(None, "the database is a standby".to_owned());
+    }
+    if found.read_only {
+        return refuse(None, "the database is read-only".to_owned());
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sound() -> Preflight {
+        Preflight {
+            login: "pay_dispatcher".to_owned(),
+            backend_pid: 1,
+            excess_privilege: None,
+            fsync: true,
+            full_page_writes: true,
+            synchronous_commit: "on".to_owned(),
+            in_recovery: false,
+            read_only: false,
+            server_encoding: "UTF8".to_owned(),
+            server_version_num: 150_018,
+            api_versions: API_VERSION..=API_VERSION + 3,
+            db_now: time::OffsetDateTime::UNIX_EPOCH,
+        }
+    }
+
+    #[track_caller]
+    fn check(change: impl Fn(&mut Preflight), demands: Demands, exit: Option<Option<Exit>>, word: &str) {
+        let mut found = sound();
+        change(&mut found);
+        let refusal = judge(&found, demands);
+        assert_eq!(refusal.as_ref().map(|r| r.exit), exit);
+        assert!(refusal.is_none_or(|r| r.what.contains(word)));
+    }
+
+    #[test]
+    fn each_fault_of_a_connection_has_its_own_end() {
+        use Demands::{DurableCommits, Nothing};
+        check(|_| {}, DurableCommits, None, "");
+        check(|f| f.api_versions = API_VERSION + 1..=API_VERSION + 2, DurableCommits, Some(Some(Exit::WrongSchema)), "interface");
+        check(|f| f.api_versions = 0..=API_VERSION - 1, Nothing, Some(Some(Exit::WrongSchema)), "interface");
+        check(|f| f.excess_privilege = Some("is a superuser".to_owned()), Nothing, Some(Some(Exit::WrongLogin)), "superuser");
+        check(|f| f.server_encoding = "LATIN1".to_owned(), Nothing, Some(Some(Exit::BadConfiguration)), "LATIN1");
+        check(|f| f.fsync = false, DurableCommits, Some(Some(Exit::BadConfiguration)), "fsync");
+        check(|f| f.full_page_writes = false, DurableCommits, Some(Some(Exit::BadConfiguration)), "full_page_writes");
+        check(|f| f.synchronous_commit = "off".to_owned(), DurableCommits, Some(Some(Exit::BadConfiguration)), "synchronous_commit");
+        check(|f| f.fsync = false, Nothing, None, "");
+        check(|f| f.in_recovery = true, DurableCommits, Some(None), "standby");
+        check(|f| f.read_only = true, DurableCommits, Some(None), "read-only");
+    }
+}

@@ -1,0 +1,150 @@
+//! One send: the last check before the first byte, the exchange, and what goes to the completer. The
+//! rail reads the wire and the core says what it means; nothing is decided here but whether to begin.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::SystemTime;
+
+use outbox_core::lease::Verdict;
+use outbox_core::outcome::honoured_retry_after;
+use outbox_core::{BootTime, Millis, Outcome, RailContract, retry};
+use outbox_rail::{MaySend, Rail, Submission, WireReport};
+use outbox_store::{ClaimedPayment, Completion, HeldLease};
+use time::OffsetDateTime;
+
+use super::backoff::random_bits;
+use super::completer::Settlement;
+use super::event::{Handle, Phase};
+use super::leases::OpenLease;
+use crate::clock::boot_now;
+use crate::events;
+
+const NOT_ASKED: u8 = 0;
+const GRANTED: u8 = 1;
+const REFUSED: u8 = 2;
+
+/// What was answered to the rail's question whether the first byte may leave.
+#[derive(Debug, Default)]
+struct Gate(AtomicU8);
+
+/// One payment on its way.
+pub(crate) struct Send {
+    pub(crate) payment: ClaimedPayment,
+    pub(crate) lease: Arc<OpenLease>,
+    /// The boot clock just before the claim was sent.
+    pub(crate) claimed_at: BootTime,
+    pub(crate) rail: Arc<dyn Rail>,
+    pub(crate) contract: Arc<RailContract>,
+    pub(crate) handle: Handle,
+}
+
+/// Sends one payment at most once. It ends when the rail's report is there, or, when the daemon's end
+/// is over, with what is then known: an outcome that is unknown, or a lease to give back.
+pub(crate) async fn send(mut send: Send) -> Settlement {
+    let gate = Arc::new(Gate::default());
+    let began = boot_now();
+    let submission = Submission {
+        outbox_id: send.payment.outbox_id,
+        payload: std::mem::take(&mut send.payment.payload).into(),
+        content_type: send.payment.content_type.clone(),
+        traceparent: send.payment.traceparent.clone(),
+    };
+    let may_send = permission(&send, Arc::clone(&gate));
+    let rail = Arc::clone(&send.rail);
+    let report = tokio::select! {
+        biased;
+        report = rail.submit(submission, may_send) => Some(report),
+        () = send.handle.reached(Phase::Over) => None,
+    };
+    let held = send.lease.held;
+    match (gate.0.load(Ordering::Acquire), report) {
+        // Nothing left: the rail asked and was told no, or it was never even asked.
+        (REFUSED, Some(report)) if report.outcome == Outcome::NotSent => Settlement::Release(held),
+        (NOT_ASKED | REFUSED, None) => Settlement::Release(held),
+        (_, Some(report)) => {
+            log_finished(&send, &report, boot_now().since(began));
+            Settlement::Complete(completion(held, &send.contract, report))
+        }
+        (_, None) => Settlement::Complete(cut_off(held)),
+    }
+}
+
+/// The answer to the rail's question, asked right before the first byte: the lease must outlast the
+/// exchange and its completion, the payment must still be wanted, and no stop may have begun.
+fn permission(send: &Send, gate: Arc<Gate>) -> MaySend {
+    let lease = Arc::clone(&send.lease);
+    let handle = send.handle.clone();
+    let payment = (send.payment.outbox_id, send.payment.attempt_no, send.payment.traceparent.clone());
+    let not_after = send.payment.not_after.map(|not_after| time_left(not_after, send.payment.db_now));
+    let claimed_at = send.claimed_at;
+    Arc::new(move || {
+        let now = boot_now();
+        let lease_allows = matches!(lease.verdict(now), Verdict::Fresh | Verdict::RenewDue);
+        let in_time = not_after.is_none_or(|left| now.since(claimed_at) <= left);
+        let allowed = lease_allows && in_time && handle.phase() == Phase::Running;
+        gate.0.store(if allowed { GRANTED } else { REFUSED }, Ordering::Release);
+        let (outbox_id, attempt_no, traceparent) = &payment;
+        let event = if allowed { events::SEND_STARTED } else { events::SEND_WITHHELD };
+        tracing::debug!(event, rail = %lease.rail, %outbox_id, %attempt_no, traceparent, lease_allows, in_time);
+        allowed
+    })
+}
+
+fn time_left(not_after: OffsetDateTime, db_now: OffsetDateTime) -> Millis {
+    Millis(u64::try_from((not_after - db_now).whole_milliseconds()).unwrap_or(0))
+}
+
+fn log_finished(send: &Send, report: &WireReport, latency: Millis) {
+    let (outbox_id, attempt_no) = (send.payment.outbox_id, send.payment.attempt_no);
+    tracing::info!(
+        event = events::SEND_FINISHED,
+        rail = %send.lease.rail,
+        %outbox_id,
+        %attempt_no,
+        outcome = report.outcome.name(),
+        latency_ms = latency.0,
+        error_class = report.error_class,
+        traceparent = send.payment.traceparent,
+    );
+}
+
+fn completion(held: HeldLease, contract: &RailContract, report: WireReport) -> Completion {
+    let asked = honoured_retry_after(report.outcome, report.retry_after);
+    let attempt_no = u32::try_from(held.attempt_no.0).unwrap_or(1);
+    Completion {
+        lease: held,
+        outcome: report.outcome,
+        delay: retry::next_delay(contract.backoff_base, contract.backoff_cap, attempt_no, asked, random_bits()),
+        first_byte_at: report.first_byte_at.map(to_time),
+        last_byte_at: report.last_byte_at.map(to_time),
+        endpoint: Some(report.endpoint),
+        request_sha256: report.request_sha256,
+        response_sha256: report.response_sha256,
+        rail_reference: report.rail_reference,
+        rail_code: report.rail_code,
+        error_class: report.error_class.map(str::to_owned),
+        error_detail: report.error_detail,
+    }
+}
+
+/// The completion of a send that outlasted the drain: bytes may have left, and no answer is known.
+fn cut_off(held: HeldLease) -> Completion {
+    Completion {
+        lease: held,
+        outcome: Outcome::Unknown,
+        delay: Millis::ZERO,
+        first_byte_at: None,
+        last_byte_at: None,
+        endpoint: None,
+        request_sha256: None,
+        response_sha256: None,
+        rail_reference: None,
+        rail_code: None,
+        error_class: Some("drain_timeout".to_owned()),
+        error_detail: None,
+    }
+}
+
+fn to_time(at: SystemTime) -> OffsetDateTime {
+    OffsetDateTime::from(at)
+}

@@ -1,0 +1,112 @@
+//! What the configuration's check lets pass, the rail and the store take: the two checks are written
+//! apart, and a fault must be found by `check-config`, not by a daemon that starts.
+
+use std::fs;
+
+use outbox_core::Millis;
+use outbox_rail::{HttpRail, RailError, WireKeyForm};
+use outboxd::config::{Config, Faults, Host, Sources, load};
+use outboxd::settings::{connection, http_rail};
+
+fn config(url: &str, rail_lines: &str) -> Result<Config, Faults> {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("outboxd.toml");
+    let text = format!(
+        "[dispatcher]\nname = \"pay-1\"\n[database]\nhost = \"/run/postgresql\"\nport = 6432\nname = \"p\"\n\
+         user = \"u\"\ncall_timeout = \"3500ms\"\n[rails.sepa]\nurl = \"{url}\"\nreference_json_pointer = \"/id\"\n{rail_lines}\n"
+    );
+    fs::write(&file, text).unwrap();
+    let host = Host { name: "host-1".to_owned(), credentials_directory: None };
+    let loaded = load(&Sources { file, environment: Vec::new(), assignments: Vec::new(), host });
+    loaded.map(|loaded| loaded.config)
+}
+
+fn rail_of(config: &Config) -> outbox_rail::HttpRailSettings {
+    http_rail(config.rails.values().next().unwrap(), config.credentials)
+}
+
+#[test]
+fn check_and_rail_agree_on_headers() {
+    let (mut taken, mut refused) = (0, 0);
+    for name in [
+        "accept-encoding",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "traceparent",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "idempotency-key",
+        "x y",
+        "x-participant",
+        "accept",
+        "date",
+        "user-agent",
+    ] {
+        let checked = config("http://127.0.0.1:8080/", &format!("headers = {{ \"{name}\" = \"1\" }}"));
+        let mut settings = rail_of(&config("http://127.0.0.1:8080/", "").unwrap());
+        settings.headers.push((name.to_owned(), "1".to_owned()));
+        let built = HttpRail::new(settings);
+        assert_eq!(checked.is_ok(), built.is_ok(), "{name}: {:?}", built.err());
+        if checked.is_ok() { taken += 1 } else { refused += 1 }
+    }
+    assert!(taken > 3 && refused > 15, "{taken} {refused}");
+}
+
+#[test]
+fn check_and_rail_agree_on_urls() {
+    let good = rail_of(&config("http://127.0.0.1:8080/", "").unwrap());
+    for url in [
+        "http://127.0.0.1/",
+        "http://[::1]:80/x?y=z",
+        "http://localhost",
+        "http://rail.example/",
+        "https://rail.example/",
+        "https://rail.example:99999/",
+        "https://rail.example:/",
+        "https://u@rail.example/",
+        "https://",
+        "/",
+        "x",
+        "https://rail.example/#f",
+        "ftp://rail.example/",
+    ] {
+        let settings = outbox_rail::HttpRailSettings { url: url.to_owned(), ..good.clone() };
+        let refused = matches!(HttpRail::new(settings), Err(RailError::Url { .. }));
+        assert_eq!(config(url, "").is_err(), refused, "{url}");
+    }
+}
+
+#[test]
+fn what_is_configured_arrives_at_the_rail() {
+    let lines = "key_header = \"X-Key\"\nkey_format = \"bare\"\nconcurrency = 7\ntimeout = \"9s\"\nconnect_timeout = \"2s\"\n\
+                 pool_idle_timeout = \"1s\"\nresponse_body_max_bytes = 2048\ncode_header = \"X-Code\"\n\
+                 headers = { X-A = \"b\" }\ncodes = [{ status = 503, code = \"C\", means = \"not_executed\" }]";
+    let settings = rail_of(&config("http://127.0.0.1:8080/pay", lines).unwrap());
+    assert_eq!((settings.url.as_str(), settings.wire_key.name.as_str()), ("http://127.0.0.1:8080/pay", "x-key"));
+    assert_eq!(settings.wire_key.form, WireKeyForm::Bare);
+    let times = [settings.timeout, settings.connect_timeout, settings.pool_idle_timeout];
+    assert_eq!(times, [Millis(9_000), Millis(2_000), Millis(1_000)]);
+    assert_eq!(settings.response_body_max, 2_048);
+    assert_eq!(settings.headers, [("x-a".to_owned(), "b".to_owned())]);
+    assert_eq!(settings.reference.json_pointer.as_deref(), Some("/id"));
+    assert_eq!(settings.code.header.as_deref(), Some("x-code"));
+    assert_eq!(settings.codes.meaning(503, Some("C")), outbox_core::Meaning::NotExecuted);
+}
+
+#[test]
+fn what_is_configured_arrives_at_the_store() {
+    let settings = connection(&config("http://127.0.0.1:8080/", "").unwrap().database);
+    assert_eq!((settings.call_timeout, settings.statement_timeout), (Millis(3_500), Millis(3_000)));
+    let options = settings.options().unwrap();
+    assert_eq!(options.get_socket().map(|path| path.display().to_string()).as_deref(), Some("/run/postgresql"));
+    assert_eq!((options.get_port(), options.get_username(), options.get_database()), (6432, "u", Some("p")));
+}
