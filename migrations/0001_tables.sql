@@ -1,5 +1,17 @@
 -- The tables of the outbox. Run as outbox_owner, after scripts/db/bootstrap.sql.
 
+set local lock_timeout = '2s';
+
+-- What is made as another role belongs to that role: the functions would then run with its rights.
+do $$
+begin
+    if current_user <> 'outbox_owner' then
+        raise exception 'migrations run as outbox_owner, not as %', current_user
+            using errcode = 'OB010', hint = 'connect as outbox_migrator, or see scripts/db/bootstrap.sql for another login';
+    end if;
+end
+$$;
+
 -- The global form: the `in schema` form leaves EXECUTE with PUBLIC.
 alter default privileges for role outbox_owner revoke execute on functions from public;
 alter default privileges for role outbox_owner revoke usage on types from public;

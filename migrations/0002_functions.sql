@@ -1,6 +1,8 @@
 -- The functions, the only writers of state. Their current texts are also in migrations/functions/, one a
 -- file; a test proves that all migrations together give exactly those.
 
+set local lock_timeout = '2s';
+
 create or replace function outbox.refuse_history_change() returns trigger
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -64,17 +66,20 @@ end
 $$;
 
 create or replace function outbox.ensure_outbox_partitions() returns integer
-language plpgsql
+language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
 set lock_timeout = '100ms'
 as $$
 -- Purpose: makes the monthly partitions of instructions and attempts, from the last month to 24 ahead.
 --   Run by the migrator, at every `outboxd migrate`.
 -- Results: how many partitions were made.
 -- Locks taken: share update exclusive on the parents, which no enqueue and no claim waits for.
--- Hazard: `create table … partition of` takes an access exclusive lock on the parent, waits behind any
+-- Hazards: `create table … partition of` takes an access exclusive lock on the parent, waits behind any
 --   open transaction, and every enqueue waits behind it. Hence create, check, attach, with a short
 --   lock_timeout and retries. No default partition: once it holds a row its month cannot be made.
+--   A month added to a timestamptz is a month of the session's time zone: hence UTC above. Security definer,
+--   so that a partition made by a superuser belongs to the owner like its parent.
 declare
     v_month timestamptz;
     v_parent text;
@@ -86,12 +91,14 @@ declare
 begin
     for v_month in select generate_series(v_current - interval '1 month', v_current + interval '24 months', '1 month') loop
         foreach v_parent in array array['payment_outbox_instructions', 'payment_outbox_attempts'] loop
-            v_name := v_parent || to_char(v_month at time zone 'UTC', '"_y"YYYY"m"MM');
-            continue when to_regclass('outbox.' || v_name) is not null;
+            v_name := v_parent || to_char(v_month, '"_y"YYYY"m"MM');
             v_range := format('outbox_id >= %L::uuid and outbox_id < %L::uuid',
                 outbox.outbox_id_floor(v_month), outbox.outbox_id_floor(v_month + interval '1 month'));
             v_tries := 0;
             loop
+                -- Looked at again after each wait: another migrator may have made it.
+                exit when exists (select from pg_inherits h where h.inhrelid = to_regclass('outbox.' || v_name)
+                                                              and h.inhparent = to_regclass('outbox.' || v_parent));
                 begin
                     execute format('create table outbox.%I (like outbox.%I including defaults including constraints '
                         'including storage)', v_name, v_parent);
@@ -100,17 +107,16 @@ begin
                     execute format('alter table outbox.%I attach partition outbox.%I for values from (%L) to (%L)', v_parent,
                         v_name, outbox.outbox_id_floor(v_month), outbox.outbox_id_floor(v_month + interval '1 month'));
                     execute format('alter table outbox.%I drop constraint id_in_month', v_name);
-                    exit;
-                exception when lock_not_available or duplicate_table then
-                    -- Another migrator made it, or somebody held the parent: look again, up to 100 times.
+                    v_made := v_made + 1;
+                exception when lock_not_available or duplicate_table or unique_violation then
+                    -- Somebody holds the parent, or makes the same table (its names are unique in the catalogue).
+                    -- A table that stays without being attached is a person's: the error names it.
                     v_tries := v_tries + 1;
                     if v_tries >= 100 then
                         raise;
                     end if;
-                    exit when to_regclass('outbox.' || v_name) is not null;
                 end;
             end loop;
-            v_made := v_made + 1;
         end loop;
     end loop;
     return v_made;
@@ -120,16 +126,23 @@ $$;
 create or replace function outbox.partition_headroom_months() returns integer
 language sql stable
 set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
 as $$
 -- Purpose: for how many months after this one both partitioned tables have a partition, without a gap.
 -- Results: 24 after `outboxd migrate`; below 12 is a warning; below 0 enqueue fails.
+-- Hazard: a table with a month's name is no partition unless it is attached.
+    with attached as materialized (
+        select right(c.relname, 8) as suffix, count(distinct h.inhparent) as parents
+          from pg_inherits h
+          join pg_class c on c.oid = h.inhrelid
+         where h.inhparent in ('outbox.payment_outbox_instructions'::regclass, 'outbox.payment_outbox_attempts'::regclass)
+         group by right(c.relname, 8)
+    )
     select (count(*) filter (where m.whole) - 1)::integer
-      from (select bool_and(to_regclass('outbox.payment_outbox_instructions' || n.suffix) is not null
-                            and to_regclass('outbox.payment_outbox_attempts' || n.suffix) is not null)
-                   over (order by n.month) as whole
-              from (select g.month, to_char(g.month at time zone 'UTC', '"_y"YYYY"m"MM') as suffix
-                      from generate_series(date_trunc('month', clock_timestamp(), 'UTC'),
-                                           date_trunc('month', clock_timestamp(), 'UTC') + interval '60 months', '1 month') as g (month)) as n) as m
+      from (select bool_and(coalesce(a.parents, 0) = 2) over (order by g.month) as whole
+              from generate_series(date_trunc('month', clock_timestamp(), 'UTC'),
+                                   date_trunc('month', clock_timestamp(), 'UTC') + interval '60 months', '1 month') as g (month)
+              left join attached a on a.suffix = to_char(g.month, '"y"YYYY"m"MM')) as m
 $$;
 
 create or replace function outbox.payment_identity_sha256(
@@ -766,7 +779,7 @@ begin
          where d.verdict = 'late'
     ), kept as (
         insert into outbox.payment_outbox_late_outcomes
-        select l.outbox_id, l.attempt_no, sha256(convert_to(concat_ws('|', l.lease_token, l.outcome, l.rail_reference, l.response_sha256), 'UTF8')),
+        select l.outbox_id, l.attempt_no, sha256(convert_to(concat_ws('|', l.lease_token, l.outcome, l.rail_reference, encode(l.response_sha256, 'hex')), 'UTF8')),
                l.lease_token, p_worker_id, l.outcome, l.first_byte_at, l.last_byte_at, v_now, l.endpoint, l.request_sha256,
                l.response_sha256, l.rail_reference, l.rail_code, l.error_class, l.error_detail
           from late l where not l.already

@@ -1,5 +1,7 @@
 -- The append-only triggers, and the first partitions.
 
+set local lock_timeout = '2s';
+
 create trigger history_is_never_changed before update or delete on outbox.payment_outbox_identities
     for each row execute function outbox.refuse_history_change();
 create trigger history_is_never_changed before update or delete on outbox.payment_outbox_instructions

@@ -1,15 +1,18 @@
 create or replace function outbox.ensure_outbox_partitions() returns integer
-language plpgsql
+language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
 set lock_timeout = '100ms'
 as $$
 -- Purpose: makes the monthly partitions of instructions and attempts, from the last month to 24 ahead.
 --   Run by the migrator, at every `outboxd migrate`.
 -- Results: how many partitions were made.
 -- Locks taken: share update exclusive on the parents, which no enqueue and no claim waits for.
--- Hazard: `create table … partition of` takes an access exclusive lock on the parent, waits behind any
+-- Hazards: `create table … partition of` takes an access exclusive lock on the parent, waits behind any
 --   open transaction, and every enqueue waits behind it. Hence create, check, attach, with a short
 --   lock_timeout and retries. No default partition: once it holds a row its month cannot be made.
+--   A month added to a timestamptz is a month of the session's time zone: hence UTC above. Security definer,
+--   so that a partition made by a superuser belongs to the owner like its parent.
 declare
     v_month timestamptz;
     v_parent text;
@@ -21,12 +24,14 @@ declare
 begin
     for v_month in select generate_series(v_current - interval '1 month', v_current + interval '24 months', '1 month') loop
         foreach v_parent in array array['payment_outbox_instructions', 'payment_outbox_attempts'] loop
-            v_name := v_parent || to_char(v_month at time zone 'UTC', '"_y"YYYY"m"MM');
-            continue when to_regclass('outbox.' || v_name) is not null;
+            v_name := v_parent || to_char(v_month, '"_y"YYYY"m"MM');
             v_range := format('outbox_id >= %L::uuid and outbox_id < %L::uuid',
                 outbox.outbox_id_floor(v_month), outbox.outbox_id_floor(v_month + interval '1 month'));
             v_tries := 0;
             loop
+                -- Looked at again after each wait: another migrator may have made it.
+                exit when exists (select from pg_inherits h where h.inhrelid = to_regclass('outbox.' || v_name)
+                                                              and h.inhparent = to_regclass('outbox.' || v_parent));
                 begin
                     execute format('create table outbox.%I (like outbox.%I including defaults including constraints '
                         'including storage)', v_name, v_parent);
@@ -35,17 +40,16 @@ begin
                     execute format('alter table outbox.%I attach partition outbox.%I for values from (%L) to (%L)', v_parent,
                         v_name, outbox.outbox_id_floor(v_month), outbox.outbox_id_floor(v_month + interval '1 month'));
                     execute format('alter table outbox.%I drop constraint id_in_month', v_name);
-                    exit;
-                exception when lock_not_available or duplicate_table then
-                    -- Another migrator made it, or somebody held the parent: look again, up to 100 times.
+                    v_made := v_made + 1;
+                exception when lock_not_available or duplicate_table or unique_violation then
+                    -- Somebody holds the parent, or makes the same table (its names are unique in the catalogue).
+                    -- A table that stays without being attached is a person's: the error names it.
                     v_tries := v_tries + 1;
                     if v_tries >= 100 then
                         raise;
                     end if;
-                    exit when to_regclass('outbox.' || v_name) is not null;
                 end;
             end loop;
-            v_made := v_made + 1;
         end loop;
     end loop;
     return v_made;

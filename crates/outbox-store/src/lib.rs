@@ -20,7 +20,9 @@ pub use connect::{ClientIdentity, ConnectSettings, Password, Tls};
 pub use enqueue::{Enqueued, Hint, NewPayment, enqueue_batch, enqueue_in};
 pub use error::{Class, StoreError};
 pub use listener::WakeupListener;
-pub use migrate::{MIGRATION_TABLE, MigrationReport, check_migrations, migrate};
+pub use migrate::{
+    MIGRATION_TABLE, MIGRATIONS, MigrationFile, MigrationReport, check_migrations, migrate, migrate_files,
+};
 pub use rows::{
     ClaimBatch, ClaimCursor, ClaimRequest, ClaimSummary, ClaimedPayment, Completion, CompletionVerdict, ContractChange,
     DispatcherState, ExpireReport, Heartbeat, HeldLease, HeldPayment, Preflight, RailRow, RailStatus, RenewVerdict,
