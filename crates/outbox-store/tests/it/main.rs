@@ -1,0 +1,9 @@
+//! The money path against real Postgres: what enqueue, claim, complete and the leases promise, one claim
+//! a test. The daemon and the rails are not here.
+#![allow(clippy::unwrap_used, reason = "a test that cannot set itself up should panic")]
+
+mod conservation;
+mod interleavings;
+mod sql;
+mod steps;
+mod world;
