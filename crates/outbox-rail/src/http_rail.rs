@@ -121,6 +121,10 @@ impl HttpRail {
         may_send: MaySend,
         until: Instant,
     ) -> Result<Response<Incoming>, Fault> {
+        // A deadline that has passed is noticed only after the first attempt to write.
+        if Instant::now() >= until {
+            return Err(Fault::plain("timeout"));
+        }
         let request = self.template.request(prepared, secrets, connection.version());
         match timeout_at(until, connection.send(request, may_send)).await {
             // An answer to a request that never left answers something else.

@@ -27,7 +27,12 @@ pub struct WireReport {
     pub rail_reference: Option<String>,
     /// The rail's own code.
     pub rail_code: Option<String>,
-    /// What kind of fault ended the exchange, from a closed list.
+    /// What kind of fault there was. Before a byte left: `content_type_invalid`, `credential`, `dns`,
+    /// `connect`, `connect_timeout`, `tls`, `tls_refused` (by the rail), `connection_stale`,
+    /// `not_permitted`. Without an answer: `timeout`, `interrupted`, `http2` (GOAWAY, reset stream),
+    /// `answer_invalid`, `unsolicited_answer`. With an answer whose body is not to be relied on:
+    /// `body_too_large`, `body_truncated`, `body_timeout`, `body_encoded`, `body_unparsable`,
+    /// `body_unframed`.
     pub error_class: Option<&'static str>,
     /// More about that fault: at most 200 characters, without payment details.
     pub error_detail: Option<String>,

@@ -186,7 +186,7 @@ async fn a_broken_exchange_is_unknown_and_not_repeated() {
         peer.more().await;
     })
     .await;
-    let payload: &'static str = Box::leak("x".repeat(30_000_000).into_boxed_str());
+    let payload: &'static str = Box::leak("x".repeat(12_000_000).into_boxed_str());
     let report = send(&rail(settings(deaf.url())), payload).await;
     assert_eq!((report.outcome, report.error_class), (Outcome::Unknown, Some("interrupted")));
     assert_eq!(deaf.connections(), 1);

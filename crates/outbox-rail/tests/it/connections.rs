@@ -5,16 +5,18 @@ use std::sync::Arc;
 use std::sync::mpsc;
 
 use outbox_core::{Millis, Outcome};
-use outbox_rail::{HttpRailSettings, Rail};
+use outbox_rail::{HttpRailSettings, PlainHttp, Rail};
 use tokio::net::TcpSocket;
 
 use crate::hostile::{
     ACCEPTED, Ending, Hostile, PATIENCE, impatient, permitted, rail, send, settings, submission, submit,
 };
+use crate::tls::Authority;
 
 #[tokio::test]
 async fn a_name_that_does_not_resolve_is_not_sent() {
-    let report = submit(settings("https://rail.invalid/pay")).await;
+    let anywhere = HttpRailSettings { plain_http: PlainHttp::Anywhere, ..settings("http://rail.invalid/pay") };
+    let report = submit(anywhere).await;
     assert_eq!((report.outcome, report.error_class), (Outcome::NotSent, Some("dns")), "{report:?}");
 }
 
@@ -114,12 +116,52 @@ async fn a_connection_that_the_rail_closed_between_payments_carries_no_second_pa
 }
 
 #[tokio::test]
-async fn a_dropped_submission_sends_nothing_more() {
-    let hostile = Hostile::start(None, Ending::Orderly, |_, mut peer| async move { peer.hang().await }).await;
+async fn an_answer_to_no_question_is_never_taken_for_the_next_payments() {
+    let forged = b"HTTP/1.1 201 Created\r\ncontent-length: 12\r\n\r\n{\"id\":\"R-8\"}";
+    let hostile = Hostile::answering([ACCEPTED, forged].concat()).await;
     let rail = rail(settings(hostile.url()));
-    let abandoned = rail.submit(submission(vec![b'x'; 50_000_000]), permitted());
-    assert!(tokio::time::timeout(std::time::Duration::from_millis(1), abandoned).await.is_err());
-    let report = submit(impatient(hostile.url())).await;
-    assert_eq!(report.outcome, Outcome::Unknown);
-    assert!(hostile.bytes() < 50_000_000, "all of an abandoned payment was sent");
+    for payments in 1..=20 {
+        let report = send(&rail, "{}").await;
+        assert_eq!(report.rail_reference.as_deref(), Some("R-7"), "{report:?}");
+        assert_eq!(hostile.requests().len(), payments);
+    }
+}
+
+#[tokio::test]
+async fn a_handshake_that_never_ends_is_not_sent() {
+    let hostile = Hostile::start(None, Ending::Orderly, |_, mut peer| async move { peer.hang().await }).await;
+    let authority = Authority::new();
+    let url = hostile.url().replace("http:", "https:");
+    let report = submit(HttpRailSettings { tls: authority.trusted(None), ..impatient(url) }).await;
+    assert_eq!((report.outcome, report.error_class), (Outcome::NotSent, Some("connect_timeout")), "{report:?}");
+    assert!(hostile.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_dropped_submission_sends_nothing_more() {
+    // More than the socket buffers of both sides hold.
+    const PAYLOAD_BYTES: usize = 16_000_000;
+    let (events, mut happened) = tokio::sync::mpsc::unbounded_channel();
+    let hostile = Hostile::start(None, Ending::Orderly, move |_, mut peer| {
+        let events = events.clone();
+        async move {
+            events.send("connected").expect("the test listens");
+            while peer.more().await.is_some() {
+                if peer.unread().len() > PAYLOAD_BYTES {
+                    events.send("all of it").expect("the test listens");
+                }
+            }
+            events.send("ended").expect("the test listens");
+        }
+    })
+    .await;
+    let rail = rail(HttpRailSettings { timeout: Millis(60_000), ..settings(hostile.url()) });
+    let sending = rail.submit(submission(vec![b'x'; PAYLOAD_BYTES]), permitted());
+    tokio::select! {
+        biased;
+        event = happened.recv() => assert_eq!(event, Some("connected")),
+        report = sending => panic!("it ended by itself: {report:?}"),
+    }
+    let event = tokio::time::timeout(PATIENCE, happened.recv()).await.expect("an end in time");
+    assert_eq!(event, Some("ended"), "an abandoned payment was sent to its end");
 }

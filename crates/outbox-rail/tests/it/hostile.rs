@@ -205,9 +205,9 @@ pub(crate) fn settings(url: impl Into<String>) -> HttpRailSettings {
     HttpRailSettings { timeout: Millis(5_000), connect_timeout: Millis(3_000), ..HttpRailSettings::new(url) }
 }
 
-/// Settings with a timeout short enough to wait for.
+/// Settings with a timeout short enough to wait for, and long enough to connect in on a busy machine.
 pub(crate) fn impatient(url: impl Into<String>) -> HttpRailSettings {
-    HttpRailSettings { timeout: Millis(300), connect_timeout: Millis(300), ..settings(url) }
+    HttpRailSettings { timeout: Millis(1_500), connect_timeout: Millis(1_500), ..settings(url) }
 }
 
 pub(crate) fn rail(settings: HttpRailSettings) -> HttpRail {

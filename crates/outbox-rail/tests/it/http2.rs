@@ -93,6 +93,32 @@ async fn a_refused_stream_is_not_answered_with_a_second_request() {
     check_refused(refused_stream).await;
 }
 
+#[tokio::test]
+async fn a_goaway_after_an_answer_sends_the_next_payment_over_a_new_connection() {
+    // HEADERS with `:status: 200` (static table entry 8), DATA with the end of the stream, GOAWAY.
+    let headers = [0, 0, 1, 1, 4, 0, 0, 0, 1, 0x88];
+    let data = [&[0, 0, 12, 0, 1, 0, 0, 0, 1], &b"{\"id\":\"R-7\"}"[..]].concat();
+    let goaway = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0];
+    let answer = Arc::new([&headers[..], &data, &goaway].concat());
+    let authority = Authority::new();
+    let hostile = http2_rail(&authority, move |_, mut peer| {
+        let answer = Arc::clone(&answer);
+        async move {
+            peer.write(SETTINGS_FRAME).await;
+            while one_request(&mut peer).await.is_some() {
+                peer.write(&answer).await;
+            }
+        }
+    })
+    .await;
+    let rail = rail(https(&hostile, authority.trusted(None)));
+    for payments in 1..=10 {
+        let report = send(&rail, "{}").await;
+        assert_eq!(report.outcome, Outcome::Accepted, "{report:?}");
+        assert_eq!((hostile.requests().len(), hostile.connections()), (payments, payments));
+    }
+}
+
 /// Serves requests with a whole HTTP/2 implementation.
 async fn serve_counted(peer: Peer, answer: &'static [u8]) {
     let count = peer.counter();

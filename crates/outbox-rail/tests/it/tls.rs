@@ -166,7 +166,11 @@ async fn an_expired_certificate_is_not_sent_to() {
 async fn a_rail_that_speaks_no_tls_is_not_sent_to() {
     let authority = Authority::new();
     let hostile = Hostile::answering(ACCEPTED).await;
-    let report = submit(https(&hostile, authority.trusted(None))).await;
+    let report = submit(HttpRailSettings {
+        connect_timeout: outbox_core::Millis(500),
+        ..https(&hostile, authority.trusted(None))
+    })
+    .await;
     assert_eq!(report.outcome, Outcome::NotSent, "{report:?}");
     assert!(hostile.requests().is_empty());
 }
