@@ -38,6 +38,9 @@ pub enum StoreError {
         /// The limit.
         after: Millis,
     },
+    /// The listener's connection ended.
+    #[error("listen: the connection to the database ended")]
+    ConnectionLost,
     /// The server did not take the login.
     #[error("the database refused the login")]
     LoginRefused {
@@ -136,9 +139,11 @@ impl StoreError {
     #[must_use]
     pub const fn class(&self) -> Class {
         match self {
-            Self::Connection { .. } | Self::TimedOut { .. } | Self::Server { .. } | Self::BadValue { .. } => {
-                Class::Transient
-            }
+            Self::Connection { .. }
+            | Self::ConnectionLost
+            | Self::TimedOut { .. }
+            | Self::Server { .. }
+            | Self::BadValue { .. } => Class::Transient,
             Self::LoginRefused { .. }
             | Self::NotPermitted { .. }
             | Self::Refused { .. }
@@ -168,7 +173,7 @@ impl StoreError {
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         let state = self.sqlstate();
-        matches!(self, Self::Connection { .. } | Self::TimedOut { .. })
+        matches!(self, Self::Connection { .. } | Self::ConnectionLost | Self::TimedOut { .. })
             || state.is_some_and(|code| {
                 code.starts_with("57") || code.starts_with("53") || code.starts_with("08") || code == "25006"
             })

@@ -22,6 +22,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Dispatch payments until SIGTERM or SIGINT
+    Run(commands::run::Run),
     /// Check the configuration, files of secrets included, and show the values in force
     CheckConfig(commands::check_config::CheckConfig),
     /// Write a completion script for a shell to standard output
@@ -33,6 +35,7 @@ enum Command {
 impl Command {
     fn run(self, out: &mut dyn Write) -> Result<(), Failure> {
         match self {
+            Self::Run(command) => commands::run::run(&command),
             Self::CheckConfig(command) => commands::check_config::run(&command, out),
             Self::Completions(command) => commands::completions::run(&command, out),
             Self::Man(command) => commands::man::run(&command, out),

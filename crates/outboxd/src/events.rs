@@ -33,4 +33,50 @@ events! {
     WATCHDOG_RESUMED = "watchdog.resumed";
     /// systemd could not be told how the daemon is.
     NOTIFY_FAILED = "notify.failed";
+    /// The daemon waits for a database to work on.
+    DATABASE_WAITING = "database.waiting";
+    /// A broken invariant, or a schema this program cannot work with, ends the daemon.
+    DAEMON_BROKEN = "daemon.broken";
+    /// Sends outlasted the drain; they are recorded as unknown.
+    DRAIN_TIMED_OUT = "drain.timed_out";
+    /// A lane may claim.
+    LANE_ON = "lane.on";
+    /// A lane may not claim, for a reason that a person must mend.
+    LANE_OFF = "lane.off";
+    /// Payments were claimed.
+    CLAIM_LEASED = "claim.leased";
+    /// A claim failed; the lane tries again.
+    CLAIM_FAILED = "claim.failed";
+    /// The database's clock went back or differs from the host's; claims are held.
+    CLOCK_FAULT = "clock.fault";
+    /// Lost leases of vanished workers were settled by the rail's contract.
+    LEASE_EXPIRED_TAKEN_OVER = "lease.expired_taken_over";
+    /// A lease of this dispatcher was lost before its result was recorded.
+    LEASE_LOST = "lease.lost";
+    /// Leases could not be renewed; it is tried again.
+    RENEW_FAILED = "renew.failed";
+    /// The first byte of a payment may leave.
+    SEND_STARTED = "send.started";
+    /// A payment was not sent after all: its lease is too old, its time is over, or the daemon stops.
+    SEND_WITHHELD = "send.withheld";
+    /// The exchange with the rail has ended.
+    SEND_FINISHED = "send.finished";
+    /// The database has the result of an attempt.
+    COMPLETE_APPLIED = "complete.applied";
+    /// The database had the result before: the answer to an earlier call was lost.
+    COMPLETE_ALREADY_APPLIED = "complete.already_applied";
+    /// The lease was lost; the result is kept as a late outcome.
+    COMPLETE_FENCED = "complete.fenced";
+    /// Results could not be recorded; it is tried again until they are.
+    COMPLETE_FAILED = "complete.failed";
+    /// A payment waits for a person.
+    PAYMENT_HELD = "payment.held";
+    /// The listener has a connection.
+    LISTENER_CONNECTED = "listener.connected";
+    /// The listener lost its connection; lanes poll until it has another.
+    LISTENER_LOST = "listener.lost";
+    /// Another dispatcher missed its heartbeats.
+    DISPATCHER_SILENT = "dispatcher.silent";
+    /// Heartbeat, contracts or maintenance failed; it is tried again.
+    UPKEEP_FAILED = "upkeep.failed";
 }

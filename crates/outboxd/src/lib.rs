@@ -4,6 +4,7 @@ pub mod cli;
 pub mod clock;
 mod commands;
 pub mod config;
+pub mod dispatch;
 pub mod events;
 pub mod exit;
 pub mod health;

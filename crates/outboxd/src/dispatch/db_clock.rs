@@ -35,7 +35,8 @@ impl DbClock {
     /// host's clock showed `host_now`.
     pub(crate) fn judge(&mut self, db_now: OffsetDateTime, asked_at: BootTime, host_now: SystemTime) -> Option<Fault> {
         if let Some((latest, at)) = self.latest {
-            let expected = latest + time::Duration::milliseconds(i64::try_from(asked_at.since(at).0).unwrap_or(i64::MAX));
+            let expected =
+                latest + time::Duration::milliseconds(i64::try_from(asked_at.since(at).0).unwrap_or(i64::MAX));
             let behind = millis(expected - db_now);
             if db_now < expected && behind > BACKWARDS_MAX {
                 return Some(Fault::WentBack(behind));

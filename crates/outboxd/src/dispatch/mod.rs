@@ -17,4 +17,5 @@ mod sender;
 mod start;
 mod upkeep;
 
+pub(crate) use start::chain;
 pub use start::{Deps, run};

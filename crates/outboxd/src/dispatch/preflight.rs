@@ -36,15 +36,23 @@ pub(crate) fn judge(found: &Preflight, demands: Demands) -> Option<Refusal> {
     let refuse = |exit, what: String| Some(Refusal { exit, what });
     if !found.api_versions.contains(&API_VERSION) {
         let (low, high) = (found.api_versions.start(), found.api_versions.end());
-        let what = format!("the schema serves interface versions {low} to {high}, this program speaks {API_VERSION}: install the one that fits the other");
+        let what = format!(
+            "the schema serves interface versions {low} to {high}, this program speaks {API_VERSION}: install the one that fits the other"
+        );
         return refuse(Some(Exit::WrongSchema), what);
     }
     if let Some(excess) = &found.excess_privilege {
-        let what = format!("the database login `{}` {excess}: a dispatcher's login is a member of outbox_dispatcher and of nothing else", found.login);
+        let what = format!(
+            "the database login `{}` {excess}: a dispatcher's login is a member of outbox_dispatcher and of nothing else",
+            found.login
+        );
         return refuse(Some(Exit::WrongLogin), what);
     }
     if found.server_encoding != "UTF8" {
-        return refuse(Some(Exit::BadConfiguration), format!("the database's encoding is {}, and must be UTF8", found.server_encoding));
+        return refuse(
+            Some(Exit::BadConfiguration),
+            format!("the database's encoding is {}, and must be UTF8", found.server_encoding),
+        );
     }
     if demands == Demands::DurableCommits {
         let unsafe_setting = match (found.fsync, found.full_page_writes, found.synchronous_commit.as_str()) {
@@ -54,7 +62,9 @@ pub(crate) fn judge(found: &Preflight, demands: Demands) -> Option<Refusal> {
             _ => None,
         };
         if let Some(setting) = unsafe_setting {
-            let what = format!("the database runs with {setting} = off and may forget what it committed: set it to on, or allow it for a throw-away database with --allow-unsafe-durability");
+            let what = format!(
+                "the database runs with {setting} = off and may forget what it committed: set it to on, or allow it for a throw-away database with --allow-unsafe-durability"
+            );
             return refuse(Some(Exit::BadConfiguration), what);
         }
     }
@@ -101,13 +111,28 @@ mod tests {
     fn each_fault_of_a_connection_has_its_own_end() {
         use Demands::{DurableCommits, Nothing};
         check(|_| {}, DurableCommits, None, "");
-        check(|f| f.api_versions = API_VERSION + 1..=API_VERSION + 2, DurableCommits, Some(Some(Exit::WrongSchema)), "interface");
+        check(
+            |f| f.api_versions = API_VERSION + 1..=API_VERSION + 2,
+            DurableCommits,
+            Some(Some(Exit::WrongSchema)),
+            "interface",
+        );
         check(|f| f.api_versions = 0..=API_VERSION - 1, Nothing, Some(Some(Exit::WrongSchema)), "interface");
-        check(|f| f.excess_privilege = Some("is a superuser".to_owned()), Nothing, Some(Some(Exit::WrongLogin)), "superuser");
+        check(
+            |f| f.excess_privilege = Some("is a superuser".to_owned()),
+            Nothing,
+            Some(Some(Exit::WrongLogin)),
+            "superuser",
+        );
         check(|f| f.server_encoding = "LATIN1".to_owned(), Nothing, Some(Some(Exit::BadConfiguration)), "LATIN1");
         check(|f| f.fsync = false, DurableCommits, Some(Some(Exit::BadConfiguration)), "fsync");
         check(|f| f.full_page_writes = false, DurableCommits, Some(Some(Exit::BadConfiguration)), "full_page_writes");
-        check(|f| f.synchronous_commit = "off".to_owned(), DurableCommits, Some(Some(Exit::BadConfiguration)), "synchronous_commit");
+        check(
+            |f| f.synchronous_commit = "off".to_owned(),
+            DurableCommits,
+            Some(Some(Exit::BadConfiguration)),
+            "synchronous_commit",
+        );
         check(|f| f.fsync = false, Nothing, None, "");
         check(|f| f.in_recovery = true, DurableCommits, Some(None), "standby");
         check(|f| f.read_only = true, DurableCommits, Some(None), "read-only");

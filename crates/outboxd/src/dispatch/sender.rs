@@ -63,9 +63,9 @@ pub(crate) async fn send(mut send: Send) -> Settlement {
         (NOT_ASKED | REFUSED, None) => Settlement::Release(held),
         (_, Some(report)) => {
             log_finished(&send, &report, boot_now().since(began));
-            Settlement::Complete(completion(held, &send.contract, report))
+            Settlement::Complete(Box::new(completion(held, &send.contract, report)))
         }
-        (_, None) => Settlement::Complete(cut_off(held)),
+        (_, None) => Settlement::Complete(Box::new(cut_off(held))),
     }
 }
 

@@ -1,0 +1,68 @@
+//! `outboxd run`: the daemon. Reads the configuration, makes the rails, serves health, and runs the
+//! dispatcher until a signal; what the dispatcher does is in `dispatch`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use clap::Args;
+use outbox_core::RailName;
+use outbox_rail::{HttpRail, Rail};
+
+use crate::cli::ConfigArgs;
+use crate::config::model::Rail as RailConfig;
+use crate::config::{self, Config, Loaded};
+use crate::dispatch::{self, Deps};
+use crate::exit::{Exit, Failure};
+use crate::health::HealthState;
+use crate::{events, health_server, logging, settings, shutdown, systemd};
+
+/// How the daemon is started.
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+/// Runs the daemon until SIGTERM or SIGINT.
+pub(crate) fn run(command: &Run) -> Result<(), Failure> {
+    let loaded = config::load(&command.config.sources())
+        .map_err(|faults| Failure::new(Exit::BadConfiguration, format!("the configuration is refused\n{faults}")))?;
+    logging::begin(&loaded.config.log)?;
+    let Loaded { config, config_sha256, warnings } = loaded;
+    let version = env!("CARGO_PKG_VERSION");
+    tracing::info!(event = events::DAEMON_STARTING, version, config_sha256, name = config.dispatcher.name);
+    for warning in &warnings {
+        tracing::warn!(event = events::CONFIG_WARNING, warning);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::new(Exit::Unavailable, format!("no runtime: {error}")))?;
+    let ended = runtime.block_on(serve(config));
+    if let Err(failure) = &ended {
+        tracing::error!(event = events::DAEMON_STOPPED, error = %failure, exit_code = failure.exit.code());
+    }
+    ended
+}
+
+async fn serve(config: Config) -> Result<(), Failure> {
+    // From here on a signal asks for an orderly end.
+    let stop = shutdown::requested()?;
+    let health = HealthState::new();
+    let rails = rails(&config)?;
+    if let Some(address) = config.health.listen {
+        let listener = health_server::bind(address).await?;
+        tokio::spawn(health_server::serve(listener, Arc::clone(&health)));
+    }
+    tokio::spawn(systemd::feed_watchdog(Arc::clone(&health)));
+    dispatch::run(Deps { config, rails, health }, stop).await
+}
+
+fn rails(config: &Config) -> Result<BTreeMap<RailName, Arc<dyn Rail>>, Failure> {
+    let make = |(name, configured): (&RailName, &RailConfig)| {
+        let settings = settings::http_rail(configured, config.credentials);
+        let rail = HttpRail::new(settings).map_err(|error| {
+            Failure::new(Exit::BadConfiguration, format!("rails.{name}: {}", dispatch::chain(&error)))
+        })?;
+        Ok((name.clone(), Arc::new(rail) as Arc<dyn Rail>))
+    };
+    config.rails.iter().map(make).collect()
+}

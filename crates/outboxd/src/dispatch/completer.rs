@@ -1,0 +1,218 @@
+//! Recording what attempts came to: batches by size or time, on a connection of its own, repeated
+//! until the database has them. A result is never dropped to end sooner, short of the last deadline.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use outbox_core::{BootTime, Millis, Outcome, WorkerId};
+use outbox_store::{Class, Completion, CompletionVerdict, HeldLease};
+use tokio::sync::mpsc;
+
+use super::backoff::Backoff;
+use super::connection::{Connection, ConnectionError};
+use super::event::{Event, Handle};
+use super::leases::{Leases, OpenLease};
+use crate::clock::boot_now;
+use crate::events;
+use crate::exit::{Exit, Failure};
+use crate::health::{HealthState, Ticker};
+
+/// How long a payment that somebody else has locked is left alone: long enough for a short
+/// transaction of theirs, short enough for the lease.
+const BUSY_WAIT: Millis = Millis(20);
+
+/// The loop ticks at least this often.
+const TICK: Millis = Millis(1_000);
+
+/// What a send leaves behind.
+#[derive(Debug)]
+pub(crate) enum Settlement {
+    /// A result to record.
+    Complete(Box<Completion>),
+    /// A lease to give back: the payment was certainly not sent.
+    Release(HeldLease),
+}
+
+impl Settlement {
+    const fn lease(&self) -> HeldLease {
+        match self {
+            Self::Complete(completion) => completion.lease,
+            Self::Release(lease) => *lease,
+        }
+    }
+}
+
+/// A settlement and the lease it is about.
+#[derive(Debug)]
+pub(crate) struct Settled {
+    pub(crate) settlement: Settlement,
+    pub(crate) lease: Arc<OpenLease>,
+}
+
+/// The limits of a completer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) batch_size: usize,
+    pub(crate) flush_interval: Millis,
+    pub(crate) queue_max: usize,
+}
+
+/// The service.
+pub(crate) struct Completer {
+    pub(crate) connection: Connection,
+    pub(crate) worker_id: WorkerId,
+    pub(crate) queue: mpsc::Receiver<Settled>,
+    pub(crate) limits: Limits,
+    pub(crate) leases: Arc<Leases>,
+    pub(crate) health: Arc<HealthState>,
+    pub(crate) handle: Handle,
+    pub(crate) ticker: Ticker,
+}
+
+/// What waits to be recorded.
+#[derive(Default)]
+struct Backlog {
+    items: VecDeque<Settled>,
+    /// When the oldest came.
+    since: Option<BootTime>,
+    /// Not before then, after a failure or for a locked payment.
+    not_before: Option<BootTime>,
+}
+
+impl Backlog {
+    /// When the next flush is due.
+    fn due_at(&self, limits: Limits) -> Option<BootTime> {
+        let since = self.since?;
+        let by_size = self.items.len() >= limits.batch_size;
+        let gathered = if by_size { since } else { since.plus(limits.flush_interval) };
+        Some(self.not_before.map_or(gathered, |wait| wait.max(gathered)))
+    }
+}
+
+impl Completer {
+    /// Records until every sender is gone and everything is recorded; returns what is not recorded
+    /// when `give_up` ends first.
+    pub(crate) async fn run(mut self, give_up: impl Future<Output = ()>) -> usize {
+        let mut backlog = Backlog::default();
+        let mut backoff = Backoff::default();
+        let mut open = true;
+        tokio::pin!(give_up);
+        while open || !backlog.items.is_empty() {
+            self.ticker.tick();
+            let now = boot_now();
+            if backlog.due_at(self.limits).is_some_and(|due| now >= due) {
+                tokio::select! {
+                    biased;
+                    () = &mut give_up => break,
+                    () = self.flush(&mut backlog, &mut backoff) => {}
+                }
+                continue;
+            }
+            let wait = backlog.due_at(self.limits).map_or(TICK, |due| due.since(now).min(TICK));
+            let room = backlog.items.len() < self.limits.queue_max;
+            tokio::select! {
+                biased;
+                () = &mut give_up => break,
+                arrived = self.queue.recv(), if open && room => match arrived {
+                    Some(settled) => {
+                        backlog.since.get_or_insert_with(boot_now);
+                        backlog.items.push_back(settled);
+                    }
+                    None => open = false,
+                },
+                () = tokio::time::sleep(Duration::from(wait)) => {}
+            }
+        }
+        self.connection.close().await;
+        backlog.items.len()
+    }
+
+    /// One bounded pass: at most one batch.
+    async fn flush(&mut self, backlog: &mut Backlog, backoff: &mut Backoff) {
+        let size = backlog.items.len().min(self.limits.batch_size);
+        match self.record(&backlog.items.range(..size).collect::<Vec<_>>()).await {
+            Ok(verdicts) => {
+                backoff.reset();
+                self.health.ready("completions");
+                let batch: Vec<Settled> = backlog.items.drain(..size).collect();
+                let busy: Vec<Settled> =
+                    batch.into_iter().zip(verdicts).filter_map(|(item, verdict)| self.settle(item, verdict)).collect();
+                backlog.not_before = (!busy.is_empty()).then(|| boot_now().plus(BUSY_WAIT));
+                backlog.items.extend(busy);
+                backlog.since = (!backlog.items.is_empty()).then(boot_now);
+            }
+            Err(error) => {
+                let corrupt = matches!(&error, ConnectionError::Store(store) if store.class() == Class::Corrupt);
+                if corrupt {
+                    let failure = Failure::new(Exit::InvariantBroken, format!("completing: {error}"));
+                    self.handle.tell(Event::Broken(failure)).await;
+                }
+                let wait = backoff.wait();
+                let waiting = backlog.items.len();
+                tracing::warn!(event = events::COMPLETE_FAILED, %error, waiting, retry_ms = wait.0);
+                self.health.not_ready("completions", format!("{waiting} results are not recorded yet: {error}"));
+                backlog.not_before = Some(boot_now().plus(wait));
+            }
+        }
+    }
+
+    /// The verdicts of `items`, in order.
+    async fn record(&mut self, items: &[&Settled]) -> Result<Vec<CompletionVerdict>, ConnectionError> {
+        let mut completions = Vec::new();
+        let mut releases = Vec::new();
+        for item in items {
+            match &item.settlement {
+                Settlement::Complete(completion) => completions.push(Completion::clone(completion)),
+                Settlement::Release(lease) => releases.push(*lease),
+            }
+        }
+        let session = self.connection.session().await?;
+        let mut completed = outbox_store::complete(session, &self.worker_id, &completions).await?.into_iter();
+        let mut released = Vec::new();
+        if !releases.is_empty() {
+            // A completion is idempotent: if this fails, all of the batch is repeated.
+            released = outbox_store::release_leases(session, &self.worker_id, &releases).await?;
+        }
+        let mut released = released.into_iter();
+        let verdicts = items.iter().map(|item| match &item.settlement {
+            Settlement::Complete(_) => completed.next(),
+            Settlement::Release(_) => released.next(),
+        });
+        // The store answers each question once, in order, or fails.
+        Ok(verdicts.map(|verdict| verdict.unwrap_or(CompletionVerdict::Busy)).collect())
+    }
+
+    /// Notes a verdict; returns what has to be tried again.
+    fn settle(&self, item: Settled, verdict: CompletionVerdict) -> Option<Settled> {
+        let held = item.settlement.lease();
+        if verdict == CompletionVerdict::Busy {
+            return Some(item);
+        }
+        self.leases.close(held);
+        let rail = &item.lease.rail;
+        let (outbox_id, attempt_no, worker_id) = (held.outbox_id, held.attempt_no, &self.worker_id);
+        match verdict {
+            CompletionVerdict::Applied { state, held: Some(reason), .. } => {
+                let (state, reason) = (state.name(), reason.name());
+                tracing::warn!(event = events::PAYMENT_HELD, %rail, %outbox_id, %attempt_no, %worker_id, state, reason);
+            }
+            CompletionVerdict::Applied { state, .. } => {
+                let state = state.name();
+                tracing::info!(event = events::COMPLETE_APPLIED, %rail, %outbox_id, %attempt_no, %worker_id, state);
+            }
+            CompletionVerdict::AlreadyApplied => {
+                tracing::info!(event = events::COMPLETE_ALREADY_APPLIED, %rail, %outbox_id, %attempt_no, %worker_id);
+            }
+            CompletionVerdict::Fenced => {
+                let outcome = match &item.settlement {
+                    Settlement::Complete(completion) => Outcome::name(completion.outcome),
+                    Settlement::Release(_) => "RELEASED",
+                };
+                tracing::warn!(event = events::COMPLETE_FENCED, %rail, %outbox_id, %attempt_no, %worker_id, outcome);
+            }
+            CompletionVerdict::Busy => {}
+        }
+        None
+    }
+}

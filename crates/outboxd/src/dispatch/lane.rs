@@ -1,0 +1,461 @@
+//! The pipeline of one rail: it claims at most as many payments as there are free sender slots, on a
+//! connection of its own, and starts their sends. So a sick rail holds up no other, and what is leased
+//! is being sent. When to claim is decided in `pace`.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use outbox_core::lease::Verdict;
+use outbox_core::{BootTime, Lease, Millis, RailContract, RailName, WorkerId};
+use outbox_rail::Rail;
+use outbox_store::{ClaimBatch, ClaimCursor, ClaimRequest, ClaimedPayment, Class, HeldLease};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::backoff::Backoff;
+use super::completer::{Settled, Settlement};
+use super::connection::{Connection, ConnectionError};
+use super::db_clock::DbClock;
+use super::event::{Event, Handle, LaneCommand, LockAnswer, Phase, Sleep};
+use super::leases::{Leases, OpenLease};
+use super::pace::{Claimed, Due, Pace, Scan};
+use super::sender::{self, Send};
+use crate::clock::boot_now;
+use crate::events;
+use crate::exit::{Exit, Failure};
+use crate::health::{HealthState, Ticker};
+
+/// How long a lane with few free slots waits for more of them before it claims: a claim for one
+/// payment costs as much as one for fifty. Raised, a fast rail idles.
+const GATHER: Millis = Millis(2);
+
+/// A lane looks at least this often at what it was told, and ticks.
+const TICK: Millis = Millis(1_000);
+
+/// From this many lost workers on, a payment is sent with nothing else in flight. The claim function
+/// has the same number.
+const SUSPECT_CRASHES: u32 = 2;
+
+/// How long a server without a connection to spare is taken for a passing crowd.
+const CROWDED_MAX: Millis = Millis(10_000);
+
+/// What a lane is told once.
+#[derive(Clone, Debug)]
+pub(crate) struct LaneSettings {
+    pub(crate) rail: RailName,
+    pub(crate) worker_id: WorkerId,
+    pub(crate) concurrency: usize,
+    pub(crate) claim_batch_max: usize,
+    /// How long an exchange with the rail may take.
+    pub(crate) timeout: Millis,
+    /// What a send and its completion need.
+    pub(crate) need: Millis,
+    /// The shortest lease that is any use.
+    pub(crate) min_lease: Millis,
+    pub(crate) poll_min: Millis,
+    pub(crate) poll_max: Millis,
+}
+
+/// What a lane works with.
+pub(crate) struct LaneParts {
+    pub(crate) client: Arc<dyn Rail>,
+    pub(crate) connection: Connection,
+    pub(crate) commands: mpsc::Receiver<LaneCommand>,
+    pub(crate) sleep: mpsc::Sender<Sleep>,
+    pub(crate) results: mpsc::Sender<Settled>,
+    pub(crate) leases: Arc<Leases>,
+    pub(crate) health: Arc<HealthState>,
+    pub(crate) handle: Handle,
+    pub(crate) ticker: Ticker,
+}
+
+/// The lane's wake-up lock, as far as the lane knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum WakeupLock {
+    NotHeld,
+    Asked,
+    Held,
+}
+
+/// Why a lane may not claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Off {
+    /// It may.
+    No,
+    /// There is no contract that this version can serve.
+    NoContract,
+    /// The contract and the configuration do not go together, or the database refuses the lane.
+    Refused(String),
+}
+
+/// What a lane does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Claim(Scan),
+    Wait(Millis),
+    End,
+}
+
+/// The service.
+pub(crate) struct Lane {
+    settings: LaneSettings,
+    parts: LaneParts,
+    contract: Option<Arc<RailContract>>,
+    off: Off,
+    pace: Pace,
+    cursor: Option<ClaimCursor>,
+    sends: JoinSet<()>,
+    slot_free_since: Option<BootTime>,
+    /// Payments that crashed workers wait for an empty lane, or one is under way.
+    suspects: bool,
+    paused: bool,
+    wakeup_lock: WakeupLock,
+    clock: DbClock,
+    backoff: Backoff,
+    crowded_since: Option<BootTime>,
+    clock_fault_reported: bool,
+}
+
+impl Lane {
+    pub(crate) fn new(settings: LaneSettings, parts: LaneParts) -> Self {
+        let pace = Pace::new(settings.poll_min, settings.poll_max);
+        Self {
+            settings,
+            parts,
+            contract: None,
+            off: Off::NoContract,
+            pace,
+            cursor: None,
+            sends: JoinSet::new(),
+            slot_free_since: None,
+            suspects: false,
+            paused: false,
+            wakeup_lock: WakeupLock::NotHeld,
+            clock: DbClock::default(),
+            backoff: Backoff::default(),
+            crowded_since: None,
+            clock_fault_reported: false,
+        }
+    }
+
+    /// Claims and sends until the daemon stops and the last send has ended.
+    pub(crate) async fn run(mut self) {
+        loop {
+            self.parts.ticker.tick();
+            while let Ok(command) = self.parts.commands.try_recv() {
+                self.obey(command);
+            }
+            while let Some(ended) = self.sends.try_join_next() {
+                self.sent(ended).await;
+            }
+            match self.step(boot_now()) {
+                Step::Claim(scan) => self.claim(scan).await,
+                Step::Wait(wait) => self.wait(wait).await,
+                Step::End => break,
+            }
+        }
+        self.awake().await;
+        self.parts.connection.close().await;
+    }
+
+    fn step(&self, now: BootTime) -> Step {
+        if self.parts.handle.phase() >= Phase::Draining {
+            return if self.sends.is_empty() { Step::End } else { Step::Wait(TICK) };
+        }
+        if self.off != Off::No {
+            return Step::Wait(TICK);
+        }
+        let free = self.settings.concurrency.saturating_sub(self.sends.len());
+        if free == 0 || (self.suspects && self.open_leases() > 0) {
+            return Step::Wait(TICK);
+        }
+        match self.pace.next(now) {
+            Due::At(at) => Step::Wait(at.since(now).min(TICK)),
+            Due::Now(scan) => {
+                let few = !self.sends.is_empty() && free < self.settings.concurrency.div_ceil(4);
+                let gathered = self.slot_free_since.map_or(GATHER, |since| now.since(since));
+                if few && gathered < GATHER { Step::Wait(GATHER.minus(gathered)) } else { Step::Claim(scan) }
+            }
+        }
+    }
+
+    fn open_leases(&self) -> usize {
+        self.parts.leases.count(&self.settings.rail)
+    }
+
+    async fn wait(&mut self, wait: Millis) {
+        if self.may_sleep() {
+            self.fall_asleep();
+        } else {
+            self.awake().await;
+        }
+        let waits_for_empty_lane = self.suspects && self.sends.is_empty();
+        tokio::select! {
+            command = self.parts.commands.recv() => match command {
+                Some(command) => self.obey(command),
+                // The event loop is gone: it told the phase before, and the next step ends the lane.
+                None => tokio::time::sleep(Duration::from(GATHER)).await,
+            },
+            Some(ended) = self.sends.join_next() => self.sent(ended).await,
+            () = self.parts.leases.wait_for_an_end(), if waits_for_empty_lane => {}
+            () = self.parts.handle.reached(Phase::Draining), if self.parts.handle.phase() < Phase::Draining => {}
+            () = tokio::time::sleep(Duration::from(wait)) => {}
+        }
+    }
+
+    fn may_sleep(&self) -> bool {
+        let running = self.parts.handle.phase() == Phase::Running && self.off == Off::No && !self.paused;
+        running && self.pace.is_idle() && self.sends.len() < self.settings.concurrency
+    }
+
+    /// Asks for the wake-up lock, once a poll; never waits for it.
+    fn fall_asleep(&mut self) {
+        if self.wakeup_lock == WakeupLock::NotHeld {
+            let asked = self.parts.sleep.try_send(Sleep::Wanted(self.settings.rail.clone()));
+            // A listener too busy to be asked is asked at the next poll.
+            self.wakeup_lock = if asked.is_ok() { WakeupLock::Asked } else { WakeupLock::NotHeld };
+        }
+    }
+
+    async fn awake(&mut self) {
+        if self.wakeup_lock != WakeupLock::NotHeld {
+            self.wakeup_lock = WakeupLock::NotHeld;
+            // If the listener has ended, so have its locks.
+            let _ = self.parts.sleep.send(Sleep::Over(self.settings.rail.clone())).await;
+        }
+    }
+
+    fn obey(&mut self, command: LaneCommand) {
+        match command {
+            LaneCommand::Sweep => self.pace.sweep_now(),
+            LaneCommand::SweepAt(at) => self.pace.sweep_at(at),
+            LaneCommand::WakeupLock(answer) => {
+                if self.wakeup_lock == WakeupLock::Asked {
+                    self.wakeup_lock = match answer {
+                        LockAnswer::Taken => WakeupLock::Held,
+                        LockAnswer::NotTaken => WakeupLock::NotHeld,
+                    };
+                    // What was committed before the lock was taken sent no hint.
+                    if answer == LockAnswer::Taken {
+                        self.pace.sweep_now();
+                    }
+                }
+            }
+            LaneCommand::ListenerRenewed => {
+                self.wakeup_lock = WakeupLock::NotHeld;
+                self.pace.sweep_now();
+            }
+            LaneCommand::Contract(contract) => self.take_contract(contract),
+        }
+    }
+
+    fn take_contract(&mut self, contract: Option<RailContract>) {
+        let off = match &contract {
+            None => Off::NoContract,
+            Some(contract) if contract.rail_timeout < self.settings.timeout => Off::Refused(format!(
+                "the configured timeout of {} is longer than the contract's rail_timeout_ms of {}",
+                self.settings.timeout, contract.rail_timeout.0
+            )),
+            Some(contract) if contract.lease_duration < self.settings.min_lease => Off::Refused(format!(
+                "the contract's lease_duration_ms of {} is shorter than the {} that this dispatcher needs",
+                contract.lease_duration.0, self.settings.min_lease
+            )),
+            Some(_) => Off::No,
+        };
+        self.contract = contract.map(Arc::new);
+        if off != self.off {
+            self.turn(off);
+        }
+    }
+
+    fn turn(&mut self, off: Off) {
+        let rail = &self.settings.rail;
+        let subject = format!("rail {rail}");
+        let reason = match &off {
+            Off::No => None,
+            Off::NoContract => Some("the rail has no contract in payment_rails that this version can serve"),
+            Off::Refused(reason) => Some(reason.as_str()),
+        };
+        match reason {
+            None => {
+                tracing::info!(event = events::LANE_ON, %rail);
+                self.parts.health.ready(&subject);
+                self.pace.sweep_now();
+            }
+            Some(reason) => {
+                tracing::error!(event = events::LANE_OFF, %rail, reason);
+                self.parts.health.not_ready(subject, reason);
+            }
+        }
+        self.off = off;
+    }
+
+    /// One claim, and the sends of what it got.
+    async fn claim(&mut self, scan: Scan) {
+        let free = self.settings.concurrency.saturating_sub(self.sends.len());
+        let request = ClaimRequest {
+            rail: self.settings.rail.clone(),
+            worker_id: self.settings.worker_id.clone(),
+            limit: u32::try_from(free.min(self.settings.claim_batch_max)).unwrap_or(u32::MAX),
+            min_lease: self.settings.min_lease,
+            in_flight: u32::try_from(self.open_leases()).unwrap_or(u32::MAX),
+            after: if scan == Scan::Onward { self.cursor } else { None },
+        };
+        // Before the claim is sent: the lease ends for us no later than for the database.
+        let asked_at = boot_now();
+        let claimed = match self.parts.connection.session().await {
+            Ok(session) => outbox_store::claim(session, &request).await.map_err(ConnectionError::from),
+            Err(error) => Err(error),
+        };
+        match claimed {
+            Ok(batch) => self.take(batch, scan, asked_at).await,
+            Err(error) => self.claim_failed(&error).await,
+        }
+    }
+
+    async fn take(&mut self, batch: ClaimBatch, scan: Scan, asked_at: BootTime) {
+        let ended = boot_now();
+        self.backoff.reset();
+        self.crowded_since = None;
+        self.parts.health.ready(&self.claiming());
+        let summary = batch.summary;
+        let found = batch.submits.len() + batch.held.len();
+        let next_due_in =
+            summary.next_due_at.map(|at| Millis::from(Duration::try_from(at - summary.db_now).unwrap_or_default()));
+        self.pace.claimed(&Claimed { scan, began: asked_at, ended, found, expired: summary.expired, next_due_in });
+        self.cursor = summary.cursor.or(self.cursor);
+        self.paused = summary.paused;
+        self.suspects = summary.suspects > 0;
+        if summary.paused {
+            self.pace.suspended(ended, self.settings.poll_max);
+        }
+        let rail = self.settings.rail.clone();
+        if summary.expired > 0 {
+            tracing::warn!(event = events::LEASE_EXPIRED_TAKEN_OVER, %rail, count = summary.expired);
+        }
+        for held in &batch.held {
+            let (outbox_id, attempt_no, reason) = (held.outbox_id, held.attempt_no, held.reason.name());
+            tracing::warn!(event = events::PAYMENT_HELD, %rail, %outbox_id, %attempt_no, reason);
+        }
+        if found > 0 {
+            self.awake().await;
+            tracing::debug!(event = events::CLAIM_LEASED, %rail, count = batch.submits.len(), latency_ms = ended.since(asked_at).0);
+        }
+        let clock_fault = self.clock.judge(summary.db_now, asked_at, SystemTime::now());
+        self.report_clock(clock_fault);
+        for payment in batch.submits {
+            let lease = self.open(&payment, asked_at);
+            if clock_fault.is_some() {
+                let settlement = Settlement::Release(lease.held);
+                let _ = self.parts.results.send(Settled { settlement, lease }).await;
+            } else {
+                self.begin(payment, lease, asked_at);
+            }
+        }
+        if clock_fault.is_some() {
+            self.pace.suspended(ended, self.settings.poll_max);
+        }
+        let full = self.sends.len() >= self.settings.concurrency;
+        self.slot_free_since = if full { None } else { self.slot_free_since };
+    }
+
+    fn open(&self, payment: &ClaimedPayment, asked_at: BootTime) -> Arc<OpenLease> {
+        let held = HeldLease {
+            outbox_id: payment.outbox_id,
+            attempt_no: payment.attempt_no,
+            lease_token: payment.lease_token,
+        };
+        let lease = Lease { asked_at, duration: payment.lease_duration };
+        self.parts.leases.open(held, &self.settings.rail, self.settings.need, lease)
+    }
+
+    fn begin(&mut self, payment: ClaimedPayment, lease: Arc<OpenLease>, claimed_at: BootTime) {
+        self.suspects |= payment.crash_count >= SUSPECT_CRASHES;
+        let Some(contract) = self.contract.clone() else {
+            unreachable!("a lane without a contract is off, and claims nothing");
+        };
+        let send = Send {
+            payment,
+            lease: Arc::clone(&lease),
+            claimed_at,
+            rail: Arc::clone(&self.parts.client),
+            contract,
+            handle: self.parts.handle.clone(),
+        };
+        let results = self.parts.results.clone();
+        self.sends.spawn(async move {
+            // A lease that is too old already needs no connection to the rail.
+            let settlement = match lease.verdict(boot_now()) {
+                Verdict::Fresh | Verdict::RenewDue => sender::send(send).await,
+                Verdict::TooLateToSend | Verdict::Expired => Settlement::Release(lease.held),
+            };
+            // A full queue holds the slot: nothing more is claimed until the database takes results again.
+            // The completer outlives the lanes.
+            let _ = results.send(Settled { settlement, lease }).await;
+        });
+    }
+
+    async fn sent(&mut self, ended: Result<(), tokio::task::JoinError>) {
+        self.slot_free_since.get_or_insert_with(boot_now);
+        if self.suspects && self.sends.is_empty() {
+            self.pace.sweep_now();
+        }
+        if let Err(error) = ended {
+            let failure =
+                Failure::new(Exit::InvariantBroken, format!("rail {}: a send broke off: {error}", self.settings.rail));
+            self.parts.handle.tell(Event::Broken(failure)).await;
+        }
+    }
+
+    fn claiming(&self) -> String {
+        format!("claims of rail {}", self.settings.rail)
+    }
+
+    fn report_clock(&mut self, fault: Option<super::db_clock::Fault>) {
+        let subject = format!("database clock of rail {}", self.settings.rail);
+        match fault {
+            None => {
+                self.parts.health.ready(&subject);
+                self.clock_fault_reported = false;
+            }
+            Some(fault) => {
+                if !self.clock_fault_reported {
+                    tracing::error!(event = events::CLOCK_FAULT, rail = %self.settings.rail, ?fault);
+                }
+                self.clock_fault_reported = true;
+                self.parts.health.not_ready(subject, format!("{fault:?}"));
+            }
+        }
+    }
+
+    async fn claim_failed(&mut self, error: &ConnectionError) {
+        let now = boot_now();
+        let wait = self.backoff.wait();
+        self.pace.suspended(now, wait);
+        self.awake().await;
+        let rail = &self.settings.rail;
+        let mut crowded = false;
+        match error {
+            ConnectionError::Store(store) => {
+                if store.class() == Class::Corrupt {
+                    let failure = Failure::new(Exit::InvariantBroken, format!("rail {rail}: claiming: {store}"));
+                    self.parts.handle.tell(Event::Broken(failure)).await;
+                } else if matches!(store.refusal(), Some("OB004" | "OB007")) {
+                    self.turn(Off::Refused(store.to_string()));
+                    return;
+                }
+                crowded = store.is_out_of_connections();
+            }
+            ConnectionError::Refused(refusal) if refusal.exit == Some(Exit::WrongSchema) => {
+                let failure = Failure::new(Exit::WrongSchema, refusal.to_string());
+                self.parts.handle.tell(Event::Broken(failure)).await;
+            }
+            ConnectionError::Refused(_) => {}
+        }
+        let since = *self.crowded_since.get_or_insert(now);
+        tracing::warn!(event = events::CLAIM_FAILED, %rail, %error, retry_ms = wait.0);
+        if !crowded || now.since(since) >= CROWDED_MAX {
+            self.parts.health.not_ready(self.claiming(), error.to_string());
+        }
+    }
+}

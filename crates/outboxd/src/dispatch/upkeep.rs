@@ -1,0 +1,129 @@
+//! What is done now and then: the heartbeat, the contracts, and lost leases of lanes that do not
+//! claim. All on one connection, in bounded passes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use outbox_core::{BootTime, Millis, RailName, WorkerId};
+use outbox_store::{ClaimCursor, DispatcherState, Heartbeat, RailRow};
+
+use super::connection::{Connection, ConnectionError};
+use super::event::{Event, Handle, Phase};
+use super::leases::Leases;
+use crate::clock::boot_now;
+use crate::events;
+use crate::health::Ticker;
+
+/// The rows of the due index that one pass over a paused lane looks at. A million due payments are
+/// gone through in a hundred passes; more at once would hold up the heartbeat.
+const EXPIRE_ROWS_MAX: u32 = 10_000;
+
+/// The loop looks this often at what is due.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// The service.
+pub(crate) struct Upkeep {
+    pub(crate) connection: Connection,
+    pub(crate) worker_id: WorkerId,
+    pub(crate) lanes: Vec<RailName>,
+    pub(crate) leases: Arc<Leases>,
+    pub(crate) heartbeat_interval: Millis,
+    pub(crate) maintenance_interval: Millis,
+    pub(crate) handle: Handle,
+    pub(crate) ticker: Ticker,
+}
+
+impl Upkeep {
+    /// Keeps up until the daemon's end is over; the last heartbeat says so.
+    pub(crate) async fn run(mut self) {
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut passes = Passes::default();
+        while self.handle.phase() < Phase::Over {
+            let mut end = self.handle.clone();
+            tokio::select! {
+                _ = looks.tick() => {}
+                () = end.reached(Phase::Over) => break,
+            }
+            self.ticker.tick();
+            if let Err(error) = self.run_once(&mut passes).await {
+                tracing::warn!(event = events::UPKEEP_FAILED, %error);
+            }
+        }
+        if let Err(error) = self.beat(DispatcherState::Stopped).await {
+            tracing::warn!(event = events::UPKEEP_FAILED, %error);
+        }
+        self.connection.close().await;
+    }
+
+    /// One bounded pass over what is due.
+    async fn run_once(&mut self, passes: &mut Passes) -> Result<(), ConnectionError> {
+        let now = boot_now();
+        if passes.beat_at.is_none_or(|at| now >= at) {
+            passes.beat_at = Some(now.plus(self.heartbeat_interval));
+            let state = if self.handle.phase() == Phase::Running {
+                DispatcherState::Running
+            } else {
+                DispatcherState::Draining
+            };
+            self.beat(state).await?;
+            passes.rails = outbox_store::read_payment_rails(self.connection.session().await?).await?;
+            self.handle.tell(Event::Contracts(passes.rails.clone())).await;
+        }
+        if passes.expire_at.is_none_or(|at| now >= at) {
+            passes.expire_at = Some(now.plus(self.maintenance_interval));
+            self.expire(passes).await?;
+        }
+        Ok(())
+    }
+
+    async fn beat(&mut self, state: DispatcherState) -> Result<(), ConnectionError> {
+        let beat = Heartbeat {
+            worker_id: self.worker_id.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            state,
+            lanes: self.lanes.clone(),
+            in_flight: u32::try_from(self.leases.count_all()).unwrap_or(u32::MAX),
+            interval: self.heartbeat_interval,
+        };
+        let silent = outbox_store::dispatcher_heartbeat(self.connection.session().await?, &beat).await?;
+        if !silent.is_empty() {
+            self.handle.tell(Event::Silent(silent)).await;
+        }
+        Ok(())
+    }
+
+    /// Settles lost leases of paused lanes, which nobody claims.
+    async fn expire(&mut self, passes: &mut Passes) -> Result<(), ConnectionError> {
+        let paused = passes.rails.iter().filter(|row| row.contract.as_ref().is_some_and(|contract| contract.paused));
+        let paused: Vec<RailName> =
+            paused.map(|row| row.rail.clone()).filter(|rail| self.lanes.contains(rail)).collect();
+        for rail in paused {
+            let after = passes.cursors.remove(&rail);
+            let session = self.connection.session().await?;
+            let report = outbox_store::expire_leases(session, &rail, EXPIRE_ROWS_MAX, after).await?;
+            let settled = report.held.len() + report.due_again.len();
+            if settled > 0 {
+                tracing::warn!(event = events::LEASE_EXPIRED_TAKEN_OVER, %rail, count = settled);
+            }
+            for held in &report.held {
+                let (outbox_id, attempt_no, reason) = (held.outbox_id, held.attempt_no, held.reason.name());
+                tracing::warn!(event = events::PAYMENT_HELD, %rail, %outbox_id, %attempt_no, reason);
+            }
+            if let Some(next) = report.next {
+                passes.cursors.insert(rail, next);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What was done when.
+#[derive(Debug, Default)]
+struct Passes {
+    beat_at: Option<BootTime>,
+    expire_at: Option<BootTime>,
+    rails: Vec<RailRow>,
+    cursors: BTreeMap<RailName, ClaimCursor>,
+}
