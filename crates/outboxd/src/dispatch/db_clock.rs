@@ -26,23 +26,30 @@ pub(crate) enum Fault {
 /// The readings so far.
 #[derive(Debug, Default)]
 pub(crate) struct DbClock {
-    /// The reading that was furthest ahead of the boot clock, and the boot clock at it.
+    /// The last good reading, and the boot clock when its reply had come.
     latest: Option<(OffsetDateTime, BootTime)>,
 }
 
 impl DbClock {
-    /// Judges a reading that was asked for when the boot clock showed `asked_at`, and answered when the
+    /// Judges a reading that was taken between `asked_at` and `answered_at` of the boot clock, when the
     /// host's clock showed `host_now`.
-    pub(crate) fn judge(&mut self, db_now: OffsetDateTime, asked_at: BootTime, host_now: SystemTime) -> Option<Fault> {
+    pub(crate) fn judge(
+        &mut self,
+        db_now: OffsetDateTime,
+        asked_at: BootTime,
+        answered_at: BootTime,
+        host_now: SystemTime,
+    ) -> Option<Fault> {
         if let Some((latest, at)) = self.latest {
-            let expected =
-                latest + time::Duration::milliseconds(i64::try_from(asked_at.since(at).0).unwrap_or(i64::MAX));
-            let behind = millis(expected - db_now);
-            if db_now < expected && behind > BACKWARDS_MAX {
+            // At least this much has passed between the two readings, however long the replies took.
+            let passed = i64::try_from(asked_at.since(at).0).unwrap_or(i64::MAX);
+            let earliest = latest + time::Duration::milliseconds(passed);
+            let behind = millis(earliest - db_now);
+            if db_now < earliest && behind > BACKWARDS_MAX {
                 return Some(Fault::WentBack(behind));
             }
         }
-        self.latest = Some((db_now, asked_at));
+        self.latest = Some((db_now, answered_at));
         let apart = millis(db_now - OffsetDateTime::from(host_now));
         (apart > DIFFERENCE_MAX).then_some(Fault::Differs(apart))
     }
@@ -64,29 +71,34 @@ mod tests {
         SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(ms)
     }
 
+    /// A reading whose reply came at once.
+    fn judge(clock: &mut DbClock, db_ms: i64, boot_ms: u64, host_ms: u64) -> Option<Fault> {
+        clock.judge(at(db_ms), BootTime(boot_ms), BootTime(boot_ms), host(host_ms))
+    }
+
     #[test]
     fn a_clock_that_goes_back_is_noticed_until_it_has_caught_up() {
         let mut clock = DbClock::default();
-        assert_eq!(clock.judge(at(100_000), BootTime(0), host(100_000)), None);
-        assert_eq!(clock.judge(at(99_000), BootTime(1_000), host(101_000)), Some(Fault::WentBack(Millis(2_000))));
-        assert_eq!(clock.judge(at(99_500), BootTime(1_500), host(101_500)), Some(Fault::WentBack(Millis(2_000))));
-        assert_eq!(clock.judge(at(101_900), BootTime(2_000), host(102_000)), None);
+        assert_eq!(judge(&mut clock, 100_000, 0, 100_000), None);
+        assert_eq!(judge(&mut clock, 99_000, 1_000, 101_000), Some(Fault::WentBack(Millis(2_000))));
+        assert_eq!(judge(&mut clock, 99_500, 1_500, 101_500), Some(Fault::WentBack(Millis(2_000))));
+        assert_eq!(judge(&mut clock, 101_900, 2_000, 102_000), None);
     }
 
     #[test]
     fn a_reply_that_took_long_is_no_jump() {
         let mut clock = DbClock::default();
-        assert_eq!(clock.judge(at(100_000), BootTime(0), host(100_000)), None);
-        assert_eq!(clock.judge(at(105_000), BootTime(1_000), host(105_000)), None);
-        assert_eq!(clock.judge(at(105_100), BootTime(5_100), host(105_100)), None);
+        assert_eq!(judge(&mut clock, 100_000, 0, 100_000), None);
+        assert_eq!(clock.judge(at(105_000), BootTime(1_000), BootTime(5_100), host(105_100)), None);
+        assert_eq!(judge(&mut clock, 105_150, 5_150, 105_150), None);
     }
 
     #[test]
     fn a_clock_far_from_the_hosts_is_noticed_in_both_directions() {
         let mut clock = DbClock::default();
-        assert_eq!(clock.judge(at(110_001), BootTime(0), host(100_000)), Some(Fault::Differs(Millis(10_001))));
+        assert_eq!(judge(&mut clock, 110_001, 0, 100_000), Some(Fault::Differs(Millis(10_001))));
         let mut clock = DbClock::default();
-        assert_eq!(clock.judge(at(89_999), BootTime(0), host(100_000)), Some(Fault::Differs(Millis(10_001))));
-        assert_eq!(clock.judge(at(90_000), BootTime(1), host(100_000)), None);
+        assert_eq!(judge(&mut clock, 89_999, 0, 100_000), Some(Fault::Differs(Millis(10_001))));
+        assert_eq!(judge(&mut clock, 90_000, 1, 100_000), None);
     }
 }

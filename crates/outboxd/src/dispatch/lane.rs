@@ -341,7 +341,7 @@ impl Lane {
             self.awake().await;
             tracing::debug!(event = events::CLAIM_LEASED, %rail, count = batch.submits.len(), latency_ms = ended.since(asked_at).0);
         }
-        let clock_fault = self.clock.judge(summary.db_now, asked_at, SystemTime::now());
+        let clock_fault = self.clock.judge(summary.db_now, asked_at, ended, SystemTime::now());
         self.report_clock(clock_fault);
         for payment in batch.submits {
             let lease = self.open(&payment, asked_at);
