@@ -260,7 +260,8 @@ begin
         raise exception 'payment % of the batch: % %', v_bad.ordinal, v_bad.place, v_bad.fault
             using errcode = case when v_bad.place = 'rail' then 'OB004' else 'OB003' end, column = v_bad.place,
                   schema = 'outbox', hint = case when v_bad.place = 'rail'
-                      then format('rail given: %L; an operator sets its contract with set_payment_rail', v_bad.rail) end;
+                      then format('rail given: %L; an operator sets its contract with set_payment_rail', v_bad.rail)
+                      else 'nothing of the batch is recorded' end;
     end if;
 end
 $$;
@@ -669,7 +670,9 @@ as $$
 declare
     v_outcome text;
 begin
-    if cardinality(p_outcomes) <> p_size or p_size <> any (p_lengths) then
+    -- A length is null if the array is: `<>` would let that pass.
+    if p_size is null or cardinality(p_outcomes) is distinct from p_size
+       or exists (select from unnest(p_lengths) as l (size) where l.size is distinct from p_size) then
         raise exception 'the arrays of a batch must have one length, that of p_outbox_ids' using errcode = 'OB003';
     end if;
     if p_has_nulls then
@@ -779,7 +782,7 @@ begin
          where d.verdict = 'late'
     ), kept as (
         insert into outbox.payment_outbox_late_outcomes
-        select l.outbox_id, l.attempt_no, sha256(convert_to(concat_ws('|', l.lease_token, l.outcome, l.rail_reference, encode(l.response_sha256, 'hex')), 'UTF8')),
+        select l.outbox_id, l.attempt_no, sha256(convert_to(format('%s %s %L %L', l.lease_token, l.outcome, l.rail_reference, encode(l.response_sha256, 'hex')), 'UTF8')),
                l.lease_token, p_worker_id, l.outcome, l.first_byte_at, l.last_byte_at, v_now, l.endpoint, l.request_sha256,
                l.response_sha256, l.rail_reference, l.rail_code, l.error_class, l.error_detail
           from late l where not l.already
@@ -853,12 +856,12 @@ begin
           from given g, outbox.payment_rails r
          where p.outbox_id = g.outbox_id and p.outbox_id = any (v_locked) and r.rail = p.rail and p.claimed_by = p_worker_id
            and p.attempt_count = g.attempt_no and p.lease_token = g.lease_token and p.lease_expires_at > v_now
-        returning p.outbox_id, p.attempt_count, r.lease_duration_ms
+        returning p.outbox_id, p.attempt_count, p.lease_token, r.lease_duration_ms
     )
     select g.ordinal, case when n.outbox_id is not null then 'renewed'
                            when p.outbox_id is not null and g.outbox_id <> all (v_locked) then 'busy' else 'fenced' end, n.lease_duration_ms
       from given g
-      left join renewed n on n.outbox_id = g.outbox_id and n.attempt_count = g.attempt_no
+      left join renewed n on n.outbox_id = g.outbox_id and n.attempt_count = g.attempt_no and n.lease_token = g.lease_token
       left join lateral (select q.outbox_id from outbox.payment_outbox_pending q where q.outbox_id = g.outbox_id limit 1) as p on true
      order by g.ordinal;
 end

@@ -94,7 +94,7 @@ begin
          where d.verdict = 'late'
     ), kept as (
         insert into outbox.payment_outbox_late_outcomes
-        select l.outbox_id, l.attempt_no, sha256(convert_to(concat_ws('|', l.lease_token, l.outcome, l.rail_reference, encode(l.response_sha256, 'hex')), 'UTF8')),
+        select l.outbox_id, l.attempt_no, sha256(convert_to(format('%s %s %L %L', l.lease_token, l.outcome, l.rail_reference, encode(l.response_sha256, 'hex')), 'UTF8')),
                l.lease_token, p_worker_id, l.outcome, l.first_byte_at, l.last_byte_at, v_now, l.endpoint, l.request_sha256,
                l.response_sha256, l.rail_reference, l.rail_code, l.error_class, l.error_detail
           from late l where not l.already

@@ -10,7 +10,9 @@ as $$
 declare
     v_outcome text;
 begin
-    if cardinality(p_outcomes) <> p_size or p_size <> any (p_lengths) then
+    -- A length is null if the array is: `<>` would let that pass.
+    if p_size is null or cardinality(p_outcomes) is distinct from p_size
+       or exists (select from unnest(p_lengths) as l (size) where l.size is distinct from p_size) then
         raise exception 'the arrays of a batch must have one length, that of p_outbox_ids' using errcode = 'OB003';
     end if;
     if p_has_nulls then

@@ -46,7 +46,8 @@ begin
         raise exception 'payment % of the batch: % %', v_bad.ordinal, v_bad.place, v_bad.fault
             using errcode = case when v_bad.place = 'rail' then 'OB004' else 'OB003' end, column = v_bad.place,
                   schema = 'outbox', hint = case when v_bad.place = 'rail'
-                      then format('rail given: %L; an operator sets its contract with set_payment_rail', v_bad.rail) end;
+                      then format('rail given: %L; an operator sets its contract with set_payment_rail', v_bad.rail)
+                      else 'nothing of the batch is recorded' end;
     end if;
 end
 $$;

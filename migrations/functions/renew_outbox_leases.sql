@@ -34,12 +34,12 @@ begin
           from given g, outbox.payment_rails r
          where p.outbox_id = g.outbox_id and p.outbox_id = any (v_locked) and r.rail = p.rail and p.claimed_by = p_worker_id
            and p.attempt_count = g.attempt_no and p.lease_token = g.lease_token and p.lease_expires_at > v_now
-        returning p.outbox_id, p.attempt_count, r.lease_duration_ms
+        returning p.outbox_id, p.attempt_count, p.lease_token, r.lease_duration_ms
     )
     select g.ordinal, case when n.outbox_id is not null then 'renewed'
                            when p.outbox_id is not null and g.outbox_id <> all (v_locked) then 'busy' else 'fenced' end, n.lease_duration_ms
       from given g
-      left join renewed n on n.outbox_id = g.outbox_id and n.attempt_count = g.attempt_no
+      left join renewed n on n.outbox_id = g.outbox_id and n.attempt_count = g.attempt_no and n.lease_token = g.lease_token
       left join lateral (select q.outbox_id from outbox.payment_outbox_pending q where q.outbox_id = g.outbox_id limit 1) as p on true
      order by g.ordinal;
 end

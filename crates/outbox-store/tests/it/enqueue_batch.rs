@@ -1,0 +1,194 @@
+//! Batches and values: what is refused, by name and without a trace, and what comes back byte for byte.
+
+use outbox_store::{Hint, NewPayment, enqueue_batch};
+use sha2::{Digest as _, Sha256};
+use sqlx::Row as _;
+
+use crate::conservation::assert_conserved;
+use crate::enqueue_identity::enqueue_sql;
+use crate::sql::{fetch, refused, run, scalar};
+use crate::world::{World, payment};
+
+#[tokio::test]
+async fn payload_bytes_come_back_from_claim_unchanged() {
+    let mut world = World::new().await;
+    let payloads: Vec<Vec<u8>> = vec![
+        (0..=255).collect(),
+        vec![0],
+        b"\xef\xbb\xbf<?xml version=\"1.0\"?>\r\n<Doc/>\r\n".to_vec(),
+        vec![],
+        vec![0xff, 0xfe, 0x00, 0xd8],
+        b"{\"b\":1, \"a\":1.10,\"a\":2}".to_vec(),
+        vec![0x5c; 1_048_576],
+    ];
+    let payments: Vec<NewPayment> = payloads
+        .iter()
+        .enumerate()
+        .map(|(n, payload)| NewPayment { payload: payload.clone(), ..payment(&n.to_string()) })
+        .collect();
+    let ids = enqueue_batch(&mut world.session("t_ingest"), &payments, Hint::Wake).await.unwrap();
+    let batch = world.worker("w").claim(100).await;
+    for (enqueued, payload) in ids.iter().zip(&payloads) {
+        let claimed = batch.submits.iter().find(|claimed| claimed.outbox_id == enqueued.outbox_id).unwrap();
+        assert!(claimed.payload == *payload, "{} bytes changed", payload.len());
+        let text = format!(
+            "select payload_sha256 from outbox.payment_outbox_instructions where outbox_id = '{}'",
+            enqueued.outbox_id
+        );
+        assert_eq!(scalar::<Vec<u8>>(&mut world.dba, &text).await, Sha256::digest(payload).to_vec());
+    }
+}
+
+#[tokio::test]
+async fn payload_stays_the_same_over_attempts() {
+    let mut world = World::new().await;
+    let payload: Vec<u8> = (0..=255).rev().collect();
+    let one = NewPayment { payload: payload.clone(), ..payment("i") };
+    enqueue_batch(&mut world.session("t_ingest"), &[one], Hint::Wake).await.unwrap();
+    let mut worker = world.worker("w");
+    for attempt_no in 1..=3 {
+        let claimed = worker.claim_one().await;
+        assert_eq!((claimed.attempt_no.0, &claimed.payload), (attempt_no, &payload));
+        worker.complete_one(crate::world::lease(&claimed), outbox_core::Outcome::NotExecuted).await;
+    }
+}
+
+#[tokio::test]
+async fn one_bad_payment_of_ten_thousand_is_named_and_leaves_nothing() {
+    let mut world = World::new().await;
+    let mut payments: Vec<NewPayment> = (1..=10_000).map(|n| payment(&n.to_string())).collect();
+    payments[7_776].currency = Some("eur".to_owned());
+    let mut session = world.session("t_ingest");
+    let error = enqueue_batch(&mut session, &payments, Hint::Wake).await.unwrap_err();
+    assert_eq!(error.refusal(), Some("OB003"), "{error:?}");
+    assert!(error.to_string().contains("payment 7777 of the batch: currency"), "{error}");
+    for table in ["payment_outbox_identities", "payment_outbox_instructions", "payment_outbox_pending"] {
+        assert_eq!(scalar::<i64>(&mut world.dba, &format!("select count(*) from outbox.{table}")).await, 0, "{table}");
+    }
+    payments[7_776].currency = Some("EUR".to_owned());
+    let done = enqueue_batch(&mut session, &payments, Hint::Wake).await.unwrap();
+    assert!(done.len() == 10_000 && done.iter().all(|enqueued| enqueued.created));
+    assert_conserved(&mut world.dba).await;
+}
+
+#[tokio::test]
+async fn bad_value_is_refused_by_column_and_code() {
+    let world = World::new().await;
+    let mut ingest = world.db.connect_as("t_ingest").await.unwrap();
+    let good = enqueue_sql("i", "k", "a", "");
+    let with = |extra: &str| enqueue_sql("i", "k", "a", extra);
+    let trace = "p_traceparent =>";
+    for (column, code, text) in [
+        ("participant_id", "OB003", good.replace("'acme'", "''")),
+        ("participant_id", "OB003", good.replace("'acme'", "null")),
+        ("instruction_id", "OB003", good.replace("'i'", &format!("'{}'", "x".repeat(201)))),
+        ("idempotency_key", "OB003", good.replace("'k'", "null")),
+        ("rail", "OB004", good.replace("'wire'", "'fedwire'")),
+        ("rail", "OB004", good.replace("'wire'", "null")),
+        ("payload", "OB003", good.replace("'a'::bytea", "null")),
+        ("payload", "OB003", good.replace("'a'::bytea", "convert_to(repeat('x', 1048577), 'UTF8')")),
+        ("content_type", "OB003", good.replace("application/xml", "application/xml\r\nX-Evil: 1")),
+        ("content_type", "OB003", good.replace("application/xml", "")),
+        ("amount_minor", "OB003", good.replace("=> 100", "=> 0")),
+        ("amount_minor", "OB003", good.replace("=> 100", "=> -1")),
+        ("amount_minor", "OB003", good.replace("=> 100", "=> null").replace("'EUR'", "null")),
+        ("currency", "OB003", good.replace("'EUR'", "'EURO'")),
+        ("currency", "OB003", good.replace("'EUR'", "null")),
+        ("not_before", "OB003", with(", p_not_before => 'infinity'")),
+        ("not_after", "OB003", with(", p_not_after => '2020-01-01'")),
+        ("not_after", "OB003", with(", p_not_before => '2999-01-02', p_not_after => '2999-01-01'")),
+        ("ordering_key", "OB003", with(", p_ordering_key => 'account-1'")),
+        ("traceparent", "OB003", with(&format!(", {trace} '00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01'"))),
+        ("traceparent", "OB003", with(&format!(", {trace} '00-0af7-b7ad6b7169203331-01'"))),
+    ] {
+        let refusal = refused(&mut ingest, &text.replace('\r', "\\r")).await;
+        assert_eq!((refusal.code.as_str(), refusal.column.as_deref()), (code, Some(column)), "{text:.300}");
+        assert!(refusal.message.contains(&format!("payment 1 of the batch: {column} ")), "{}", refusal.message);
+    }
+}
+
+#[tokio::test]
+async fn amount_is_needed_unless_the_contract_says_otherwise() {
+    let mut world = World::new().await;
+    let free = enqueue_sql("i", "k", "a", "").replace("=> 100", "=> null").replace("'EUR'", "null");
+    let mut ingest = world.db.connect_as("t_ingest").await.unwrap();
+    assert_eq!(refused(&mut ingest, &free).await.column.as_deref(), Some("amount_minor"));
+    world.contract("amount_required = false").await;
+    run(&mut ingest, &free).await;
+}
+
+#[tokio::test]
+async fn repetitions_inside_a_batch_are_one_payment_and_contradictions_refuse_the_batch() {
+    let mut world = World::new().await;
+    let mut session = world.session("t_ingest");
+    let done = enqueue_batch(&mut session, &[payment("b"), payment("a"), payment("b")], Hint::Wake).await.unwrap();
+    assert_eq!(done.iter().map(|e| e.created).collect::<Vec<_>>(), [true, true, false]);
+    assert_eq!(done[0].outbox_id, done[2].outbox_id);
+    assert_ne!(done[0].outbox_id, done[1].outbox_id);
+
+    let other_request = NewPayment { amount_minor: Some(2), ..payment("c") };
+    let error =
+        enqueue_batch(&mut session, &[payment("c"), payment("d"), other_request], Hint::Wake).await.unwrap_err();
+    assert_eq!(error.refusal(), Some("OB001"));
+    assert!(error.to_string().contains("payment 3 of the batch"), "{error}");
+    let other_key = NewPayment { idempotency_key: "new".to_owned(), ..payment("c") };
+    let error = enqueue_batch(&mut session, &[payment("c"), other_key], Hint::Wake).await.unwrap_err();
+    assert_eq!(error.refusal(), Some("OB002"));
+    assert_eq!(scalar::<i64>(&mut world.dba, "select count(*) from outbox.payment_outbox_identities").await, 2);
+}
+
+#[tokio::test]
+async fn batch_with_arrays_of_different_length_is_refused() {
+    let world = World::new().await;
+    let mut ingest = world.db.connect_as("t_ingest").await.unwrap();
+    let text = "select * from outbox.enqueue_payment_outbox_batch(array['a', 'b'], array['i'], array['k'], array['wire'], \
+                array['x'::bytea], array['text/plain'], array[1::bigint], array['EUR'], array[null::timestamptz], \
+                array[null::timestamptz], array[null::text], array[null::text], array[null::uuid])";
+    assert_eq!(refused(&mut ingest, text).await.code, "OB003");
+    assert_eq!(refused(&mut ingest, &text.replace("array['a', 'b']", "null")).await.code, "OB003");
+    assert_eq!(
+        refused(&mut ingest, &text.replace("array['a', 'b']", "array['a']").replace("array['k']", "null")).await.code,
+        "OB003"
+    );
+}
+
+#[tokio::test]
+async fn batches_with_the_same_keys_in_opposite_order_never_deadlock() {
+    let mut world = World::new().await;
+    let (mut up, mut down) = (world.session("t_ingest"), world.session("t_ingest"));
+    for round in 0..30 {
+        let forwards: Vec<NewPayment> = (0..100).map(|n| payment(&format!("{round}-{n}"))).collect();
+        let backwards: Vec<NewPayment> = forwards.iter().rev().cloned().collect();
+        let (first, second) = tokio::join!(
+            enqueue_batch(&mut up, &forwards, Hint::Wake),
+            enqueue_batch(&mut down, &backwards, Hint::Wake)
+        );
+        let (first, second) = (first.unwrap(), second.unwrap());
+        for (one, other) in first.iter().zip(second.iter().rev()) {
+            assert_eq!(one.outbox_id, other.outbox_id);
+            assert!(one.created != other.created);
+        }
+    }
+    assert_conserved(&mut world.dba).await;
+}
+
+#[tokio::test]
+async fn not_before_delays_and_not_after_is_kept() {
+    let mut world = World::new().await;
+    let mut ingest = world.db.connect_as("t_ingest").await.unwrap();
+    run(&mut ingest, &enqueue_sql("later", "k", "a", ", p_not_before => '2999-01-01', p_not_after => '2999-01-02'"))
+        .await;
+    run(&mut ingest, &enqueue_sql("now", "k", "a", ", p_not_before => '2020-01-01', p_not_after => '2999-01-02'"))
+        .await;
+    let batch = world.worker("w").claim(10).await;
+    assert_eq!(batch.submits.len(), 1);
+    assert_eq!(batch.submits[0].not_after, Some(time::macros::datetime!(2999-01-02 0:00 UTC)));
+    assert_eq!(batch.summary.next_due_at, Some(time::macros::datetime!(2999-01-01 0:00 UTC)));
+    let row = fetch(
+        &mut world.dba,
+        "select p.next_attempt_at = p.created_at as at_once from outbox.payment_outbox_pending p \
+         join outbox.payment_outbox_instructions i using (outbox_id) where i.instruction_id = 'now'",
+    )
+    .await;
+    assert!(row[0].get::<bool, _>("at_once"));
+}
