@@ -70,8 +70,7 @@ pub(super) fn from_assignment(
 ) -> Result<Layer, Fault> {
     let quoted = serde_json::Value::from(value).to_string();
     let as_string = single(key, &quoted);
-    // A line feed could end the value and begin another key.
-    let is_literal = !value.contains(['\n', '\r']) && DeValue::parse(value).is_ok_and(|v| !v.get_ref().is_str());
+    let is_literal = DeValue::parse(value).is_ok_and(|value| !value.get_ref().is_str());
     let document = match (as_string, is_literal) {
         (Ok(document), _) => document,
         (Err(_), true) => single(key, value).map_err(|message| fault(key, place, message))?,
