@@ -28,8 +28,19 @@ enum Command {
     CheckConfig(commands::check_config::CheckConfig),
     /// Write a completion script for a shell to standard output
     Completions(commands::completions::Completions),
+    /// Record payments from lines of JSON or a directory of messages
+    Enqueue(commands::enqueue::Enqueue),
+    /// Show everything known of a payment, as a timeline
+    Inspect(commands::inspect::Inspect),
     /// Write manual pages
     Man(commands::man::Man),
+    /// Apply the migrations that are missing, and make the partitions of the coming months
+    Migrate(commands::migrate::Migrate),
+    /// Show and set the contracts of rails; for development
+    #[command(subcommand)]
+    Rail(commands::rail::Rail),
+    /// Show where the payments of each rail are
+    Status(commands::status::Status),
 }
 
 impl Command {
@@ -38,7 +49,12 @@ impl Command {
             Self::Run(command) => commands::run::run(&command),
             Self::CheckConfig(command) => commands::check_config::run(&command, out),
             Self::Completions(command) => commands::completions::run(&command, out),
+            Self::Enqueue(command) => commands::enqueue::run(&command, out),
+            Self::Inspect(command) => commands::inspect::run(&command, out),
             Self::Man(command) => commands::man::run(&command, out),
+            Self::Migrate(command) => commands::migrate::run(&command, out),
+            Self::Rail(command) => commands::rail::run(&command, out),
+            Self::Status(command) => commands::status::run(&command, out),
         }
     }
 }
@@ -96,7 +112,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Ok(()) => Exit::Ok.into(),
         Err(failure) => {
             if failure.exit != Exit::Ok {
-                let _ = writeln!(stderr().lock(), "outboxd: {failure}");
+                let _ = writeln!(stderr().lock(), "error: {failure}");
             }
             failure.exit.into()
         }

@@ -14,6 +14,8 @@ pub enum Exit {
     Usage = 64,
     /// The data given to a command is wrong (EX_DATAERR).
     BadData = 65,
+    /// What a command was given to read is not there or cannot be read (EX_NOINPUT).
+    NoInput = 66,
     /// Something needed is not there for now; trying again may help (EX_UNAVAILABLE).
     Unavailable = 69,
     /// An invariant is broken: stop, keep the evidence, call a person (EX_SOFTWARE).
@@ -40,6 +42,7 @@ impl Exit {
             Self::Ok | Self::Failure | Self::Unavailable => false,
             Self::Usage
             | Self::BadData
+            | Self::NoInput
             | Self::InvariantBroken
             | Self::WrongSchema
             | Self::WrongLogin

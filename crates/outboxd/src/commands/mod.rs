@@ -2,4 +2,14 @@
 
 pub(crate) mod check_config;
 pub(crate) mod completions;
+mod database;
+pub(crate) mod enqueue;
+pub(crate) mod inspect;
 pub(crate) mod man;
+pub(crate) mod migrate;
+mod output;
+mod pg_service;
+pub(crate) mod rail;
+pub(crate) mod run;
+pub(crate) mod status;
+mod store_failure;

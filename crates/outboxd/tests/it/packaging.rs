@@ -17,6 +17,7 @@ fn systemd_restarts_unless_a_person_is_needed() {
         Exit::Failure,
         Exit::Usage,
         Exit::BadData,
+        Exit::NoInput,
         Exit::Unavailable,
         Exit::InvariantBroken,
         Exit::WrongSchema,

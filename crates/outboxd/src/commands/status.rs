@@ -1,0 +1,254 @@
+//! `outboxd status`: where the payments of each rail are, once or again and again. It reads, and it
+//! judges only one thing: that partitions for the coming months are there.
+
+use std::io::{IsTerminal, Write, stderr, stdout};
+use std::time::Duration;
+
+use clap::Args;
+use outbox_store::{RailStatus, Session, read_status};
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+
+use super::database::{DatabaseArgs, block_on};
+use super::output::{Output, age, render, table, utc};
+use super::store_failure::store_failure;
+use crate::exit::{Exit, Failure};
+use crate::shutdown;
+
+/// Each look reads the whole queue; more often would load the database for no person's benefit.
+const WATCH_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Below this many months somebody must look why the daily `migrate` does not run; at zero, enqueueing stops.
+const HEADROOM_MIN_MONTHS: i32 = 12;
+
+/// Clears a terminal and goes to its top left corner.
+const CLEAR: &str = "\x1b[2J\x1b[H";
+
+/// What is shown.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "due: could be claimed now. waiting: not before a later time. in doubt: may have been executed, \
+lost leases included, and not held. held: waits for a person. late successes: pending, though the rail said yes to a \
+worker that had lost its lease. dispatched, failed: of the payments enqueued since --since.\n\
+Exit codes: 0 done; 64 wrong words; 69 no database; 76 no schema that this version knows; 77 the login is refused or \
+may not do it."
+)]
+pub(crate) struct Status {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    /// Look again every 2 s until interrupted
+    #[arg(long)]
+    watch: bool,
+    /// Count dispatched and failed payments that were enqueued in this time, or `all`
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = parse_since)]
+    since: Since,
+    /// The form of the answer; with --watch, a line of JSON for each look
+    #[arg(long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+/// How far back payments are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Since {
+    /// To the beginning.
+    All,
+    /// As long as this.
+    Last(Duration),
+}
+
+fn parse_since(text: &str) -> Result<Since, String> {
+    match text {
+        "all" => Ok(Since::All),
+        length => humantime::parse_duration(length).map(Since::Last).map_err(|error| error.to_string()),
+    }
+}
+
+impl Since {
+    fn from(self, now: OffsetDateTime) -> Option<OffsetDateTime> {
+        match self {
+            Self::All => None,
+            // Longer ago than time goes back is the beginning.
+            Self::Last(length) => time::Duration::try_from(length).ok().and_then(|length| now.checked_sub(length)),
+        }
+    }
+}
+
+/// Shows it.
+pub(crate) fn run(command: &Status, out: &mut dyn Write) -> Result<(), Failure> {
+    let settings = command.database.settings()?.for_people();
+    block_on(async {
+        let mut session = Session::new(settings.into());
+        if command.watch {
+            return watch(command, &mut session, out).await;
+        }
+        let now = OffsetDateTime::now_utc();
+        let rails = look(command, &mut session, now).await?;
+        show(command, &rails, now, out)?;
+        warn(headroom_warning(&rails).as_deref());
+        session.close().await;
+        Ok(())
+    })
+}
+
+async fn watch(command: &Status, session: &mut Session, out: &mut dyn Write) -> Result<(), Failure> {
+    let mut stop = std::pin::pin!(shutdown::requested()?);
+    let mut warned = None;
+    loop {
+        let now = OffsetDateTime::now_utc();
+        let looked = tokio::select! {
+            looked = look(command, session, now) => looked,
+            _ = &mut stop => return Ok(()),
+        };
+        match looked {
+            Ok(rails) => {
+                if command.output == Output::Table && stdout().is_terminal() {
+                    out.write_all(CLEAR.as_bytes())?;
+                }
+                show(command, &rails, now, out)?;
+                let warning = headroom_warning(&rails);
+                if warning != warned {
+                    warn(warning.as_deref());
+                    warned = warning;
+                }
+            }
+            // Whoever watches wants to see the database come back.
+            Err(failure) if failure.exit == Exit::Unavailable => warn(Some(&failure.message)),
+            Err(failure) => return Err(failure),
+        }
+        out.flush()?;
+        tokio::select! {
+            () = tokio::time::sleep(WATCH_INTERVAL) => {}
+            _ = &mut stop => return Ok(()),
+        }
+    }
+}
+
+async fn look(command: &Status, session: &mut Session, now: OffsetDateTime) -> Result<Vec<RailStatus>, Failure> {
+    read_status(session, command.since.from(now)).await.map_err(|error| store_failure(&error))
+}
+
+fn headroom_warning(rails: &[RailStatus]) -> Option<String> {
+    let months = rails.iter().map(|rail| rail.partition_headroom_months).min()?;
+    (months < HEADROOM_MIN_MONTHS).then(|| {
+        format!(
+            "partitions exist for {months} months ahead, less than {HEADROOM_MIN_MONTHS}: run outboxd migrate, \
+             which makes them; without them payments cannot be enqueued"
+        )
+    })
+}
+
+fn warn(warning: Option<&str>) {
+    if let Some(warning) = warning {
+        // Nothing can be done for a reader who has closed the stream of warnings.
+        let _ = writeln!(stderr().lock(), "warning: {warning}");
+    }
+}
+
+fn show(command: &Status, rails: &[RailStatus], now: OffsetDateTime, out: &mut dyn Write) -> Result<(), Failure> {
+    let since = command.since.from(now);
+    match command.output {
+        Output::Json => {
+            let rails: Vec<Value> = rails.iter().map(rail_json).collect();
+            let whole = json!({"at": utc(now), "since": since.map(utc), "rails": rails});
+            writeln!(out, "{whole}")?;
+        }
+        Output::Table => {
+            let since = since.map_or_else(|| "the beginning".to_owned(), utc);
+            writeln!(out, "at {}; dispatched and failed since {since}", utc(now))?;
+            out.write_all(rail_table(rails).as_bytes())?;
+        }
+    }
+    Ok(())
+}
+
+fn rail_table(rails: &[RailStatus]) -> String {
+    let header = [
+        "rail",
+        "due",
+        "oldest due",
+        "waiting",
+        "in flight",
+        "in doubt",
+        "oldest doubt",
+        "held",
+        "late successes",
+        "dispatched",
+        "failed",
+        "claims",
+    ];
+    let mut rows = table(&header, 1);
+    for rail in rails {
+        let count = |count: i64| count.to_string();
+        rows.add_row([
+            rail.rail.clone(),
+            count(rail.due),
+            rail.oldest_due.map_or_else(|| "-".to_owned(), age),
+            count(rail.waiting),
+            count(rail.in_flight),
+            count(rail.in_doubt),
+            rail.oldest_in_doubt.map_or_else(|| "-".to_owned(), age),
+            count(rail.held),
+            count(rail.late_successes),
+            count(rail.dispatched),
+            count(rail.failed),
+            if rail.paused { "PAUSED" } else { "on" }.to_owned(),
+        ]);
+    }
+    render(&rows)
+}
+
+fn rail_json(rail: &RailStatus) -> Value {
+    json!({
+        "rail": rail.rail,
+        "paused": rail.paused,
+        "due": rail.due,
+        "oldest_due_ms": rail.oldest_due.map(|age| age.0),
+        "waiting": rail.waiting,
+        "in_flight": rail.in_flight,
+        "in_doubt": rail.in_doubt,
+        "oldest_in_doubt_ms": rail.oldest_in_doubt.map(|age| age.0),
+        "held": rail.held,
+        "late_successes": rail.late_successes,
+        "dispatched": rail.dispatched,
+        "failed": rail.failed,
+        "partition_headroom_months": rail.partition_headroom_months,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use time::macros::datetime;
+
+    #[test]
+    fn since_is_a_length_of_time_or_all() {
+        let now = datetime!(2026-02-01 00:00 UTC);
+        let from = |text| parse_since(text).map(|since| since.from(now));
+        assert_eq!(from("24h"), Ok(Some(datetime!(2026-01-31 00:00 UTC))));
+        assert_eq!(from("all"), Ok(None));
+        assert_eq!(from("20000years"), Ok(None));
+        assert!(parse_since("yesterday").is_err());
+    }
+
+    #[test]
+    fn too_few_months_of_partitions_are_warned_of() {
+        let rail = |months| RailStatus {
+            rail: "r".to_owned(),
+            paused: false,
+            due: 0,
+            waiting: 0,
+            in_flight: 0,
+            in_doubt: 0,
+            held: 0,
+            late_successes: 0,
+            dispatched: 0,
+            failed: 0,
+            oldest_due: None,
+            oldest_in_doubt: None,
+            partition_headroom_months: months,
+        };
+        assert_eq!(headroom_warning(&[rail(12)]), None);
+        assert_eq!(headroom_warning(&[]), None);
+        assert!(headroom_warning(&[rail(11)]).is_some_and(|warning| warning.contains("11 months")));
+    }
+}
