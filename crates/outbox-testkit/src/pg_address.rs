@@ -13,6 +13,9 @@ use crate::error::sql_context;
 /// `testkit-pg` for a whole test run, or by hand for a server that trusts its superuser `postgres`.
 pub const HOST_VARIABLE: &str = "OUTBOXD_TEST_PG_HOST";
 
+/// Names the port of that server where it is not 5432.
+pub const PORT_VARIABLE: &str = "OUTBOXD_TEST_PG_PORT";
+
 /// The port in the name of the socket file; the directory is private, so it can be the same everywhere.
 pub(crate) const SOCKET_PORT: u16 = 5432;
 
@@ -39,7 +42,8 @@ impl PgAddress {
     /// The server that the surrounding test run shares, if there is one.
     #[must_use]
     pub fn from_environment() -> Option<Self> {
-        std::env::var(HOST_VARIABLE).ok().map(|host| Self { host, port: SOCKET_PORT })
+        let port = std::env::var(PORT_VARIABLE).ok().and_then(|port| port.parse().ok()).unwrap_or(SOCKET_PORT);
+        std::env::var(HOST_VARIABLE).ok().map(|host| Self { host, port })
     }
 
     /// The socket directory, which begins with a slash, or the host name.

@@ -5,18 +5,18 @@
 use std::ffi::OsString;
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, geteuid, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::error::io_context;
+use crate::pg_account::ServerAccount;
 use crate::pg_address::SOCKET_PORT;
 use crate::pg_guard::Guard;
-use crate::{PgAddress, PgVersion, TestkitError, wait_until_blocking};
+use crate::{PgAddress, PgVersion, ServerClock, TestkitError, wait_until_blocking};
 
 /// A server that recovers after an immediate stop under load, on two busy cores, has needed up to 10 s.
 const READY_LIMIT: Duration = Duration::from_secs(60);
@@ -45,6 +45,8 @@ pub struct ServerSettings {
     pub configuration: Vec<String>,
     /// Variables of the server's environment.
     pub environment: Vec<(String, String)>,
+    /// Let this clock be the server's.
+    pub clock: Option<ServerClock>,
     /// Serve TLS with this certificate.
     pub tls: Option<ServerTls>,
 }
@@ -92,11 +94,14 @@ impl PgServer {
         account.give(&dir)?;
         let port = if settings.tcp { free_port()? } else { SOCKET_PORT };
         let data = dir.join("data");
-        let server = [bin_dir.join("postgres").into_os_string(), "-D".into(), data.clone().into()];
-        // The guard exists before anything is put into the directory, so that every way out removes it.
+        // The variables come after the change of account: what is preloaded must not run as root first.
         let mut command: Vec<OsString> = vec!["env".into()];
         command.extend(settings.environment.iter().map(|(name, value)| format!("{name}={value}").into()));
-        command.extend(account.wrap(server));
+        let clock = settings.clock.iter().flat_map(ServerClock::environment);
+        command.extend(clock.map(|(name, value)| format!("{name}={value}").into()));
+        command.extend([bin_dir.join("postgres").into_os_string(), "-D".into(), data.clone().into()]);
+        let command = account.wrap(command);
+        // The guard exists before anything is put into the directory, so that every way out removes it.
         let guard = Guard::new(&dir, &dir.join("log"), &command)?;
         let address = PgAddress::on_socket(&dir, port);
         let mut started = Self { guard, address, dir, pid: 0, running: false };
@@ -138,12 +143,16 @@ impl PgServer {
         self.pid = self.guard.start()?;
         self.running = true;
         let pid = self.pid.to_string();
-        let up = wait_until_blocking("a test server accepting connections", READY_LIMIT, || {
+        let is_ready = || {
             fs::read_to_string(&postmaster_file).is_ok_and(|text| {
                 text.lines().next() == Some(pid.as_str()) && text.lines().nth(7).is_some_and(|s| s.trim() == "ready")
             })
-        });
-        up.map_err(|_| TestkitError::Command { what: "start of a test server".to_owned(), output: self.log() })
+        };
+        let up = wait_until_blocking("a test server", READY_LIMIT, || is_ready() || has_ended(self.pid));
+        if up.is_ok() && is_ready() {
+            return Ok(());
+        }
+        Err(TestkitError::Command { what: "start of a test server".to_owned(), output: self.log() })
     }
 
     /// Where it listens.
@@ -291,77 +300,15 @@ pub fn shared_server() -> Result<PgAddress, TestkitError> {
     }
 }
 
-/// Which account runs the server.
-#[derive(Debug, Clone, Copy)]
-enum ServerAccount {
-    /// This process is unprivileged: its own.
-    Own,
-    /// This process is root: `postgres`, or `nobody` where no package has created that.
-    Unprivileged { uid: u32, gid: u32 },
-}
-
-impl ServerAccount {
-    fn of_this_process() -> Result<Self, TestkitError> {
-        if !geteuid().is_root() {
-            return Ok(Self::Own);
-        }
-        let accounts = fs::read_to_string("/etc/passwd").map_err(io_context("read the list of accounts"))?;
-        let named = |name: &str| accounts.lines().find_map(|line| account_named(name, line));
-        named("postgres").or_else(|| named("nobody")).ok_or(TestkitError::NoAccount)
-    }
-
-    fn give(self, path: &Path) -> Result<(), TestkitError> {
-        match self {
-            Self::Own => Ok(()),
-            Self::Unprivileged { uid, gid } => chown(path, Some(uid), Some(gid))
-                .map_err(io_context("give a directory to the account of a test server")),
-        }
-    }
-
-    fn wrap(self, command: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
-        let mut wrapped: Vec<OsString> = match self {
-            Self::Own => Vec::new(),
-            Self::Unprivileged { uid, gid } => vec![
-                "setpriv".into(),
-                format!("--reuid={uid}").into(),
-                format!("--regid={gid}").into(),
-                "--clear-groups".into(),
-            ],
-        };
-        wrapped.extend(command);
-        wrapped
-    }
-
-    fn run_initdb(self, bin_dir: &Path, data: &Path) -> Result<(), TestkitError> {
-        let initdb = [bin_dir.join("initdb").into_os_string(), "-D".into(), data.into()];
-        let mut command = self.wrap(initdb);
-        // No sync of the empty cluster: what the tests write later is synced by the server.
-        command.extend(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"].map(OsString::from));
-        let output = Command::new(&command[0])
-            .args(&command[1..])
-            .current_dir("/")
-            .output()
-            .map_err(io_context(format!("run {}", command[0].display())))?;
-        if output.status.success() {
-            return Ok(());
-        }
-        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        Err(TestkitError::Command { what: "initdb".to_owned(), output: text })
-    }
-}
-
-/// Reads one line of the list of accounts.
-fn account_named(name: &str, line: &str) -> Option<ServerAccount> {
-    let mut fields = line.split(':');
-    let matches = fields.next() == Some(name);
-    let uid = fields.nth(1)?.parse().ok()?;
-    let gid = fields.next()?.parse().ok()?;
-    matches.then_some(ServerAccount::Unprivileged { uid, gid })
-}
-
 fn free_port() -> Result<u16, TestkitError> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(io_context("find a free port"))?;
     Ok(listener.local_addr().map_err(io_context("find a free port"))?.port())
+}
+
+/// Whether a process is gone, or waits only for its parent to notice.
+fn has_ended(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with('Z'))
 }
 
 /// Process ids whose parent is `parent`.

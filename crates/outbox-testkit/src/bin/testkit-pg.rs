@@ -3,9 +3,10 @@
 //! that start a process per test would otherwise start a server per test.
 
 use std::io::Write as _;
-use std::process::{Command, ExitCode};
+use std::path::Path;
+use std::process::{ExitCode, Stdio};
 
-use outbox_testkit::{HOST_VARIABLE, PgServer, PgVersion};
+use outbox_testkit::{ChildGuard, HOST_VARIABLE, PORT_VARIABLE, PgServer, PgVersion};
 
 fn main() -> ExitCode {
     match run() {
@@ -23,12 +24,12 @@ fn run() -> Result<ExitCode, Box<dyn std::error::Error>> {
     let version = arguments.next().and_then(|text| text.into_string().ok()).ok_or(usage)?;
     let program = arguments.next().ok_or(usage)?;
     let server = PgServer::start(PgVersion::parse(&version, "VERSION")?)?;
-    let status = Command::new(&program)
-        .args(arguments)
-        .env(HOST_VARIABLE, server.socket_dir())
-        .env("OUTBOXD_TEST_PG", &version)
-        .status()
-        .map_err(|source| format!("cannot run {}: {source}", program.display()))?;
+    let mut command = ChildGuard::spawn(Path::new(&program), Path::new("/dev/null"), |command| {
+        command.args(arguments).stdin(Stdio::inherit()).stdout(Stdio::inherit()).stderr(Stdio::inherit());
+        command.env(HOST_VARIABLE, server.socket_dir()).env("OUTBOXD_TEST_PG", &version);
+        command.env_remove(PORT_VARIABLE);
+    })?;
+    let status = command.child().wait()?;
     // A command ended by a signal has no code of its own.
     let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
     Ok(ExitCode::from(code))

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use outbox_testkit::{PgServer, PgVersion, ServerSettings, wait_until_blocking};
+use outbox_testkit::{PgServer, PgVersion, ServerClock, ServerSettings, wait_until_blocking};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use sqlx::{Connection as _, Row as _};
 
@@ -75,25 +75,48 @@ fn dropped_server_leaves_no_process_and_no_directory() {
 }
 
 #[test]
-fn killed_owner_leaves_no_server() {
-    // The owner prints the socket directory and then waits for ever, until it is killed outright.
+fn killed_owner_leaves_no_server_and_no_command() {
+    // The command prints the socket directory and itself, then waits for ever: its input never ends.
     let mut owner = Command::new(env!("CARGO_BIN_EXE_testkit-pg"))
         .arg(PgVersion::from_environment().unwrap().major().to_string())
-        .args(["sh", "-c", "echo \"$OUTBOXD_TEST_PG_HOST\"; cat"])
+        .args(["sh", "-c", "echo \"$OUTBOXD_TEST_PG_HOST $$\"; cat"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let mut line = String::new();
     std::io::BufRead::read_line(&mut std::io::BufReader::new(owner.stdout.take().unwrap()), &mut line).unwrap();
-    let dir = Path::new(line.trim()).to_path_buf();
+    let (dir, command_pid) = line.trim().split_once(' ').unwrap();
+    let (dir, command_pid) = (Path::new(dir).to_path_buf(), command_pid.parse().unwrap());
     let pid_file = std::fs::read_to_string(dir.join("data/postmaster.pid")).unwrap();
     let server_pid: i32 = pid_file.lines().next().unwrap().parse().unwrap();
-    assert!(is_alive(server_pid));
+    assert!(is_alive(server_pid) && is_alive(command_pid));
+    // Held open here, so that the command does not end by itself with its owner.
+    let input = owner.stdin.take();
     kill_process(Pid::from_child(&owner), Signal::KILL).unwrap();
     owner.wait().unwrap();
-    let gone = || !is_alive(server_pid) && !dir.exists();
-    wait_until_blocking("end of the orphaned server", Duration::from_secs(20), gone).unwrap();
+    let gone = || !is_alive(server_pid) && !is_alive(command_pid) && !dir.exists();
+    wait_until_blocking("end of the orphans", Duration::from_secs(20), gone).unwrap();
+    drop(input);
+}
+
+#[tokio::test]
+async fn server_clock_moves_both_ways_while_it_runs() {
+    let settings = ServerSettings { clock: Some(ServerClock::new().unwrap()), ..ServerSettings::default() };
+    let server = PgServer::start_with(PgVersion::from_environment().unwrap(), &settings).unwrap();
+    let mut session = server.address().connect("postgres", "postgres").await.unwrap();
+    let clock = settings.clock.unwrap();
+    for moved_s in [0, 3600, -3600, 0] {
+        clock.move_to(moved_s).unwrap();
+        let server_s: f64 = sqlx::query_scalar("select extract(epoch from clock_timestamp())::float8")
+            .fetch_one(&mut session)
+            .await
+            .unwrap();
+        let host_s = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
+        #[allow(clippy::cast_precision_loss, reason = "an hour in seconds is exact")]
+        let difference_s = server_s - host_s - moved_s as f64;
+        assert!(difference_s.abs() < 30.0, "{moved_s}: {difference_s}");
+    }
 }
 
 #[test]
