@@ -41,7 +41,7 @@ async fn payload_bytes_come_back_from_claim_unchanged() {
 
 #[tokio::test]
 async fn payload_stays_the_same_over_attempts() {
-    let mut world = World::new().await;
+    let world = World::new().await;
     let payload: Vec<u8> = (0..=255).rev().collect();
     let one = NewPayment { payload: payload.clone(), ..payment("i") };
     enqueue_batch(&mut world.session("t_ingest"), &[one], Hint::Wake).await.unwrap();

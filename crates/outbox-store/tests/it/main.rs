@@ -3,14 +3,22 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot set itself up should panic")]
 
 mod attacks;
+mod claim;
+mod claim_contract;
+mod complete_batch;
+mod complete_fence;
+mod complete_table;
 mod conservation;
 mod enqueue_batch;
 mod enqueue_hint;
 mod enqueue_identity;
 mod history;
 mod interleavings;
+mod migrations;
 mod partitions;
 mod privileges;
+mod schema;
 mod sql;
 mod steps;
+mod upgrade;
 mod world;

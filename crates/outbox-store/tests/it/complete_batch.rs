@@ -1,0 +1,151 @@
+//! A batch of completions: one bad, locked or repeated payment costs nobody else its lease.
+
+use outbox_core::{AttemptState, Outcome};
+use outbox_store::{Completion, CompletionVerdict};
+use sqlx::Row as _;
+
+use crate::conservation::assert_conserved;
+use crate::interleavings::complete_sql;
+use crate::sql::{column, fetch, refused, scalar};
+use crate::steps::Actor;
+use crate::world::{World, completion, lease};
+
+fn is_dispatched(verdict: &CompletionVerdict) -> bool {
+    matches!(verdict, CompletionVerdict::Applied { state: AttemptState::Dispatched, .. })
+}
+
+/// `count` leased payments and the completions that dispatch them.
+async fn accepted(world: &World, count: usize) -> Vec<Completion> {
+    world.enqueue("a", count).await;
+    let batch = world.worker("w").claim(u32::try_from(count).unwrap()).await;
+    assert_eq!(batch.submits.len(), count);
+    batch.submits.iter().map(|claimed| completion(lease(claimed), Outcome::Accepted)).collect()
+}
+
+#[tokio::test]
+async fn one_locked_row_makes_only_itself_busy() {
+    let mut world = World::new().await;
+    let completions = accepted(&world, 100).await;
+    let mut person = Actor::enter(&world.db, "postgres", "person").await;
+    let locked = completions[41].lease.outbox_id;
+    person
+        .does(&format!("begin; select from outbox.payment_outbox_pending where outbox_id = '{locked}' for update"))
+        .await;
+    let mut worker = world.worker("w");
+    let verdicts = worker.complete(&completions).await;
+    assert_eq!(verdicts[41], CompletionVerdict::Busy);
+    assert_eq!(verdicts.iter().filter(|verdict| is_dispatched(verdict)).count(), 99);
+    person.does("rollback").await;
+    assert!(is_dispatched(&worker.complete(&completions[41..42]).await[0]));
+    assert_conserved(&mut world.dba).await;
+}
+
+#[tokio::test]
+async fn repetition_inside_a_batch_is_answered_busy_and_then_already_applied() {
+    let mut world = World::new().await;
+    let mut completions = accepted(&world, 3).await;
+    completions.push(completions[1].clone());
+    let mut worker = world.worker("w");
+    let verdicts = worker.complete(&completions).await;
+    assert!(verdicts[..3].iter().all(is_dispatched));
+    assert_eq!(verdicts[3], CompletionVerdict::Busy);
+    assert_eq!(worker.complete(&completions[3..]).await, [CompletionVerdict::AlreadyApplied]);
+    assert_conserved(&mut world.dba).await;
+}
+
+#[tokio::test]
+async fn contradicting_results_in_one_batch_apply_the_first_and_keep_the_second() {
+    let mut world = World::new().await;
+    let accepted = accepted(&world, 1).await.remove(0);
+    let refused = completion(accepted.lease, Outcome::Refused);
+    let mut worker = world.worker("w");
+    let verdicts = worker.complete(&[accepted, refused.clone()]).await;
+    assert!(is_dispatched(&verdicts[0]) && verdicts[1] == CompletionVerdict::Busy);
+    assert_eq!(worker.complete(&[refused]).await, [CompletionVerdict::Fenced]);
+    let late: Vec<String> = column(&mut world.dba, "select outcome from outbox.payment_outbox_late_outcomes").await;
+    assert_eq!(late, ["REFUSED"]);
+}
+
+#[tokio::test]
+async fn bad_text_of_one_rail_answer_costs_only_that_text() {
+    let mut world = World::new().await;
+    let mut completions = accepted(&world, 20).await;
+    completions[7].error_detail = Some("not\0text".to_owned());
+    completions[7].endpoint = Some("https://rail.example/".to_owned());
+    completions[13].rail_reference = Some("R\0-13".to_owned());
+    completions[15].rail_reference = Some("\0".to_owned());
+    let verdicts = world.worker("w").complete(&completions).await;
+    assert!(verdicts.iter().all(is_dispatched), "{verdicts:?}");
+    let text = format!(
+        "select concat_ws(' ', rail_reference, error_class, error_detail) from outbox.payment_outbox_attempts \
+         where outbox_id in ('{}', '{}', '{}') order by outbox_id = '{0}' desc, rail_reference desc",
+        completions[7].lease.outbox_id, completions[13].lease.outbox_id, completions[15].lease.outbox_id
+    );
+    let kept: Vec<String> = column(&mut world.dba, &text).await;
+    let reference = format!("ref-{} unrecordable_text", completions[7].lease.outbox_id);
+    assert_eq!(kept, [reference.as_str(), "R-13 unrecordable_text", "? unrecordable_text"]);
+    let untouched: i64 = scalar(
+        &mut world.dba,
+        "select count(*) from outbox.payment_outbox_attempts where error_class is null and endpoint is not null",
+    )
+    .await;
+    assert_eq!(untouched, 17);
+    assert_conserved(&mut world.dba).await;
+}
+
+#[tokio::test]
+async fn overlong_free_text_is_cut_not_refused() {
+    let mut world = World::new().await;
+    let mut one = accepted(&world, 1).await.remove(0);
+    let long = Some("\u{20ac}".repeat(10_000));
+    one.endpoint.clone_from(&long);
+    one.rail_reference.clone_from(&long);
+    one.rail_code.clone_from(&long);
+    one.error_class.clone_from(&long);
+    one.error_detail = long;
+    let mut worker = world.worker("w");
+    assert!(is_dispatched(&worker.complete(std::slice::from_ref(&one)).await[0]));
+    assert_eq!(worker.complete(&[one]).await, [CompletionVerdict::AlreadyApplied], "the cut counts for both");
+    let lengths: String = scalar(
+        &mut world.dba,
+        "select concat_ws(' ', length(endpoint), length(rail_reference), length(rail_code), length(error_class), \
+         length(error_detail)) from outbox.payment_outbox_attempts",
+    )
+    .await;
+    assert_eq!(lengths, "500 200 200 100 500");
+}
+
+#[tokio::test]
+async fn unknown_outcomes_missing_ids_and_uneven_arrays_are_refused_whole() {
+    let mut world = World::new().await;
+    let one = accepted(&world, 1).await.remove(0);
+    let good = complete_sql(one.lease, Outcome::Accepted, Some("R1"));
+    let mut connection = world.db.connect_as("t_dispatcher").await.unwrap();
+    let token = format!("array['{}'::uuid]", one.lease.lease_token.0);
+    for (what, bad) in [
+        ("an outcome nobody knows", good.replace("'ACCEPTED'", "'PAID'")),
+        ("a state as an outcome", good.replace("'ACCEPTED'", "'DISPATCHED'")),
+        ("no outcome", good.replace("'ACCEPTED'", "null")),
+        ("two delays", good.replace("array[0::bigint]", "array[0::bigint, 0]")),
+        ("no array of delays", good.replace("array[0::bigint]", "null")),
+        ("no token", good.replace(&token, "array[null::uuid]")),
+        ("no array of tokens", good.replace(&token, "null")),
+        ("no attempt number", good.replace("array[1]", "array[null::integer]")),
+        ("no ids", good.replace(&format!("array['{}'::uuid]", one.lease.outbox_id), "null")),
+    ] {
+        assert_ne!(bad, good, "{what}");
+        assert_eq!(refused(&mut connection, &bad).await.code, "OB003", "{what}");
+    }
+    let row = world.pending(one.lease.outbox_id).await.unwrap();
+    assert_eq!(row.get::<i32, _>("attempt_count"), 1);
+    assert_eq!(fetch(&mut connection, &good).await[0].get::<String, _>("verdict"), "applied");
+}
+
+#[tokio::test]
+async fn empty_batches_are_answered_with_nothing() {
+    let world = World::new().await;
+    let mut worker = world.worker("w");
+    assert!(worker.complete(&[]).await.is_empty());
+    assert!(outbox_store::renew_leases(&mut worker.session, &worker.id, &[]).await.unwrap().is_empty());
+    assert!(outbox_store::release_leases(&mut worker.session, &worker.id, &[]).await.unwrap().is_empty());
+}
