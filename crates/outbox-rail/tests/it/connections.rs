@@ -9,7 +9,7 @@ use outbox_rail::{HttpRailSettings, PlainHttp, Rail};
 use tokio::net::TcpSocket;
 
 use crate::hostile::{
-    ACCEPTED, Ending, Hostile, PATIENCE, impatient, permitted, rail, send, settings, submission, submit,
+    ACCEPTED, Ending, Hostile, PATIENCE, always, impatient, permitted, rail, send, settings, submission, submit,
 };
 use crate::tls::Authority;
 
@@ -50,12 +50,21 @@ async fn a_connection_is_used_again_after_a_whole_answer_only() {
 
 #[tokio::test]
 async fn without_an_idle_time_every_payment_has_its_own_connection() {
-    let hostile = Hostile::answering(ACCEPTED).await;
+    let (closed, mut happened) = tokio::sync::mpsc::unbounded_channel();
+    let hostile = Hostile::start(None, Ending::Orderly, move |number, peer| {
+        let closed = closed.clone();
+        async move {
+            always(peer, Arc::new(ACCEPTED.to_vec())).await;
+            closed.send(number).expect("the test listens");
+        }
+    })
+    .await;
     let rail = rail(HttpRailSettings { pool_idle_timeout: Millis::ZERO, ..settings(hostile.url()) });
-    for _ in 0..2 {
+    for number in 0..2 {
         assert_eq!(send(&rail, "{}").await.outcome, Outcome::Accepted);
+        let event = tokio::time::timeout(PATIENCE, happened.recv()).await.expect("closed in time");
+        assert_eq!(event, Some(number));
     }
-    assert_eq!(hostile.connections(), 2);
 }
 
 #[tokio::test]
