@@ -3,6 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod cli;
+mod commands_binary;
+mod commands_directory;
+mod commands_enqueue;
+mod commands_inspect;
+mod commands_migrate;
+mod commands_rail;
+mod commands_status;
 mod config;
 mod config_example;
 mod health;

@@ -102,7 +102,8 @@ impl<R: BufRead> Iterator for Lines<R> {
                 Some(rest) if self.number == 1 => rest,
                 _ => &line,
             };
-            if !line.trim_ascii().is_empty() {
+            let line = line.trim_ascii_end();
+            if !line.is_empty() {
                 return Some(self.payment(line).map(|payment| Located { place: self.place(), payment }));
             }
         }
