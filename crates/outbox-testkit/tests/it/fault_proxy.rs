@@ -87,11 +87,13 @@ async fn black_hole_hides_the_clients_end_from_the_server() {
         let question = "select exists (select from pg_stat_activity where pid = $1)";
         sqlx::query_scalar(question).bind(backend).fetch_one(&mut watcher).await.unwrap()
     };
+    let mut writer = fixture.through_proxy().await;
     fixture.proxy.black_hole();
-    assert!(tokio::time::timeout(SILENCE, write(&mut session, 1)).await.is_err());
-    drop(session);
-    assert!(backend_exists().await, "the server still holds the half-open session");
+    assert!(tokio::time::timeout(SILENCE, write(&mut writer, 1)).await.is_err());
     assert_eq!(fixture.written().await, 0);
+    drop(session);
+    let ended = wait_until("end of the backend", SILENCE, async || !backend_exists().await).await;
+    assert!(ended.is_err(), "the server learnt of the client's end through a black hole");
     fixture.proxy.cut_all();
     wait_until("end of the backend", LIMIT, async || !backend_exists().await).await.unwrap();
 }
