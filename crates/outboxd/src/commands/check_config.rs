@@ -3,9 +3,10 @@
 
 use std::io::Write;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde_json::json;
 
+use super::output::Output;
 use crate::cli::ConfigArgs;
 use crate::config::{self, Loaded};
 use crate::exit::{Exit, Failure};
@@ -18,14 +19,6 @@ pub(crate) struct CheckConfig {
     /// The form of the answer
     #[arg(long, value_enum, default_value_t = Output::Table)]
     output: Output,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Output {
-    /// For people
-    Table,
-    /// For programs
-    Json,
 }
 
 /// Checks the configuration.

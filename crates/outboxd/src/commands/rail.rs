@@ -155,7 +155,8 @@ async fn set(command: &SetRail, out: &mut dyn Write) -> Result<(), Failure> {
         }
         Output::Table => {
             let what = if made { "created" } else { "changed" };
-            writeln!(out, "rail {} {what}, {} values", command.rail, changed.len())?;
+            let s = if changed.len() == 1 { "" } else { "s" };
+            writeln!(out, "rail {} {what}, {} value{s}", command.rail, changed.len())?;
             let mut rows = table(&["value", "old", "new"], 1);
             for (key, old, new) in changed {
                 rows.add_row([key.clone(), text(old), text(new)]);

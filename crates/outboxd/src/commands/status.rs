@@ -5,6 +5,7 @@ use std::io::{IsTerminal, Write, stderr, stdout};
 use std::time::Duration;
 
 use clap::Args;
+use outbox_core::Millis;
 use outbox_store::{RailStatus, Session, read_status};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -17,6 +18,9 @@ use crate::shutdown;
 
 /// Each look reads the whole queue; more often would load the database for no person's benefit.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
+
+/// A watch is not to hang for ever on a connection whose other end is gone; it connects again.
+const WATCH_CALL_TIMEOUT: Millis = Millis(30_000);
 
 /// Below this many months somebody must look why the daily `migrate` does not run; at zero, enqueueing stops.
 const HEADROOM_MIN_MONTHS: i32 = 12;
@@ -75,7 +79,10 @@ impl Since {
 
 /// Shows it.
 pub(crate) fn run(command: &Status, out: &mut dyn Write) -> Result<(), Failure> {
-    let settings = command.database.settings()?.for_people();
+    let mut settings = command.database.settings()?.for_people();
+    if command.watch {
+        settings.call_timeout = WATCH_CALL_TIMEOUT;
+    }
     block_on(async {
         let mut session = Session::new(settings.into());
         if command.watch {
