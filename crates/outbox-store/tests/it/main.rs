@@ -5,6 +5,7 @@
 mod attacks;
 mod claim;
 mod claim_contract;
+mod claim_plans;
 mod complete_batch;
 mod complete_fence;
 mod complete_table;
@@ -14,6 +15,7 @@ mod enqueue_hint;
 mod enqueue_identity;
 mod history;
 mod interleavings;
+mod leases;
 mod migrations;
 mod partitions;
 mod privileges;
