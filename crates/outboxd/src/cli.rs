@@ -106,7 +106,8 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() };
         }
     };
-    let mut out = stdout().lock();
+    // Not locked: the daemon logs to it from all its threads while the command runs.
+    let mut out = stdout();
     let ended = cli.command.run(&mut out).and_then(|()| out.flush().map_err(Failure::from));
     match ended {
         Ok(()) => Exit::Ok.into(),

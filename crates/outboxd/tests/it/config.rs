@@ -349,6 +349,7 @@ fn the_environment_is_as_strict_as_the_file_and_named_in_the_fault() {
         ("OUTBOXD__DATABASE__ALLOW_UNSAFE_DURABILITY", "1", "expected a boolean"),
         ("OUTBOXD__DATABASE__ALLOW_UNSAFE_DURABILITY", "on", "expected a boolean"),
         ("OUTBOXD__DISPATCHER__POLL_MAX", "5", "expected a duration"),
+        ("OUTBOXD__DISPATCHER__POLL_MAX", "\"2s\"", "expected a duration"),
         ("OUTBOXD__DISPATCHER__CLAIM_BATCH_MAX", "5\npoll_max = \"1s\"", "expected u32"),
         ("OUTBOXD__DISPATCHER__POLLING", "1s", "unknown field `polling`"),
         ("OUTBOXD__DATABASE__PASSWORD", "canary", "unknown field `password`"),

@@ -12,6 +12,7 @@ mod commands_rail;
 mod commands_status;
 mod config;
 mod config_example;
+mod daemon_start;
 mod health;
 mod log_events;
 mod packaging;
