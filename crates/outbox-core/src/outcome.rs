@@ -168,6 +168,11 @@ impl CodeTable {
         Self { rules }
     }
 
+    /// Whether what the rail means by `status` hangs on its code.
+    fn depends_on_code(&self, status: u16) -> bool {
+        self.rules.iter().any(|rule| rule.status == status && rule.code.is_some())
+    }
+
     /// What the rail means by `status` with `code`.
     #[must_use]
     pub fn meaning(&self, status: u16, code: Option<&str>) -> Meaning {
@@ -194,7 +199,8 @@ fn default_meaning(status: u16) -> Meaning {
 }
 
 /// What is known of the payment after `reply`. A success counts only with a readable body and a
-/// reference of the rail: a truncated answer proves nothing.
+/// reference of the rail: a truncated answer proves nothing. Nor does an unreadable one whose meaning
+/// hangs on a code that is lost with it: `422` may be a plain refusal, or a payment that ran under our key.
 #[must_use]
 pub fn classify(reply: Reply<'_>, codes: &CodeTable) -> Outcome {
     let (status, code, body) = match reply {
@@ -202,6 +208,9 @@ pub fn classify(reply: Reply<'_>, codes: &CodeTable) -> Outcome {
         Reply::Interrupted => return Outcome::Unknown,
         Reply::Answered { status, code, body } => (status, code, body),
     };
+    if body == Body::Unreadable && code.is_none() && codes.depends_on_code(status) {
+        return Outcome::Unknown;
+    }
     match (codes.meaning(status, code), body) {
         (Meaning::Accepted, Body::WithReference) => Outcome::Accepted,
         (Meaning::Accepted, Body::WithoutReference | Body::Unreadable) => Outcome::Unknown,
@@ -280,6 +289,16 @@ mod tests {
         check(422, None, body, &table, Outcome::Refused);
         check(200, Some("PENDING"), body, &table, Outcome::Interim);
         check(200, None, body, &table, Outcome::Accepted);
+    }
+
+    #[test]
+    fn an_answer_whose_code_is_lost_proves_nothing_where_the_code_decides() {
+        let rule = CodeRule { status: 422, code: Some("KEY_REUSED".to_owned()), means: Meaning::KeyReused };
+        let table = CodeTable::new(vec![rule]);
+        check(422, None, Body::Unreadable, &table, Outcome::Unknown);
+        check(422, Some("KEY_REUSED"), Body::Unreadable, &table, Outcome::KeyReused);
+        check(422, None, Body::WithoutReference, &table, Outcome::Refused);
+        check(400, None, Body::Unreadable, &table, Outcome::Refused);
     }
 
     #[test]
