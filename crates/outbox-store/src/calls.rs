@@ -37,6 +37,26 @@ pub(crate) const ENQUEUE_BATCH: &str =
     "select * from outbox.enqueue_payment_outbox_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
 pub(crate) const ENSURE_PARTITIONS: &str = "select outbox.ensure_outbox_partitions() as made";
 
+/// The same statements by name, for that test.
+#[doc(hidden)]
+pub const STATEMENTS: [(&str, &str); 15] = [
+    ("CLAIM", CLAIM),
+    ("EXPIRE", EXPIRE),
+    ("RENEW", RENEW),
+    ("RELEASE", RELEASE),
+    ("COMPLETE", COMPLETE),
+    ("HEARTBEAT", HEARTBEAT),
+    ("PREFLIGHT", PREFLIGHT),
+    ("READ_RAILS", READ_RAILS),
+    ("SET_RAIL", SET_RAIL),
+    ("READ_STATUS", READ_STATUS),
+    ("READ_TIMELINES", READ_TIMELINES),
+    ("TRY_WAKEUP_LOCK", TRY_WAKEUP_LOCK),
+    ("RELEASE_WAKEUP_LOCK", RELEASE_WAKEUP_LOCK),
+    ("ENQUEUE_BATCH", ENQUEUE_BATCH),
+    ("ENSURE_PARTITIONS", ENSURE_PARTITIONS),
+];
+
 /// A reply without an expected column, or with one of another type: the schema is not the one that
 /// this version calls.
 pub(crate) fn column<'r, T>(call: &'static str, row: &'r PgRow, name: &str) -> Result<T, StoreError>

@@ -11,6 +11,8 @@ mod migrate;
 mod rows;
 mod session;
 
+#[doc(hidden)]
+pub use calls::STATEMENTS;
 pub use calls::{
     claim, dispatcher_heartbeat, expire_leases, preflight, read_payment_rails, read_status, read_timelines,
     release_leases, renew_leases, set_payment_rail,

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot set itself up should panic")]
 
 mod attacks;
+mod cancellation;
 mod claim;
 mod claim_contract;
 mod claim_plans;
@@ -13,14 +14,19 @@ mod conservation;
 mod enqueue_batch;
 mod enqueue_hint;
 mod enqueue_identity;
+mod examples;
 mod history;
 mod interleavings;
 mod leases;
+mod lives;
 mod migrations;
+mod model;
 mod partitions;
 mod privileges;
 mod schema;
+mod seed;
 mod sql;
+mod statements;
 mod steps;
 mod upgrade;
 mod world;
