@@ -195,21 +195,21 @@ impl Completer {
         match verdict {
             CompletionVerdict::Applied { state, held: Some(reason), .. } => {
                 let (state, reason) = (state.name(), reason.name());
-                tracing::warn!(event = events::PAYMENT_HELD, %rail, %outbox_id, %attempt_no, %worker_id, state, reason);
+                tracing::warn!(event = events::PAYMENT_HELD, %rail, %outbox_id, attempt_no = attempt_no.0, %worker_id, state, reason);
             }
             CompletionVerdict::Applied { state, .. } => {
                 let state = state.name();
-                tracing::info!(event = events::COMPLETE_APPLIED, %rail, %outbox_id, %attempt_no, %worker_id, state);
+                tracing::info!(event = events::COMPLETE_APPLIED, %rail, %outbox_id, attempt_no = attempt_no.0, %worker_id, state);
             }
             CompletionVerdict::AlreadyApplied => {
-                tracing::info!(event = events::COMPLETE_ALREADY_APPLIED, %rail, %outbox_id, %attempt_no, %worker_id);
+                tracing::info!(event = events::COMPLETE_ALREADY_APPLIED, %rail, %outbox_id, attempt_no = attempt_no.0, %worker_id);
             }
             CompletionVerdict::Fenced => {
                 let outcome = match &item.settlement {
                     Settlement::Complete(completion) => Outcome::name(completion.outcome),
                     Settlement::Release(_) => "RELEASED",
                 };
-                tracing::warn!(event = events::COMPLETE_FENCED, %rail, %outbox_id, %attempt_no, %worker_id, outcome);
+                tracing::warn!(event = events::COMPLETE_FENCED, %rail, %outbox_id, attempt_no = attempt_no.0, %worker_id, outcome);
             }
             CompletionVerdict::Busy => {}
         }

@@ -110,6 +110,8 @@ pub(crate) struct Lane {
     suspects: bool,
     paused: bool,
     wakeup_lock: WakeupLock,
+    /// The poll before which the wake-up lock was asked for last.
+    lock_asked_before: Option<BootTime>,
     clock: DbClock,
     backoff: Backoff,
     crowded_since: Option<BootTime>,
@@ -131,6 +133,7 @@ impl Lane {
             suspects: false,
             paused: false,
             wakeup_lock: WakeupLock::NotHeld,
+            lock_asked_before: None,
             clock: DbClock::default(),
             backoff: Backoff::default(),
             crowded_since: None,
@@ -210,7 +213,9 @@ impl Lane {
 
     /// Asks for the wake-up lock, once a poll; never waits for it.
     fn fall_asleep(&mut self) {
-        if self.wakeup_lock == WakeupLock::NotHeld {
+        let before = Some(self.pace.next_poll());
+        if self.wakeup_lock == WakeupLock::NotHeld && self.lock_asked_before != before {
+            self.lock_asked_before = before;
             let asked = self.parts.sleep.try_send(Sleep::Wanted(self.settings.rail.clone()));
             // A listener too busy to be asked is asked at the next poll.
             self.wakeup_lock = if asked.is_ok() { WakeupLock::Asked } else { WakeupLock::NotHeld };
@@ -335,7 +340,7 @@ impl Lane {
         }
         for held in &batch.held {
             let (outbox_id, attempt_no, reason) = (held.outbox_id, held.attempt_no, held.reason.name());
-            tracing::warn!(event = events::PAYMENT_HELD, %rail, %outbox_id, %attempt_no, reason);
+            tracing::warn!(event = events::PAYMENT_HELD, %rail, %outbox_id, attempt_no = attempt_no.0, reason);
         }
         if found > 0 {
             self.awake().await;
@@ -346,8 +351,7 @@ impl Lane {
         for payment in batch.submits {
             let lease = self.open(&payment, asked_at);
             if clock_fault.is_some() {
-                let settlement = Settlement::Release(lease.held);
-                let _ = self.parts.results.send(Settled { settlement, lease }).await;
+                self.give_back(lease);
             } else {
                 self.begin(payment, lease, asked_at);
             }
@@ -391,6 +395,15 @@ impl Lane {
             };
             // A full queue holds the slot: nothing more is claimed until the database takes results again.
             // The completer outlives the lanes.
+            let _ = results.send(Settled { settlement, lease }).await;
+        });
+    }
+
+    /// Gives a lease back unsent. In a task of its own: a full queue must not stop the lane's loop.
+    fn give_back(&mut self, lease: Arc<OpenLease>) {
+        let results = self.parts.results.clone();
+        self.sends.spawn(async move {
+            let settlement = Settlement::Release(lease.held);
             let _ = results.send(Settled { settlement, lease }).await;
         });
     }

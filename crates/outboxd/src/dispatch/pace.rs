@@ -88,6 +88,11 @@ impl Pace {
         !self.busy && !self.sweep_asked
     }
 
+    /// When an idle lane polls next.
+    pub(crate) const fn next_poll(&self) -> BootTime {
+        self.next_poll
+    }
+
     /// When the next claim is due.
     pub(crate) fn next(&self, now: BootTime) -> Due {
         let sweep_due = self.sweep_asked || self.sweep_at.is_some_and(|at| now >= at);

@@ -1,5 +1,6 @@
 //! Renewing leases: of sends that take long, and of results that the database has not taken yet.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +8,6 @@ use outbox_core::WorkerId;
 use outbox_store::{HeldLease, RenewVerdict};
 
 use super::connection::{Connection, ConnectionError};
-use super::event::{Handle, Phase};
 use super::leases::{Leases, OpenLease};
 use crate::clock::boot_now;
 use crate::events;
@@ -25,23 +25,21 @@ pub(crate) struct Renewer {
     pub(crate) connection: Connection,
     pub(crate) worker_id: WorkerId,
     pub(crate) leases: Arc<Leases>,
-    pub(crate) handle: Handle,
     pub(crate) ticker: Ticker,
 }
 
 impl Renewer {
-    /// Renews until the daemon's end is over and no lease is open, or the future is dropped.
-    pub(crate) async fn run(mut self) {
+    /// Renews until the future is dropped.
+    pub(crate) async fn run(mut self) -> Infallible {
         let mut looks = tokio::time::interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        while self.handle.phase() < Phase::Over || self.leases.count_all() > 0 {
+        loop {
             looks.tick().await;
             self.ticker.tick();
             if let Err(error) = self.run_once().await {
                 tracing::warn!(event = events::RENEW_FAILED, %error);
             }
         }
-        self.connection.close().await;
     }
 
     /// One bounded pass; returns how many leases it renewed.
@@ -72,5 +70,5 @@ impl Renewer {
 fn lost(lease: &OpenLease) {
     lease.lost();
     let (outbox_id, attempt_no) = (lease.held.outbox_id, lease.held.attempt_no);
-    tracing::warn!(event = events::LEASE_LOST, rail = %lease.rail, %outbox_id, %attempt_no);
+    tracing::warn!(event = events::LEASE_LOST, rail = %lease.rail, %outbox_id, attempt_no = attempt_no.0);
 }

@@ -85,7 +85,7 @@ fn permission(send: &Send, gate: Arc<Gate>) -> MaySend {
         gate.0.store(if allowed { GRANTED } else { REFUSED }, Ordering::Release);
         let (outbox_id, attempt_no, traceparent) = &payment;
         let event = if allowed { events::SEND_STARTED } else { events::SEND_WITHHELD };
-        tracing::debug!(event, rail = %lease.rail, %outbox_id, %attempt_no, traceparent, lease_allows, in_time);
+        tracing::debug!(event, rail = %lease.rail, %outbox_id, attempt_no = attempt_no.0, traceparent, lease_allows, in_time);
         allowed
     })
 }
@@ -100,7 +100,7 @@ fn log_finished(send: &Send, report: &WireReport, latency: Millis) {
         event = events::SEND_FINISHED,
         rail = %send.lease.rail,
         %outbox_id,
-        %attempt_no,
+        attempt_no = attempt_no.0,
         outcome = report.outcome.name(),
         latency_ms = latency.0,
         error_class = report.error_class,

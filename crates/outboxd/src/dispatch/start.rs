@@ -180,7 +180,7 @@ impl Services {
         let completer =
             tokio::spawn(self.completer(queue, &leases, &handle).run(give_up(handle.clone(), drain_timeout)));
         let listener = tokio::spawn(self.listener(wishes, &handle).run());
-        let renewer = tokio::spawn(self.renewer(&leases, &handle).run());
+        let renewer = tokio::spawn(self.renewer(&leases).run());
         let upkeep = tokio::spawn(self.upkeep(&leases, &handle).run());
 
         systemd::ready();
@@ -202,6 +202,8 @@ impl Services {
                 unrecorded = completer.await.unwrap_or(usize::MAX);
             })
             .await;
+        // Whatever is not recorded by now will not be: its leases are left to run out.
+        renewer.abort();
         // The last heartbeat, and goodbyes; bounded by their own call timeouts.
         let _ = tokio::join!(listener, renewer, upkeep);
         tracing::info!(event = events::DAEMON_STOPPED, unrecorded);
@@ -294,12 +296,11 @@ impl Services {
         }
     }
 
-    fn renewer(&self, leases: &Arc<Leases>, handle: &Handle) -> Renewer {
+    fn renewer(&self, leases: &Arc<Leases>) -> Renewer {
         Renewer {
             connection: self.connection(),
             worker_id: self.worker_id.clone(),
             leases: Arc::clone(leases),
-            handle: handle.clone(),
             ticker: self.deps.health.watch("renewer", self.age_max()),
         }
     }

@@ -109,7 +109,7 @@ impl Upkeep {
             }
             for held in &report.held {
                 let (outbox_id, attempt_no, reason) = (held.outbox_id, held.attempt_no, held.reason.name());
-                tracing::warn!(event = events::PAYMENT_HELD, %rail, %outbox_id, %attempt_no, reason);
+                tracing::warn!(event = events::PAYMENT_HELD, %rail, %outbox_id, attempt_no = attempt_no.0, reason);
             }
             if let Some(next) = report.next {
                 passes.cursors.insert(rail, next);
