@@ -50,10 +50,20 @@ async fn shadowed_names_swallow_no_payment() {
     let mut world = World::new().await;
     run(&mut world.dba, EVIL).await;
     let mut ingest = shadowed(&world, "t_ingest").await;
-    let enqueue = "select outbox_id::text from outbox.enqueue_payment_outbox_text('acme', 'i-1', 'k-1', 'wire', '<pay/>', 'text/xml', 100, 'EUR')";
-    let id: String = scalar(&mut ingest, enqueue).await;
-    let again: String = scalar(&mut ingest, enqueue).await;
-    assert_eq!(id, again, "the same payment is found again");
+    let id: String = scalar(
+        &mut ingest,
+        "select outbox_id::text from outbox.enqueue_payment_outbox_batch('{acme}', '{i-1}', '{k-1}', '{wire}', array['<pay/>'::bytea], \
+         '{text/xml}', '{100}', '{EUR}', '{null}', '{null}', '{null}', '{null}', '{null}')",
+    )
+    .await;
+    let call = "outbox_id::text from outbox.enqueue_payment_outbox";
+    let rest = "'text/xml', 100, 'EUR')";
+    for again in [
+        format!("select {call}('acme', 'i-1', 'k-1', 'wire', '<pay/>', {rest}"),
+        format!("select {call}_text('acme', 'i-1', 'k-1', 'wire', '<pay/>', {rest}"),
+    ] {
+        assert_eq!(scalar::<String>(&mut ingest, &again).await, id, "the same payment is found again");
+    }
     for table in ["identities", "instructions", "pending"] {
         let text = format!("select outbox_id::text from outbox.payment_outbox_{table}");
         assert_eq!(column::<String>(&mut world.dba, &text).await, std::slice::from_ref(&id), "{table}");

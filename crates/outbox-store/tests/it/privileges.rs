@@ -2,7 +2,7 @@
 //! compared with the table written here. What the catalogue alone can say of PUBLIC, owners and search
 //! paths is asked of the catalogue. Attacks that need more than one step are in `attacks`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use outbox_testkit::{LOGINS, TestDb};
 use sqlx::postgres::PgConnection;
@@ -64,13 +64,17 @@ fn runtime_logins() -> impl Iterator<Item = &'static str> {
     LOGINS.iter().map(|(login, _)| *login).filter(|login| *login != "t_migrator").chain(["t_nobody"])
 }
 
-/// Tries a statement and undoes it. Only "permission denied" counts as a refusal: a statement that fails
+/// Tries a statement and undoes it; what the server said if it denied permission. A statement that fails
 /// for another reason had the right to fail.
-async fn may(connection: &mut PgConnection, statement: &str) -> bool {
+async fn denial(connection: &mut PgConnection, statement: &str) -> Option<String> {
     run(connection, "begin").await;
     let tried = connection.execute(sqlx::raw_sql(AssertSqlSafe(statement.to_owned()))).await;
     run(connection, "rollback").await;
-    tried.err().is_none_or(|error| refusal_of(&error).code != "42501")
+    tried.err().map(|error| refusal_of(&error)).filter(|refusal| refusal.code == "42501").map(|refusal| refusal.message)
+}
+
+async fn may(connection: &mut PgConnection, statement: &str) -> bool {
+    denial(connection, statement).await.is_none()
 }
 
 /// A table that stands for its kind, with its columns.
@@ -204,12 +208,15 @@ async fn calls(dba: &mut PgConnection) -> Vec<(String, String)> {
 async fn each_login_executes_the_functions_written_down_and_no_more() {
     let (db, mut dba) = database().await;
     let calls = calls(&mut dba).await;
-    let mut found: std::collections::BTreeMap<String, Vec<&str>> = std::collections::BTreeMap::new();
+    let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for login in runtime_logins() {
         let mut session = db.connect_as(login).await.unwrap();
         for (name, call) in &calls {
-            if may(&mut session, call).await {
-                found.entry(name.clone()).or_default().push(login);
+            match denial(&mut session, call).await {
+                Some(message) if message.starts_with("permission denied for function") && message.ends_with(name) => {}
+                // It was let in and then lacked a right: too much was granted, or too little.
+                Some(message) => found.entry(name.clone()).or_default().push(format!("{login}:{message}")),
+                None => found.entry(name.clone()).or_default().push(login.to_owned()),
             }
         }
     }
