@@ -15,7 +15,7 @@ const CALL: &str = "complete_outbox_batch";
 /// free text: a strange answer of a rail must not cost a lease.
 ///
 /// # Errors
-/// [`StoreError`]; after a timeout or a broken connection, call again: the same result of the same
+/// [`StoreError`]; [`StoreError::Invariant`] if the ledger does not take a result at all; after a timeout or a broken connection, call again: the same result of the same
 /// attempt comes back as [`CompletionVerdict::AlreadyApplied`].
 pub async fn complete(
     session: &mut Session,
@@ -34,12 +34,30 @@ pub async fn complete(
                 parts.push(left);
             }
             Err(StoreError::BadValue { .. }) if part.len() == 1 => {
-                verdicts.extend(call(session, worker_id, &[without_free_text(&part[0])]).await?);
+                verdicts.extend(call_bare(session, worker_id, &part[0]).await?);
             }
             Err(error) => return Err(error),
         }
     }
     Ok(verdicts)
+}
+
+/// One completion without its free text. If the database does not take even that, the ledger holds
+/// what it must not: another row of this attempt, or another terminal one.
+async fn call_bare(
+    session: &mut Session,
+    worker_id: &WorkerId,
+    completion: &Completion,
+) -> Result<Vec<CompletionVerdict>, StoreError> {
+    let result = call(session, worker_id, &[without_free_text(completion)]).await;
+    result.map_err(|error| match error {
+        StoreError::BadValue { call, source } => {
+            let (id, attempt_no) = (completion.lease.outbox_id, completion.lease.attempt_no);
+            let what = format!("the ledger does not take the result of attempt {attempt_no} of {id}: {source}");
+            StoreError::Invariant { call, what }
+        }
+        other => other,
+    })
 }
 
 /// The outcome, the times and the hashes stay. A reference is a proof: what of it is plain text stays.

@@ -149,3 +149,19 @@ async fn empty_batches_are_answered_with_nothing() {
     assert!(outbox_store::renew_leases(&mut worker.session, &worker.id, &[]).await.unwrap().is_empty());
     assert!(outbox_store::release_leases(&mut worker.session, &worker.id, &[]).await.unwrap().is_empty());
 }
+
+#[tokio::test]
+async fn ledger_that_already_has_a_terminal_attempt_is_a_broken_invariant_and_not_tried_for_ever() {
+    let mut world = World::new().await;
+    let completions = accepted(&world, 3).await;
+    let id = completions[1].lease.outbox_id;
+    let forged = format!(
+        "insert into outbox.payment_outbox_attempts (outbox_id, attempt_no, rail, kind, state, outcome, worker_id, lease_token, \
+         claimed_at, completed_at) select outbox_id, 7, rail, 'SUBMIT', 'FAILED', 'REFUSED', 'nobody', gen_random_uuid(), \
+         now(), now() from outbox.payment_outbox_pending where outbox_id = '{id}'"
+    );
+    crate::sql::run(&mut world.dba, &forged).await;
+    let error = world.worker("w").try_complete(&completions).await.unwrap_err();
+    assert_eq!(error.class(), outbox_store::Class::Corrupt, "{error}");
+    assert!(error.to_string().contains(&id.to_string()), "{error}");
+}

@@ -77,6 +77,21 @@ async fn known_instruction_under_another_key_is_refused() {
 }
 
 #[tokio::test]
+async fn enqueue_repeated_after_not_after_finds_the_payment() {
+    let mut world = World::new().await;
+    let mut ingest = world.db.connect_as("t_ingest").await.unwrap();
+    let not_after: String = scalar(&mut world.dba, "select (clock_timestamp() + interval '300 ms')::text").await;
+    let enqueue = enqueue_sql("i", "k", "a", &format!(", p_not_after => '{not_after}'"));
+    run(&mut ingest, &enqueue).await;
+    let past = format!("select clock_timestamp() > '{not_after}'::timestamptz");
+    while !scalar::<bool>(&mut world.dba, &past).await {}
+    let again = fetch(&mut ingest, &enqueue).await.remove(0);
+    assert!(!again.get::<bool, _>("created"));
+    let refusal = refused(&mut ingest, &enqueue.replace("'i'", "'j'")).await;
+    assert_eq!((refusal.code.as_str(), refusal.column.as_deref()), ("OB003", Some("not_after")));
+}
+
+#[tokio::test]
 async fn other_participant_or_instruction_is_another_payment_even_under_one_key() {
     let mut world = World::new().await;
     let mut ingest = world.db.connect_as("t_ingest").await.unwrap();
