@@ -1,8 +1,11 @@
 //! How a connection is opened: address, TLS, credentials, and the limits that the server keeps for
 //! us. Nothing is sent here that belongs to a payment.
 
+use std::error::Error;
+use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use outbox_core::Millis;
@@ -11,14 +14,23 @@ use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
 
 use crate::error::StoreError;
 
-/// Where the password comes from. It is read anew for each connection, so that a rotation needs no
-/// restart.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where the password comes from.
+#[derive(Clone)]
 pub enum Password {
-    /// There is none, or libpq's own means give it (`PGPASSWORD`, `.pgpass`).
+    /// There is none, or libpq's own means give it (`PGPASSWORD`, `.pgpass`): people's ways.
     Ambient,
-    /// The first line of a file.
-    File(PathBuf),
+    /// Asked for before each connect, so that a rotation needs no restart; `Ok("")` where there is none.
+    /// Who is asked also looks after the files that hold credentials. libpq's own means are shut out.
+    Asked(Arc<dyn Fn() -> Result<String, Box<dyn Error + Send + Sync>> + Send + Sync>),
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ambient => "Ambient",
+            Self::Asked(_) => "Asked",
+        })
+    }
 }
 
 /// A client certificate and its key, both PEM files.
@@ -67,7 +79,8 @@ impl ConnectSettings {
     pub fn new(host: &str, port: u16, database: &str, user: &str, password: Password, tls: &Tls) -> Self {
         let mut base = match &password {
             Password::Ambient => PgConnectOptions::new(),
-            Password::File(_) => PgConnectOptions::new_without_pgpass(),
+            // It still takes PGPASSWORD, which the answer replaces in `options`.
+            Password::Asked(_) => PgConnectOptions::new_without_pgpass(),
         };
         base = if host.starts_with('/') { base.socket(host) } else { base.host(host) };
         base = base.port(port).database(database).username(user);
@@ -127,15 +140,11 @@ impl ConnectSettings {
     /// Connection options with the password of this moment.
     ///
     /// # Errors
-    /// [`StoreError::Credential`] if the password's file cannot be read.
+    /// [`StoreError::Credential`] if the password is not to be had.
     pub fn options(&self) -> Result<PgConnectOptions, StoreError> {
         let options = match &self.password {
             Password::Ambient => self.base.clone(),
-            Password::File(path) => {
-                let text = std::fs::read_to_string(path)
-                    .map_err(|source| StoreError::Credential { path: path.clone(), source })?;
-                self.base.clone().password(text.lines().next().unwrap_or_default())
-            }
+            Password::Asked(ask) => self.base.clone().password(&ask().map_err(StoreError::Credential)?),
         };
         // The server gives up on a dead or stuck peer by itself, so that its locks do not outlive us
         // for long: 5 s idle, then three probes 2 s apart.
@@ -154,7 +163,7 @@ impl ConnectSettings {
     ///
     /// # Errors
     /// [`StoreError`] for a server that does not answer in time, refuses the login, or a credential
-    /// file that cannot be read.
+    /// that is not to be had.
     pub async fn connect(&self) -> Result<PgConnection, StoreError> {
         let options = self.options()?;
         let limit = Duration::from(self.connect_timeout);

@@ -2,7 +2,6 @@
 //! are values, not errors.
 
 use std::error::Error as _;
-use std::path::PathBuf;
 
 use outbox_core::Millis;
 use sqlx::postgres::PgDatabaseError;
@@ -87,15 +86,9 @@ pub enum StoreError {
         #[source]
         source: sqlx::Error,
     },
-    /// The credential file of the database cannot be used.
-    #[error("the credential file {} cannot be read", path.display())]
-    Credential {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
+    /// A credential for the database cannot be used.
+    #[error("a credential for the database cannot be used")]
+    Credential(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The address of the database cannot be used.
     #[error("the database URL cannot be used")]
     Url(#[source] sqlx::Error),
@@ -147,7 +140,7 @@ impl StoreError {
             Self::LoginRefused { .. }
             | Self::NotPermitted { .. }
             | Self::Refused { .. }
-            | Self::Credential { .. }
+            | Self::Credential(_)
             | Self::Url(_)
             | Self::Migration(_) => Class::Misconfigured,
             Self::Invariant { .. } => Class::Corrupt,

@@ -2,6 +2,7 @@
 //! the worker, the row in the queue, and every attempt in the ledger.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 
 use outbox_core::{Millis, OnUnknown, OutboxId, Outcome, RailContract, RailName};
 use outbox_store::{
@@ -182,6 +183,20 @@ fn told(verdict: CompletionVerdict) -> Answer {
     }
 }
 
+/// What happened so far, and the seed that repeats it: told only if the sequence fails.
+struct Story {
+    seed: u64,
+    steps: Vec<String>,
+}
+
+impl Drop for Story {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = writeln!(std::io::stderr().lock(), "OUTBOXD_TEST_SEED={} after {:#?}", self.seed, self.steps);
+        }
+    }
+}
+
 async fn random_lives(on_unknown: OnUnknown) {
     let mut world = World::new().await;
     let mut ingest = world.session("t_ingest");
@@ -202,14 +217,12 @@ async fn random_lives(on_unknown: OnUnknown) {
             lives: BTreeMap::new(),
             leases: Vec::new(),
         };
-        let mut story = vec![sequence.enqueue().await, sequence.enqueue().await];
-        // A panic inside a step shows the story so far, too: the harness keeps what a test prints.
-        println!("OUTBOXD_TEST_SEED={seed}");
-        for _ in 0..STEPS {
-            story.push(sequence.step().await);
-            println!("{}", story[story.len() - 1]);
+        let mut story = Story { seed, steps: Vec::new() };
+        for step in 0..STEPS {
+            let told = if step < 2 { sequence.enqueue().await } else { sequence.step().await };
+            story.steps.push(told);
             let expected: BTreeMap<_, _> = sequence.lives.iter().map(|(id, life)| (*id, life.line())).collect();
-            assert_eq!(sequence.lines().await, expected, "seed {seed}: {story:#?}");
+            assert_eq!(sequence.lines().await, expected);
         }
     }
     assert_conserved(&mut world.dba).await;
