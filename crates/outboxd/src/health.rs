@@ -14,6 +14,8 @@ use crate::clock::boot_now;
 pub struct HealthState {
     loops: Mutex<BTreeMap<String, Arc<Tick>>>,
     not_ready: Mutex<BTreeMap<String, String>>,
+    /// By rail, why its lane is off; `None`: it is on.
+    lanes: Mutex<BTreeMap<String, Option<String>>>,
 }
 
 #[derive(Debug)]
@@ -70,6 +72,27 @@ impl HealthState {
         lock(&self.not_ready).remove(subject);
     }
 
+    /// Notes that the lane of `rail` claims nothing until a person mends something. The others go on, so
+    /// the daemon stays ready while one of them is on.
+    pub fn lane_off(&self, rail: impl Into<String>, reason: impl Into<String>) {
+        lock(&self.lanes).insert(rail.into(), Some(reason.into()));
+    }
+
+    /// Notes that the lane of `rail` may claim.
+    pub fn lane_on(&self, rail: impl Into<String>) {
+        lock(&self.lanes).insert(rail.into(), None);
+    }
+
+    /// The lanes that are off, by rail, with the reason of each.
+    #[must_use]
+    pub fn lanes_off(&self) -> Vec<NotReady> {
+        let lanes = lock(&self.lanes);
+        let off = |(rail, reason): (&String, &Option<String>)| {
+            Some(NotReady { subject: format!("rail {rail}"), reason: reason.clone()? })
+        };
+        lanes.iter().filter_map(off).collect()
+    }
+
     /// The loops that have not ticked in time at `now`; none: the daemon is live.
     #[must_use]
     pub fn stale_loops(&self, now: BootTime) -> Vec<StaleLoop> {
@@ -85,10 +108,14 @@ impl HealthState {
     /// What keeps the daemon from claiming; nothing: it is ready.
     #[must_use]
     pub fn reasons(&self) -> Vec<NotReady> {
-        let reasons = lock(&self.not_ready);
         let reason =
             |(subject, reason): (&String, &String)| NotReady { subject: subject.clone(), reason: reason.clone() };
-        reasons.iter().map(reason).collect()
+        let mut reasons: Vec<NotReady> = lock(&self.not_ready).iter().map(reason).collect();
+        let off = self.lanes_off();
+        if off.len() == lock(&self.lanes).len() {
+            reasons.extend(off);
+        }
+        reasons
     }
 }
 
@@ -153,5 +180,19 @@ mod tests {
         assert_eq!(state.reasons(), [reason]);
         state.ready("database");
         assert_eq!(state.reasons(), []);
+    }
+
+    #[test]
+    fn one_lane_that_is_on_makes_up_for_those_that_are_off() {
+        let state = HealthState::new();
+        let off = |rail: &str| NotReady { subject: format!("rail {rail}"), reason: "no contract".to_owned() };
+        state.lane_off("a", "no contract");
+        assert_eq!(state.reasons(), [off("a")]);
+        state.lane_on("b");
+        assert_eq!((state.reasons(), state.lanes_off()), (vec![], vec![off("a")]));
+        state.lane_off("b", "no contract");
+        assert_eq!(state.reasons(), [off("a"), off("b")]);
+        state.lane_on("a");
+        assert_eq!((state.reasons(), state.lanes_off()), (vec![], vec![off("b")]));
     }
 }

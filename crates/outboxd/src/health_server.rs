@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 use crate::clock::boot_now;
 use crate::events;
 use crate::exit::{Exit, Failure};
-use crate::health::HealthState;
+use crate::health::{HealthState, NotReady};
 
 /// Bounds the memory and the descriptors that probes, or somebody else, can take; later ones wait.
 const CONNECTIONS_MAX: usize = 16;
@@ -111,9 +111,11 @@ fn liveness(state: &HealthState) -> (StatusCode, Value) {
 
 fn readiness(state: &HealthState) -> (StatusCode, Value) {
     let reasons = state.reasons();
-    let list: Vec<Value> =
-        reasons.iter().map(|reason| json!({"subject": reason.subject, "reason": reason.reason})).collect();
-    (status(reasons.is_empty()), json!({"ready": reasons.is_empty(), "reasons": list}))
+    let list = |reasons: &[NotReady]| -> Value {
+        reasons.iter().map(|reason| json!({"subject": reason.subject, "reason": reason.reason})).collect()
+    };
+    let body = json!({"ready": reasons.is_empty(), "reasons": list(&reasons), "off": list(&state.lanes_off())});
+    (status(reasons.is_empty()), body)
 }
 
 fn status(good: bool) -> StatusCode {

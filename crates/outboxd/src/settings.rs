@@ -1,14 +1,18 @@
 //! The configuration in the words of the rail and of the store, which know nothing of each other.
 //! Nothing is decided here.
 
+use std::sync::Arc;
+
 use http::HeaderName;
 use outbox_core::CodeTable;
 use outbox_rail as rail;
 use outbox_store as store;
+use secrecy::ExposeSecret as _;
 
 use crate::config::model::{
-    AnswerField, ClientIdentity, Credentials, Database, DatabaseAddress, DatabaseTls, KeyFormat, Rail,
+    AnswerField, ClientIdentity, Credentials, Database, DatabaseAddress, DatabaseTls, KeyFormat, Rail, SecretSource,
 };
+use crate::secrets::{self, Content};
 
 /// The settings of the HTTP rail that `configured` describes.
 #[must_use]
@@ -69,17 +73,23 @@ fn field(configured: &AnswerField) -> rail::AnswerField {
     }
 }
 
-/// The settings of a connection to the database that `configured` describes.
+/// The settings of a connection to the database that `configured` describes. The files of its
+/// credentials are examined before each connect, as they were at the start.
 #[must_use]
-pub fn connection(configured: &Database) -> store::ConnectSettings {
+pub fn connection(configured: &Database, access: Credentials) -> store::ConnectSettings {
     let (host, port) = match &configured.address {
         DatabaseAddress::Tcp { host, port } => (host.clone(), *port),
         DatabaseAddress::Socket { directory, port } => (directory.to_string_lossy().into_owned(), *port),
     };
-    let password = match &configured.password {
-        Some(source) => store::Password::File(source.path.clone()),
-        None => store::Password::Ambient,
+    let (password, client_key) = (configured.password.clone(), client_key(&configured.tls));
+    let ask = move || {
+        if let Some(key) = &client_key {
+            secrets::read_bytes(&key.path, Content::SecretKey, access)?;
+        }
+        let password = password.as_ref().map(|source| secrets::read(source, access)).transpose()?;
+        Ok(password.map_or_else(String::new, |password| password.expose_secret().to_owned()))
     };
+    let password = store::Password::Asked(Arc::new(ask));
     let identity = |client: &ClientIdentity| store::ClientIdentity {
         cert_file: client.cert_file.clone(),
         key_file: client.key.path.clone(),
@@ -97,4 +107,11 @@ pub fn connection(configured: &Database) -> store::ConnectSettings {
     settings.lock_timeout = configured.lock_timeout;
     settings.idle_in_transaction_timeout = configured.idle_in_transaction_timeout;
     settings
+}
+
+fn client_key(tls: &DatabaseTls) -> Option<SecretSource> {
+    match tls {
+        DatabaseTls::VerifyFull { client: Some(client), .. } => Some(client.key.clone()),
+        DatabaseTls::VerifyFull { client: None, .. } | DatabaseTls::Disable => None,
+    }
 }

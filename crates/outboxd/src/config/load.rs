@@ -16,12 +16,16 @@ use crate::secrets::{self, Content};
 /// More than any configuration needs; a larger file is another file.
 const FILE_BYTES_MAX: u64 = 1_048_576;
 
+/// Variables of libpq that the database client would take as well, and that no key of ours replaces.
+const FOREIGN_VARIABLES: [&str; 4] = ["PGOPTIONS", "PGSSLCERT", "PGSSLKEY", "PGSSLROOTCERT"];
+
 /// Where the configuration comes from.
 #[derive(Clone, Debug)]
 pub struct Sources {
     /// The file.
     pub file: PathBuf,
-    /// The environment; variables that do not begin with [`super::ENVIRONMENT_PREFIX`] are left alone.
+    /// The environment: variables that begin with [`super::ENVIRONMENT_PREFIX`] are read, and those of libpq
+    /// that would change the connection to the database are refused.
     pub environment: Vec<(OsString, OsString)>,
     /// `KEY=VALUE` of each `--set`.
     pub assignments: Vec<String>,
@@ -146,6 +150,12 @@ fn environment(sources: &Sources, faults: &mut Vec<Fault>) -> Vec<Assignment> {
     let mut assignments = Vec::new();
     for (name, value) in &sources.environment {
         let name = name.to_string_lossy();
+        if FOREIGN_VARIABLES.contains(&&*name) {
+            let place = Place::Environment { variable: name.into_owned() };
+            let message = "would change the connection to the database behind the configuration; unset it".to_owned();
+            faults.push(Fault { place, key: None, message, excerpt: None });
+            continue;
+        }
         let Some(key) = layer::key_of_variable(&name) else { continue };
         let place = Place::Environment { variable: name.escape_debug().to_string() };
         let mut refuse = |message: String| {

@@ -1,5 +1,6 @@
 //! A database session that is looked at before it is used: each new connection passes the preflight,
-//! since a failover or a changed grant shows only there.
+//! since a failover or a changed grant shows only there. Results are recorded on any connection that
+//! takes them.
 
 use std::sync::Arc;
 
@@ -11,7 +12,8 @@ use super::preflight::{self, Refusal};
 #[derive(Debug)]
 pub(crate) struct Connection {
     session: Session,
-    demands: preflight::Demands,
+    /// `None`: it is not looked at.
+    demands: Option<preflight::Demands>,
 }
 
 /// Why a connection cannot be used.
@@ -28,7 +30,13 @@ pub(crate) enum ConnectionError {
 impl Connection {
     /// A connection that opens at its first use.
     pub(crate) fn new(settings: Arc<ConnectSettings>, demands: preflight::Demands) -> Self {
-        Self { session: Session::new(settings), demands }
+        Self { session: Session::new(settings), demands: Some(demands) }
+    }
+
+    /// The same for results of what was sent. Nothing about the database makes it better to forget
+    /// them, so the connection is not looked at.
+    pub(crate) fn for_results(settings: Arc<ConnectSettings>) -> Self {
+        Self { session: Session::new(settings), demands: None }
     }
 
     /// The session, connected and looked at.
@@ -37,13 +45,30 @@ impl Connection {
     /// [`ConnectionError`].
     pub(crate) async fn session(&mut self) -> Result<&mut Session, ConnectionError> {
         if !self.session.is_connected() {
-            let found = outbox_store::preflight(&mut self.session).await?;
-            if let Some(refusal) = preflight::judge(&found, self.demands) {
-                self.session.disconnect();
-                return Err(ConnectionError::Refused(refusal));
-            }
+            self.look().await?;
         }
         Ok(&mut self.session)
+    }
+
+    /// Looks at the connection, new or not: what it was when it was opened may have changed since.
+    ///
+    /// # Errors
+    /// [`ConnectionError`].
+    pub(crate) async fn look(&mut self) -> Result<(), ConnectionError> {
+        let Some(demands) = self.demands else { return Ok(()) };
+        let found = outbox_store::preflight(&mut self.session).await?;
+        match preflight::judge(&found, demands) {
+            None => Ok(()),
+            Some(refusal) => {
+                self.session.disconnect();
+                Err(ConnectionError::Refused(refusal))
+            }
+        }
+    }
+
+    /// Drops the connection; the next use opens another, and looks at it.
+    pub(crate) fn disconnect(&mut self) {
+        self.session.disconnect();
     }
 
     /// Says goodbye to the server.

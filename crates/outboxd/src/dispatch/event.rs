@@ -19,6 +19,8 @@ pub(crate) enum Event {
     Contracts(Vec<RailRow>),
     /// Other dispatchers that fell silent.
     Silent(Vec<SilentDispatcher>),
+    /// The database is not one to work on any more, though connections to it are open.
+    DatabaseRefused,
     /// Nothing must go on.
     Broken(Failure),
 }
@@ -43,6 +45,8 @@ pub(crate) enum LaneCommand {
     WakeupLock(LockAnswer),
     /// Locks are lost.
     ListenerRenewed,
+    /// Claim on a new connection only: what the open one was at its beginning has changed.
+    Reconnect,
     /// The rail's contract; `None`: there is none that this version can serve.
     Contract(Option<RailContract>),
 }

@@ -95,6 +95,7 @@ impl EventLoop {
             Event::WakeupLock(rail, answer) => self.command(&rail, LaneCommand::WakeupLock(answer)),
             Event::ListenerRenewed => self.command_all(&LaneCommand::ListenerRenewed),
             Event::Contracts(rows) => self.take_contracts(rows),
+            Event::DatabaseRefused => self.command_all(&LaneCommand::Reconnect),
             Event::Silent(silent) => self.take_silent(&silent),
             Event::Broken(failure) => {
                 tracing::error!(event = events::DAEMON_BROKEN, error = %failure);

@@ -82,6 +82,8 @@ enum WakeupLock {
 enum Off {
     /// It may.
     No,
+    /// The contracts have not been read yet.
+    Unread,
     /// There is no contract that this version can serve.
     NoContract,
     /// The contract and the configuration do not go together, or the database refuses the lane.
@@ -121,11 +123,12 @@ pub(crate) struct Lane {
 impl Lane {
     pub(crate) fn new(settings: LaneSettings, parts: LaneParts) -> Self {
         let pace = Pace::new(settings.poll_min, settings.poll_max);
+        parts.health.lane_off(settings.rail.as_str(), "its contract has not been read yet");
         Self {
             settings,
             parts,
             contract: None,
-            off: Off::NoContract,
+            off: Off::Unread,
             pace,
             cursor: None,
             sends: JoinSet::new(),
@@ -250,6 +253,7 @@ impl Lane {
                 self.wakeup_lock = WakeupLock::NotHeld;
                 self.pace.sweep_now();
             }
+            LaneCommand::Reconnect => self.parts.connection.disconnect(),
             LaneCommand::Contract(contract) => self.take_contract(contract),
         }
     }
@@ -275,21 +279,20 @@ impl Lane {
 
     fn turn(&mut self, off: Off) {
         let rail = &self.settings.rail;
-        let subject = format!("rail {rail}");
         let reason = match &off {
-            Off::No => None,
+            Off::No | Off::Unread => None,
             Off::NoContract => Some("the rail has no contract in payment_rails that this version can serve"),
             Off::Refused(reason) => Some(reason.as_str()),
         };
         match reason {
             None => {
                 tracing::info!(event = events::LANE_ON, %rail);
-                self.parts.health.ready(&subject);
+                self.parts.health.lane_on(rail.as_str());
                 self.pace.sweep_now();
             }
             Some(reason) => {
                 tracing::error!(event = events::LANE_OFF, %rail, reason);
-                self.parts.health.not_ready(subject, reason);
+                self.parts.health.lane_off(rail.as_str(), reason);
             }
         }
         self.off = off;
@@ -459,11 +462,11 @@ impl Lane {
                 }
                 crowded = store.is_out_of_connections();
             }
-            ConnectionError::Refused(refusal) if refusal.exit == Some(Exit::WrongSchema) => {
-                let failure = Failure::new(Exit::WrongSchema, refusal.to_string());
-                self.parts.handle.tell(Event::Broken(failure)).await;
+            ConnectionError::Refused(refusal) => {
+                if let Some(failure) = refusal.ends_the_daemon() {
+                    self.parts.handle.tell(Event::Broken(failure)).await;
+                }
             }
-            ConnectionError::Refused(_) => {}
         }
         let since = *self.crowded_since.get_or_insert(now);
         tracing::warn!(event = events::CLAIM_FAILED, %rail, %error, retry_ms = wait.0);

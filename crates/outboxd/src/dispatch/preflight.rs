@@ -5,7 +5,7 @@ use std::fmt;
 
 use outbox_store::{API_VERSION, Preflight};
 
-use crate::exit::Exit;
+use crate::exit::{Exit, Failure};
 
 /// What is demanded of a connection beyond what is always demanded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,14 @@ pub(crate) struct Refusal {
     pub(crate) exit: Option<Exit>,
     /// What is wrong, and what to do.
     pub(crate) what: String,
+}
+
+impl Refusal {
+    /// The end of a daemon that is running: only a schema that no longer serves this version is one.
+    /// Everything else may pass, and a daemon that runs is worth more than one that must be started.
+    pub(crate) fn ends_the_daemon(&self) -> Option<Failure> {
+        (self.exit == Some(Exit::WrongSchema)).then(|| Failure::new(Exit::WrongSchema, &*self.what))
+    }
 }
 
 impl fmt::Display for Refusal {

@@ -50,7 +50,7 @@ pub struct Deps {
 pub async fn run(deps: Deps, shutdown: impl Future<Output = &'static str>) -> Result<(), Failure> {
     let worker_id = WorkerId::new(&deps.config.dispatcher.name, Uuid::new_v4())
         .map_err(|bad| Failure::new(Exit::BadConfiguration, format!("dispatcher.name: {bad}")))?;
-    let database = Arc::new(settings::connection(&deps.config.database));
+    let database = Arc::new(settings::connection(&deps.config.database, deps.config.credentials));
     let unsafe_allowed = deps.config.database.allow_unsafe_durability;
     let demands = if unsafe_allowed { Demands::Nothing } else { Demands::DurableCommits };
     tokio::pin!(shutdown);
@@ -58,6 +58,7 @@ pub async fn run(deps: Deps, shutdown: impl Future<Output = &'static str>) -> Re
     tokio::select! {
         ready = preflight(&database, demands, &deps) => ready?,
         asked_by = &mut shutdown => {
+            systemd::stopping();
             tracing::info!(event = events::DAEMON_STOPPED, asked_by);
             return Ok(());
         }
@@ -98,7 +99,10 @@ impl From<ConnectionError> for Trouble {
             ConnectionError::Store(store) if store.is_refused_by_a_pooler() => {
                 return Self::Fatal(Failure::new(Exit::BadConfiguration, POOLER));
             }
-            ConnectionError::Store(E::LoginRefused { .. } | E::Credential { .. }) => Some(Exit::WrongLogin),
+            // The database is not there yet, or not there again: nothing is wrong with the login.
+            ConnectionError::Store(store) if store.sqlstate().as_deref() == Some("3D000") => None,
+            ConnectionError::Store(E::LoginRefused { .. }) => Some(Exit::WrongLogin),
+            ConnectionError::Store(E::Credential(_)) => Some(Exit::BadConfiguration),
             ConnectionError::Store(store @ E::NotPermitted { .. }) => {
                 // 42501: it is there, and not ours; otherwise there is no such schema or function.
                 let denied = store.sqlstate().is_some_and(|code| code == "42501");
@@ -274,7 +278,7 @@ impl Services {
             queue_max: dispatcher.completion_queue_max as usize,
         };
         Completer {
-            connection: self.connection(),
+            connection: Connection::for_results(Arc::clone(&self.database)),
             worker_id: self.worker_id.clone(),
             queue,
             limits,
@@ -298,7 +302,7 @@ impl Services {
 
     fn renewer(&self, leases: &Arc<Leases>) -> Renewer {
         Renewer {
-            connection: self.connection(),
+            connection: Connection::for_results(Arc::clone(&self.database)),
             worker_id: self.worker_id.clone(),
             leases: Arc::clone(leases),
             ticker: self.deps.health.watch("renewer", self.age_max()),

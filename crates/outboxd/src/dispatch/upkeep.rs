@@ -49,6 +49,10 @@ impl Upkeep {
             self.ticker.tick();
             if let Err(error) = self.run_once(&mut passes).await {
                 tracing::warn!(event = events::UPKEEP_FAILED, %error);
+                if let ConnectionError::Refused(refusal) = &error {
+                    let event = refusal.ends_the_daemon().map_or(Event::DatabaseRefused, Event::Broken);
+                    self.handle.tell(event).await;
+                }
             }
         }
         if let Err(error) = self.beat(DispatcherState::Stopped).await {
@@ -67,6 +71,7 @@ impl Upkeep {
             } else {
                 DispatcherState::Draining
             };
+            self.connection.look().await?;
             self.beat(state).await?;
             passes.rails = outbox_store::read_payment_rails(self.connection.session().await?).await?;
             self.handle.tell(Event::Contracts(passes.rails.clone())).await;

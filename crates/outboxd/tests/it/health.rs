@@ -43,10 +43,11 @@ async fn get(address: SocketAddr, path: &str) -> (u16, serde_json::Value) {
 #[tokio::test]
 async fn readiness_names_what_is_missing() {
     let (address, state, _serving) = server().await;
-    assert_eq!(get(address, "/readyz").await, (200, serde_json::json!({"ready": true, "reasons": []})));
+    assert_eq!(get(address, "/readyz").await, (200, serde_json::json!({"ready": true, "reasons": [], "off": []})));
     state.not_ready("database", "connection refused");
     let reasons = serde_json::json!([{"subject": "database", "reason": "connection refused"}]);
-    assert_eq!(get(address, "/readyz").await, (503, serde_json::json!({"ready": false, "reasons": reasons})));
+    let expected = serde_json::json!({"ready": false, "reasons": reasons, "off": []});
+    assert_eq!(get(address, "/readyz").await, (503, expected));
     assert_eq!(get(address, "/livez").await.0, 200, "an outage of the database is no reason to be restarted");
     state.ready("database");
     assert_eq!(get(address, "/readyz").await.0, 200);

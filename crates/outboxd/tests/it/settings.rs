@@ -104,7 +104,8 @@ fn what_is_configured_arrives_at_the_rail() {
 
 #[test]
 fn what_is_configured_arrives_at_the_store() {
-    let settings = connection(&config("http://127.0.0.1:8080/", "").unwrap().database);
+    let config = config("http://127.0.0.1:8080/", "").unwrap();
+    let settings = connection(&config.database, config.credentials);
     assert_eq!((settings.call_timeout, settings.statement_timeout), (Millis(3_500), Millis(3_000)));
     let options = settings.options().unwrap();
     assert_eq!(options.get_socket().map(|path| path.display().to_string()).as_deref(), Some("/run/postgresql"));
