@@ -209,3 +209,15 @@ async fn full_claim_names_no_next_time_and_an_empty_one_the_soonest() {
     let empty = worker.claim(2).await;
     assert_eq!(empty.summary.next_due_at, Some(time::macros::datetime!(2999-01-01 0:00 UTC)));
 }
+
+#[tokio::test]
+async fn nothing_refers_to_the_queue_by_a_foreign_key() {
+    // A foreign key would share-lock the rows that claims lock, and each claim would make a MultiXact.
+    let mut world = World::new().await;
+    let keys: i64 = scalar(
+        &mut world.dba,
+        "select count(*) from pg_constraint where contype = 'f' and confrelid = 'outbox.payment_outbox_pending'::regclass",
+    )
+    .await;
+    assert_eq!(keys, 0);
+}

@@ -216,13 +216,16 @@ async fn burst_into_a_queue_that_vacuum_saw_empty_drains_without_reading_the_tab
     const BURST: usize = 20_000;
     let mut world = World::new().await;
     let (mut ingest, mut worker) = (world.session("t_ingest"), world.worker("w"));
-    // Warm both sessions, so that every cached plan is from an empty queue.
-    for n in 0..8 {
+    // Warm both sessions before and after the vacuum, so that each statement has been run often enough for a
+    // cached plan, and every plan is from a queue of a page or two.
+    for n in 0..20 {
+        if n == 8 {
+            run(&mut world.dba, "vacuum (analyze)").await;
+        }
         enqueue_batch(&mut ingest, &[payment(&format!("warm-{n}"))], Hint::Wake).await.unwrap();
         let claimed = worker.claim_one().await;
         worker.complete_one(lease(&claimed), Outcome::Accepted).await;
     }
-    run(&mut world.dba, "vacuum (analyze)").await;
     let payments: Vec<NewPayment> = (0..BURST).map(|n| payment(&n.to_string())).collect();
     for part in payments.chunks(1_000) {
         enqueue_batch(&mut ingest, part, Hint::Wake).await.unwrap();
@@ -239,7 +242,7 @@ async fn burst_into_a_queue_that_vacuum_saw_empty_drains_without_reading_the_tab
     }
     ingest.close().await;
     worker.session.close().await;
-    reported(&mut world, "n_tup_del", i64::try_from(BURST).unwrap() + 8).await;
+    reported(&mut world, "n_tup_del", i64::try_from(BURST).unwrap() + 20).await;
     assert_read_by_key(&mut world).await;
     assert_conserved(&mut world.dba).await;
 }
@@ -253,7 +256,7 @@ async fn assert_read_by_key(world: &mut World) {
         assert!(sequential <= 2_000, "{table}: {sequential} rows read sequentially");
         if table == "payment_outbox_pending" {
             let (by_key, updates, hot): (i64, i64, i64) = (row.get(2), row.get(3), row.get(4));
-            assert!(by_key <= 20_008 * 12, "{table}: {by_key} rows read by key");
+            assert!(by_key <= 20_020 * 12, "{table}: {by_key} rows read by key");
             assert!(updates >= 20_000 && hot * 100 >= updates * 80, "{hot} of {updates} claims were HOT");
         }
     }

@@ -25,6 +25,7 @@ mod partitions;
 mod privileges;
 mod schema;
 mod seed;
+mod sessions;
 mod sql;
 mod statements;
 mod steps;
