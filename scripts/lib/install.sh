@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Installs what the tests need and the machine lacks, from Debian's packages when run as root (or on a CI
 # machine with sudo), and otherwise says exactly what to install. Sourced after report.sh; INSTALL is `yes` or `no`.
 
@@ -17,13 +18,18 @@ need_file() {
   compgen -G "$pattern" >/dev/null || MISSING_PACKAGES+=("$@")
 }
 
-# What the tests of the database and the daemon run, whatever else a script needs.
-need_test_programs() {
+# What a build of the workspace and a session with its database need.
+need_build_programs() {
   need cc gcc libc6-dev
-  need git git
-  need npm npm
   need psql postgresql-client
   need setpriv util-linux
+}
+
+# What the tests of the database and the daemon run, whatever else a script needs.
+need_test_programs() {
+  need_build_programs
+  need git git
+  need npm npm
   need pgbouncer pgbouncer
   need_file '/usr/lib/*/faketime/libfaketime.so.1' libfaketime
 }
@@ -79,10 +85,15 @@ install_missing() {
 }
 
 # The Rust toolchain is not a Debian package of the right version, so it is only checked for.
-require_rust() {
+require_cargo() {
   command -v cargo >/dev/null 2>&1 || die "cargo is missing: install rustup; rust-toolchain.toml names the version"
   local shown
   shown=$(cargo --version 2>&1) || die "the toolchain of rust-toolchain.toml is missing (rustup toolchain install): $shown"
+}
+
+# Cargo, and what checks the text of the code.
+require_rust() {
+  require_cargo
   cargo fmt --version >/dev/null 2>&1 || die "rustfmt is missing: rustup component add rustfmt"
   cargo clippy --version >/dev/null 2>&1 || die "clippy is missing: rustup component add clippy"
 }

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # The linters that come as Python packages, pinned, in an environment of their own under target/.
 # Sourced after install.sh.
 

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # How a script reports: named steps with their time, and one closing line that says how it ended.
 # Sourced by scripts that have set `-euo pipefail`; the caller sets REPORT_NAME.
 

@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Shows that the demonstration can fail: dispatchers that do wrong must not come out as reconciled, and must
+# be caught by the checks that are meant for them.
+#
+#   scripts/demo_mutants.sh [--no-install] [--payments COUNT]
+#
+# Options are handed to scripts/demo.sh; without --payments, 600.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+REPORT_NAME=scripts/demo_mutants.sh
+. scripts/lib/report.sh
+
+OPTIONS=(--payments 600 "$@")
+OUTPUT=$(mktemp)
+trap 'report_end; rm -f "$OUTPUT"' EXIT
+
+# must_fail MUTANT CHECK...: the demonstration ends with 1, and each of these checks has failed.
+must_fail() {
+  local mutant=$1 code=0 check
+  shift
+  DEMO_MUTANT=$mutant scripts/demo.sh "${OPTIONS[@]}" >"$OUTPUT" 2>&1 || code=$?
+  grep -e '^CHECK FAILED' -e 'RECONCILED ' "$OUTPUT" || tail -n 20 "$OUTPUT"
+  # The logs of a failure that was asked for are of no use to anybody.
+  remove_logs
+  [ "$code" -eq 1 ] || die "the mutant $mutant ended with code $code"
+  grep -q '^NOT RECONCILED ' "$OUTPUT" || die "the mutant $mutant did not get as far as the reconciliation"
+  for check in "$@"; do
+    grep -q "^CHECK FAILED $check:" "$OUTPUT" || die "the mutant $mutant passed the check $check"
+  done
+}
+
+remove_logs() {
+  local dir
+  dir=$(grep -o 'logs and ledgers are in /tmp/outboxd-demo\.[A-Za-z0-9]*$' "$OUTPUT") || return 0
+  rm -rf "/tmp/${dir##*/}"
+}
+
+step 'a dispatcher that holds everything' must_fail hold_everything \
+  held_at_most_unknown_answers_and_leases_at_kill every_held_payment_was_doubtful_or_leased_at_kill \
+  every_other_payment_is_terminal
+step 'a dispatcher that sends twice' must_fail send_twice no_key_has_two_effects
+step 'a dispatcher that takes unknown for refused' must_fail fail_unknown \
+  every_effect_is_in_the_database no_failed_payment_has_an_effect
+step 'a dispatcher that loses payments' must_fail lose identities_are_pending_or_terminal
