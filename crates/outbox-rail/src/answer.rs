@@ -11,8 +11,9 @@ use outbox_core::Millis;
 use outbox_core::outcome::Body;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
+use crate::deadline::by;
 use crate::error::RailError;
 use crate::fault::Fault;
 use crate::settings::AnswerField;
@@ -89,22 +90,27 @@ pub(crate) async fn read(mut body: Incoming, bytes_max: usize, until: Instant) -
     if announced > bytes_max as u64 {
         return Read { bytes, fault: Some(Fault::plain("body_too_large")) };
     }
-    loop {
-        let frame = match timeout_at(until, body.frame()).await {
-            Ok(None) => return Read { bytes, fault: None },
-            Ok(Some(Ok(frame))) => frame,
-            Ok(Some(Err(error))) => {
-                let detail = Fault::http(&error);
-                return Read { bytes, fault: Some(Fault { class: "body_truncated", ..detail }) };
-            }
-            Err(_) => return Read { bytes, fault: Some(Fault::plain("body_timeout")) },
+    // One wait for the whole body: a rail that drips gets no more time than any other.
+    match by(until, collect(&mut body, &mut bytes, bytes_max)).await {
+        Some(fault) => Read { bytes, fault },
+        None => Read { bytes, fault: Some(Fault::plain("body_timeout")) },
+    }
+}
+
+/// Adds the rest of `body` to `bytes`; why it is not the whole, if it is not.
+async fn collect(body: &mut Incoming, bytes: &mut Vec<u8>, bytes_max: usize) -> Option<Fault> {
+    while let Some(frame) = body.frame().await {
+        let frame = match frame {
+            Ok(frame) => frame,
+            Err(error) => return Some(Fault { class: "body_truncated", ..Fault::http(&error) }),
         };
         let Some(data) = frame.data_ref() else { continue };
         if data.len() > bytes_max.saturating_sub(bytes.len()) {
-            return Read { bytes, fault: Some(Fault::plain("body_too_large")) };
+            return Some(Fault::plain("body_too_large"));
         }
         bytes.extend_from_slice(data);
     }
+    None
 }
 
 /// What an answer says.

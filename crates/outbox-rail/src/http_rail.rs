@@ -2,16 +2,18 @@
 //! and turns every ending into a report. No retries, redirects, proxies or compression.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderName, HeaderValue, Response};
 use hyper::body::Incoming;
 use outbox_core::{CodeTable, Millis, Reply, classify};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use crate::answer::{self, Field};
 use crate::connect::connect;
 use crate::credential::SecretHeaders;
+use crate::deadline::by;
 use crate::endpoint::Endpoint;
 use crate::error::RailError;
 use crate::fault::Fault;
@@ -126,12 +128,14 @@ impl HttpRail {
             return Err(Fault::plain("timeout"));
         }
         let request = self.template.request(prepared, secrets, connection.version());
-        match timeout_at(until, connection.send(request, may_send)).await {
+        // Past the deadline nothing begins, but an answer to what has left may lie in the socket.
+        let in_time = move || Instant::now() < until && may_send();
+        match by(until, connection.send(request, Arc::new(in_time))).await {
             // An answer to a request that never left answers something else.
-            Ok(Ok(_)) if connection.gate().passed().bytes == 0 => Err(Fault::plain("unsolicited_answer")),
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(Fault::http(&error)),
-            Err(_) => Err(Fault::plain("timeout")),
+            Some(Ok(_)) if connection.gate().passed().bytes == 0 => Err(Fault::plain("unsolicited_answer")),
+            Some(Ok(response)) => Ok(response),
+            Some(Err(error)) => Err(Fault::http(&error)),
+            None => Err(Fault::plain("timeout")),
         }
     }
 

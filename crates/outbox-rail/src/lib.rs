@@ -4,6 +4,7 @@
 mod answer;
 mod connect;
 mod credential;
+mod deadline;
 mod endpoint;
 mod error;
 mod fault;

@@ -190,17 +190,17 @@ impl Rig {
 
     /// Starts a daemon that reaches the database through the proxy.
     pub(crate) fn daemon(&self, name: &str) -> Daemon {
-        self.daemon_with(name, self.proxy.address(), &[])
+        self.daemon_with(name, self.proxy.address(), &[] as &[&str])
     }
 
     /// Starts a daemon with its own way to the database and further settings, each `KEY=VALUE`.
-    pub(crate) fn daemon_with(&self, name: &str, way: &PgAddress, settings: &[&str]) -> Daemon {
+    pub(crate) fn daemon_with(&self, name: &str, way: &PgAddress, settings: &[impl AsRef<str>]) -> Daemon {
         let file = self.dir.path().join(format!("{name}.toml"));
         fs::write(&file, self.configuration(name, way)).unwrap();
         let log = self.dir.path().join(format!("{name}.log"));
         let child = ChildGuard::spawn(Path::new(env!("CARGO_BIN_EXE_outboxd")), &log, |command| {
             command.args(["run", "--config"]).arg(&file).env_remove("NOTIFY_SOCKET");
-            command.args(settings.iter().flat_map(|setting| ["--set", setting]));
+            command.args(settings.iter().flat_map(|setting| ["--set", setting.as_ref()]));
         });
         Daemon { child: child.unwrap() }
     }
