@@ -164,6 +164,10 @@ async fn sends_beyond_the_contract_are_held_never_failed() {
     world.contract("max_sends = 1").await;
     holds(&mut worker, other, HoldReason::Exhausted).await;
     assert_eq!(world.attempts(id).await.len(), 3);
+    let crashed = world.enqueue("c", 1).await[0];
+    world.tamper(crashed, "crash_count = 1").await;
+    world.contract("max_crashes = 1").await;
+    holds(&mut worker, crashed, HoldReason::Exhausted).await;
 }
 
 #[tokio::test]
