@@ -399,6 +399,13 @@ begin
      cross join lateral (select n.outbox_id from outbox.payment_outbox_identities n
                           where n.participant_id = c.participant_id and n.instruction_id = c.instruction_id and n.generation = 0 limit 1) as i;
 
+    -- Only of new payments: repeating an enqueue is always safe, also after not_after.
+    select c.ordinal into v_other from unnest(v_ids, v_outbox_ids, p_not_afters) with ordinality as c (outbox_id, first_id, not_after, ordinal)
+     where c.outbox_id = c.first_id and c.not_after <= v_now limit 1;
+    if found then
+        raise exception 'payment % of the batch: not_after is already past', v_other.ordinal using errcode = 'OB003', column = 'not_after';
+    end if;
+
     insert into outbox.payment_outbox_instructions
     select c.outbox_id, c.participant_id, c.instruction_id, c.rail, c.payload, c.content_type, sha256(c.payload), c.amount_minor, c.currency,
            c.attestation_id, c.not_before, c.not_after, c.ordering_key, c.traceparent, session_user, v_now
@@ -858,7 +865,6 @@ begin
                           when c.currency is null and c.amount_minor is not null then 'is missing beside an amount' end),
         ('not_before', case when not isfinite(c.not_before) then 'must be a finite time' end),
         ('not_after', case when not isfinite(c.not_after) then 'must be a finite time'
-                           when c.not_after <= clock_timestamp() then 'is already past'
                            when c.not_after <= c.not_before then 'must be later than not_before' end),
         ('ordering_key', case when c.ordering_key is not null then 'is not supported by this version' end),
         ('traceparent', case when c.traceparent !~ '^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$'
