@@ -506,7 +506,6 @@ begin
         raise exception 'p_limit must be 1 to 10000' using errcode = 'OB003';
     end if;
     v_now := clock_timestamp();
-
     if not v_rail.paused then
         select array_agg(s.outbox_id), array_agg(s.next_attempt_at), array_agg(s.lost), array_agg(s.reason), array_agg(s.crash_count)
           into v_ids, v_due, v_lost, v_reasons, v_crashes
