@@ -25,6 +25,9 @@ pub(crate) const COMPLETE: &str =
     "select * from outbox.complete_outbox_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
 pub(crate) const HEARTBEAT: &str = "select * from outbox.dispatcher_heartbeat($1, $2, $3, $4, $5, $6, $7)";
 pub(crate) const PREFLIGHT: &str = "select * from outbox.dispatcher_preflight()";
+pub(crate) const LIMITS_IN_FORCE: &str = "select pg_catalog.bool_and(s.setting::integer between 1 and l.ms) as in_force from pg_catalog.pg_settings as s \
+     join (values ('statement_timeout', $1::bigint), ('lock_timeout', $2), ('idle_in_transaction_session_timeout', $3)) \
+     as l (name, ms) on l.name = s.name";
 pub(crate) const READ_RAILS: &str = "select * from outbox.read_payment_rails()";
 pub(crate) const SET_RAIL: &str =
     "select outbox.set_payment_rail($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) as is_new";
@@ -39,7 +42,7 @@ pub(crate) const ENSURE_PARTITIONS: &str = "select outbox.ensure_outbox_partitio
 
 /// The same statements by name, for that test.
 #[doc(hidden)]
-pub const STATEMENTS: [(&str, &str); 15] = [
+pub const STATEMENTS: [(&str, &str); 16] = [
     ("CLAIM", CLAIM),
     ("EXPIRE", EXPIRE),
     ("RENEW", RENEW),
@@ -47,6 +50,7 @@ pub const STATEMENTS: [(&str, &str); 15] = [
     ("COMPLETE", COMPLETE),
     ("HEARTBEAT", HEARTBEAT),
     ("PREFLIGHT", PREFLIGHT),
+    ("LIMITS_IN_FORCE", LIMITS_IN_FORCE),
     ("READ_RAILS", READ_RAILS),
     ("SET_RAIL", SET_RAIL),
     ("READ_STATUS", READ_STATUS),
@@ -336,11 +340,15 @@ fn only<'r>(call: &'static str, rows: &'r [PgRow]) -> Result<&'r PgRow, StoreErr
 /// [`StoreError`].
 pub async fn preflight(session: &mut Session) -> Result<Preflight, StoreError> {
     const CALL: &str = "dispatcher_preflight";
+    let limits = session.server_limits().map(signed);
+    let query = sqlx::query(LIMITS_IN_FORCE).bind(limits[0]).bind(limits[1]).bind(limits[2]);
+    let in_force = column(CALL, only(CALL, &session.fetch(CALL, query).await?)?, "in_force")?;
     let rows = session.fetch(CALL, sqlx::query(PREFLIGHT)).await?;
     let row = only(CALL, &rows)?;
     Ok(Preflight {
         login: column(CALL, row, "login")?,
         backend_pid: column(CALL, row, "backend_pid")?,
+        limits_in_force: in_force,
         excess_privilege: column(CALL, row, "excess_privilege")?,
         fsync: column(CALL, row, "fsync")?,
         full_page_writes: column(CALL, row, "full_page_writes")?,

@@ -172,10 +172,12 @@ impl StoreError {
             })
     }
 
-    /// Whether a pooler between us and the server refused our startup parameters.
+    /// Whether a pooler is between us and the server: it refused our startup parameters, or our session
+    /// has prepared statements of others, or no longer its own (42P05, 26000).
     #[must_use]
-    pub fn is_refused_by_a_pooler(&self) -> bool {
-        self.server_message().is_some_and(|message| message.contains("unsupported startup parameter"))
+    pub fn is_of_a_pooler(&self) -> bool {
+        let swapped = self.sqlstate().is_some_and(|code| code == "42P05" || code == "26000");
+        swapped || self.server_message().is_some_and(|message| message.contains("unsupported startup parameter"))
     }
 
     fn server_message(&self) -> Option<String> {

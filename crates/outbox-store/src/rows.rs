@@ -249,6 +249,8 @@ pub struct Preflight {
     pub login: String,
     /// The server process behind this connection.
     pub backend_pid: i32,
+    /// The limits that we asked the server to keep for us are in force.
+    pub limits_in_force: bool,
     /// The first thing the login may do and should not.
     pub excess_privilege: Option<String>,
     /// `fsync` is on.

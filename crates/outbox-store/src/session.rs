@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use outbox_core::Millis;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
 use sqlx::{Connection as _, PgConnection, Postgres};
@@ -30,6 +31,13 @@ impl Session {
     #[must_use]
     pub const fn is_connected(&self) -> bool {
         self.connection.is_some()
+    }
+
+    /// What the server was asked to keep: the limits on a statement, on waiting for a lock, and on a
+    /// transaction in which nothing happens.
+    pub(crate) fn server_limits(&self) -> [Millis; 3] {
+        let settings = &self.settings;
+        [settings.statement_timeout, settings.lock_timeout, settings.idle_in_transaction_timeout]
     }
 
     /// Drops the connection; the next call opens another.

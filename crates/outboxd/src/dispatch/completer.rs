@@ -109,6 +109,13 @@ impl Completer {
                 }
                 continue;
             }
+            if backlog.items.is_empty() && open {
+                tokio::select! {
+                    biased;
+                    () = &mut give_up => break,
+                    () = self.connection.open_ahead() => {}
+                }
+            }
             let wait = backlog.due_at(self.limits).map_or(TICK, |due| due.since(now).min(TICK));
             let room = backlog.items.len() < self.limits.queue_max;
             tokio::select! {
@@ -134,6 +141,7 @@ impl Completer {
         match self.record(&backlog.items.range(..size).collect::<Vec<_>>()).await {
             Ok(verdicts) => {
                 backoff.reset();
+                self.leases.set_unrecorded(false);
                 self.health.ready("completions");
                 let batch: Vec<Settled> = backlog.items.drain(..size).collect();
                 let busy: Vec<Settled> =
@@ -148,9 +156,11 @@ impl Completer {
                     let failure = Failure::new(Exit::InvariantBroken, format!("completing: {error}"));
                     self.handle.tell(Event::Broken(failure)).await;
                 }
+                self.leases.set_unrecorded(true);
                 let wait = backoff.wait();
                 let waiting = backlog.items.len();
-                tracing::warn!(event = events::COMPLETE_FAILED, %error, waiting, retry_ms = wait.0);
+                let error = error.in_full();
+                tracing::warn!(event = events::COMPLETE_FAILED, error, waiting, retry_ms = wait.0);
                 self.health.not_ready("completions", format!("{waiting} results are not recorded yet: {error}"));
                 backlog.not_before = Some(boot_now().plus(wait));
             }

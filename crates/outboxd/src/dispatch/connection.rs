@@ -5,8 +5,10 @@
 use std::sync::Arc;
 
 use outbox_store::{ConnectSettings, Session, StoreError};
+use time::OffsetDateTime;
 
 use super::preflight::{self, Refusal};
+use super::start::chain;
 
 /// A session and what its connection must be.
 #[derive(Debug)]
@@ -25,6 +27,24 @@ pub(crate) enum ConnectionError {
     /// The connection is not one to work on.
     #[error("{0}")]
     Refused(Refusal),
+}
+
+impl ConnectionError {
+    /// What is wrong, for the log and for readiness.
+    pub(crate) fn in_full(&self) -> String {
+        match self {
+            Self::Store(store) => in_full(store),
+            Self::Refused(refusal) => refusal.to_string(),
+        }
+    }
+}
+
+/// The error with its causes; without them where the server may repeat a value of a payment.
+pub(crate) fn in_full(error: &StoreError) -> String {
+    match error {
+        StoreError::BadValue { .. } => error.to_string(),
+        _ => chain(error),
+    }
 }
 
 impl Connection {
@@ -63,6 +83,23 @@ impl Connection {
                 self.session.disconnect();
                 Err(ConnectionError::Refused(refusal))
             }
+        }
+    }
+
+    /// The database's clock.
+    ///
+    /// # Errors
+    /// [`ConnectionError`].
+    pub(crate) async fn read_clock(&mut self) -> Result<OffsetDateTime, ConnectionError> {
+        Ok(outbox_store::preflight(self.session().await?).await?.db_now)
+    }
+
+    /// Opens the connection ahead of its use, for work that must not find the server without a connection
+    /// to spare. A failure is reported when the connection is needed.
+    pub(crate) async fn open_ahead(&mut self) {
+        if !self.session.is_connected() {
+            // The session keeps the connection, whatever is said of it.
+            let _ = outbox_store::preflight(&mut self.session).await;
         }
     }
 

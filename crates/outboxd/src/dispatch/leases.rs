@@ -2,6 +2,7 @@
 //! senders check before the first byte, and the renewer renews. Judging a lease is the core's.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use outbox_core::lease::Verdict;
@@ -40,6 +41,7 @@ impl OpenLease {
 pub(crate) struct Leases {
     open: Mutex<BTreeMap<(OutboxId, AttemptNo), Arc<OpenLease>>>,
     ended: Notify,
+    unrecorded: AtomicBool,
 }
 
 impl Leases {
@@ -55,6 +57,16 @@ impl Leases {
     pub(crate) fn close(&self, held: HeldLease) {
         lock(&self.open).remove(&(held.outbox_id, held.attempt_no));
         self.ended.notify_waiters();
+    }
+
+    /// Notes whether the database takes no results at the moment.
+    pub(crate) fn set_unrecorded(&self, unrecorded: bool) {
+        self.unrecorded.store(unrecorded, Ordering::Relaxed);
+    }
+
+    /// Whether results wait that the database did not take: what is sent now could not be recorded either.
+    pub(crate) fn are_unrecorded(&self) -> bool {
+        self.unrecorded.load(Ordering::Relaxed)
     }
 
     /// How many leases of `rail` are open, results that wait to be recorded included.

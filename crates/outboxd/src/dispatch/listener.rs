@@ -9,6 +9,7 @@ use outbox_store::{ConnectSettings, StoreError, WakeupListener};
 use tokio::sync::mpsc;
 
 use super::backoff::Backoff;
+use super::connection::in_full;
 use super::event::{Event, Handle, LockAnswer, Phase, Sleep};
 use crate::events;
 use crate::health::Ticker;
@@ -50,7 +51,7 @@ impl Listener {
                 Err(error) => error,
             };
             let wait = backoff.wait();
-            tracing::warn!(event = events::LISTENER_LOST, error = %error, retry_ms = wait.0);
+            tracing::warn!(event = events::LISTENER_LOST, error = in_full(&error), retry_ms = wait.0);
             // What the lanes wished of the lost connection is void.
             while self.wishes.try_recv().is_ok() {}
             self.handle.tell(Event::ListenerRenewed).await;

@@ -49,6 +49,12 @@ pub(crate) fn judge(found: &Preflight, demands: Demands) -> Option<Refusal> {
         );
         return refuse(Some(Exit::WrongSchema), what);
     }
+    if !found.limits_in_force {
+        let what = "the server does not keep the limits that this connection asked for (statement_timeout, \
+                    lock_timeout, idle_in_transaction_session_timeout), as behind a pooler that drops startup \
+                    options: connect to the server itself, or set them for the login";
+        return refuse(Some(Exit::BadConfiguration), what.to_owned());
+    }
     if let Some(excess) = &found.excess_privilege {
         let what = format!(
             "the database login `{}` {excess}: a dispatcher's login is a member of outbox_dispatcher and of nothing else",
@@ -93,6 +99,7 @@ mod tests {
         Preflight {
             login: "pay_dispatcher".to_owned(),
             backend_pid: 1,
+            limits_in_force: true,
             excess_privilege: None,
             fsync: true,
             full_page_writes: true,
@@ -132,6 +139,7 @@ mod tests {
             Some(Some(Exit::WrongLogin)),
             "superuser",
         );
+        check(|f| f.limits_in_force = false, Nothing, Some(Some(Exit::BadConfiguration)), "limits");
         check(|f| f.server_encoding = "LATIN1".to_owned(), Nothing, Some(Some(Exit::BadConfiguration)), "LATIN1");
         check(|f| f.fsync = false, DurableCommits, Some(Some(Exit::BadConfiguration)), "fsync");
         check(|f| f.full_page_writes = false, DurableCommits, Some(Some(Exit::BadConfiguration)), "full_page_writes");

@@ -36,8 +36,9 @@ impl Renewer {
         loop {
             looks.tick().await;
             self.ticker.tick();
+            self.connection.open_ahead().await;
             if let Err(error) = self.run_once().await {
-                tracing::warn!(event = events::RENEW_FAILED, %error);
+                tracing::warn!(event = events::RENEW_FAILED, error = error.in_full());
             }
         }
     }

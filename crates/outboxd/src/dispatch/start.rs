@@ -96,7 +96,7 @@ impl From<ConnectionError> for Trouble {
         use outbox_store::StoreError as E;
         let exit = match &error {
             ConnectionError::Refused(refusal) => refusal.exit,
-            ConnectionError::Store(store) if store.is_refused_by_a_pooler() => {
+            ConnectionError::Store(store) if store.is_of_a_pooler() => {
                 return Self::Fatal(Failure::new(Exit::BadConfiguration, POOLER));
             }
             // The database is not there yet, or not there again: nothing is wrong with the login.
@@ -119,16 +119,18 @@ impl From<ConnectionError> for Trouble {
     }
 }
 
-const POOLER: &str = "there is a transaction pooler between the daemon and the database: session locks and LISTEN do not \
-                      work through it; connect to the server itself";
+const POOLER: &str = "there is a pooler between the daemon and the database that gives it no session of its own: session \
+                      locks, limits and LISTEN do not work through it; connect to the server itself";
 
-/// An error with its causes.
+/// An error with its causes, each said once.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text = format!("{text}: {next}");
+        }
         cause = error.source();
     }
     text

@@ -48,7 +48,7 @@ impl Upkeep {
             }
             self.ticker.tick();
             if let Err(error) = self.run_once(&mut passes).await {
-                tracing::warn!(event = events::UPKEEP_FAILED, %error);
+                tracing::warn!(event = events::UPKEEP_FAILED, error = error.in_full());
                 if let ConnectionError::Refused(refusal) = &error {
                     let event = refusal.ends_the_daemon().map_or(Event::DatabaseRefused, Event::Broken);
                     self.handle.tell(event).await;
@@ -56,7 +56,7 @@ impl Upkeep {
             }
         }
         if let Err(error) = self.beat(DispatcherState::Stopped).await {
-            tracing::warn!(event = events::UPKEEP_FAILED, %error);
+            tracing::warn!(event = events::UPKEEP_FAILED, error = error.in_full());
         }
         self.connection.close().await;
     }
