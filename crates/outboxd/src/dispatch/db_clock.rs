@@ -49,9 +49,13 @@ impl DbClock {
                 return Some(Fault::WentBack(behind));
             }
         }
-        self.latest = Some((db_now, answered_at));
         let apart = millis(db_now - OffsetDateTime::from(host_now));
-        (apart > DIFFERENCE_MAX).then_some(Fault::Differs(apart))
+        if apart > DIFFERENCE_MAX {
+            // No measure for later readings: the clock must be able to go back from here.
+            return Some(Fault::Differs(apart));
+        }
+        self.latest = Some((db_now, answered_at));
+        None
     }
 }
 
@@ -91,6 +95,14 @@ mod tests {
         assert_eq!(judge(&mut clock, 100_000, 0, 100_000), None);
         assert_eq!(clock.judge(at(105_000), BootTime(1_000), BootTime(5_100), host(105_100)), None);
         assert_eq!(judge(&mut clock, 105_150, 5_150, 105_150), None);
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_and_is_set_right_is_trusted_at_once() {
+        let mut clock = DbClock::default();
+        assert_eq!(judge(&mut clock, 100_000, 0, 100_000), None);
+        assert_eq!(judge(&mut clock, 3_701_000, 1_000, 101_000), Some(Fault::Differs(Millis(3_600_000))));
+        assert_eq!(judge(&mut clock, 102_000, 2_000, 102_000), None);
     }
 
     #[test]

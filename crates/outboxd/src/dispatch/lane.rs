@@ -3,7 +3,7 @@
 //! is being sent. When to claim is decided in `pace`.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use outbox_core::lease::Verdict;
 use outbox_core::{BootTime, Lease, Millis, RailContract, RailName, WorkerId};
@@ -13,9 +13,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::backoff::Backoff;
+use super::clock_watch::ClockWatch;
 use super::completer::{Settled, Settlement};
 use super::connection::{Connection, ConnectionError};
-use super::db_clock::DbClock;
 use super::event::{Event, Handle, LaneCommand, LockAnswer, Phase, Sleep};
 use super::leases::{Leases, OpenLease};
 use super::pace::{Claimed, Due, Pace, Scan};
@@ -28,6 +28,9 @@ use crate::health::{HealthState, Ticker};
 /// How long a lane with few free slots waits for more of them before it claims: a claim for one
 /// payment costs as much as one for fifty. Raised, a fast rail idles.
 const GATHER: Millis = Millis(2);
+
+/// How often a lane that claims nothing, because results cannot be recorded, looks whether they can.
+const UNRECORDED_WAIT: Millis = Millis(50);
 
 /// A lane looks at least this often at what it was told, and ticks.
 const TICK: Millis = Millis(1_000);
@@ -114,15 +117,15 @@ pub(crate) struct Lane {
     wakeup_lock: WakeupLock,
     /// The poll before which the wake-up lock was asked for last.
     lock_asked_before: Option<BootTime>,
-    clock: DbClock,
+    clock: ClockWatch,
     backoff: Backoff,
     crowded_since: Option<BootTime>,
-    clock_fault_reported: bool,
 }
 
 impl Lane {
     pub(crate) fn new(settings: LaneSettings, parts: LaneParts) -> Self {
         let pace = Pace::new(settings.poll_min, settings.poll_max);
+        let clock = ClockWatch::new(settings.rail.clone(), Arc::clone(&parts.health));
         parts.health.lane_off(settings.rail.as_str(), "its contract has not been read yet");
         Self {
             settings,
@@ -137,10 +140,9 @@ impl Lane {
             paused: false,
             wakeup_lock: WakeupLock::NotHeld,
             lock_asked_before: None,
-            clock: DbClock::default(),
+            clock,
             backoff: Backoff::default(),
             crowded_since: None,
-            clock_fault_reported: false,
         }
     }
 
@@ -170,6 +172,9 @@ impl Lane {
         }
         if self.off != Off::No {
             return Step::Wait(TICK);
+        }
+        if self.parts.leases.are_unrecorded() {
+            return Step::Wait(UNRECORDED_WAIT);
         }
         let free = self.settings.concurrency.saturating_sub(self.sends.len());
         if free == 0 || (self.suspects && self.open_leases() > 0) {
@@ -211,7 +216,8 @@ impl Lane {
 
     fn may_sleep(&self) -> bool {
         let running = self.parts.handle.phase() == Phase::Running && self.off == Off::No && !self.paused;
-        running && self.pace.is_idle() && self.sends.len() < self.settings.concurrency
+        let idle = self.pace.is_idle() && self.sends.len() < self.settings.concurrency;
+        running && idle && !self.parts.leases.are_unrecorded()
     }
 
     /// Asks for the wake-up lock, once a poll; never waits for it.
@@ -300,6 +306,9 @@ impl Lane {
 
     /// One claim, and the sends of what it got.
     async fn claim(&mut self, scan: Scan) {
+        if self.clock.is_wrong() && !self.clock_is_right_again().await {
+            return;
+        }
         let free = self.settings.concurrency.saturating_sub(self.sends.len());
         let request = ClaimRequest {
             rail: self.settings.rail.clone(),
@@ -349,17 +358,16 @@ impl Lane {
             self.awake().await;
             tracing::debug!(event = events::CLAIM_LEASED, %rail, count = batch.submits.len(), latency_ms = ended.since(asked_at).0);
         }
-        let clock_fault = self.clock.judge(summary.db_now, asked_at, ended, SystemTime::now());
-        self.report_clock(clock_fault);
+        self.clock.read(summary.db_now, asked_at);
         for payment in batch.submits {
             let lease = self.open(&payment, asked_at);
-            if clock_fault.is_some() {
+            if self.clock.is_wrong() {
                 self.give_back(lease);
             } else {
                 self.begin(payment, lease, asked_at);
             }
         }
-        if clock_fault.is_some() {
+        if self.clock.is_wrong() {
             self.pace.suspended(ended, self.settings.poll_max);
         }
         let full = self.sends.len() >= self.settings.concurrency;
@@ -427,21 +435,20 @@ impl Lane {
         format!("claims of rail {}", self.settings.rail)
     }
 
-    fn report_clock(&mut self, fault: Option<super::db_clock::Fault>) {
-        let subject = format!("database clock of rail {}", self.settings.rail);
-        match fault {
-            None => {
-                self.parts.health.ready(&subject);
-                self.clock_fault_reported = false;
-            }
-            Some(fault) => {
-                if !self.clock_fault_reported {
-                    tracing::error!(event = events::CLOCK_FAULT, rail = %self.settings.rail, ?fault);
-                }
-                self.clock_fault_reported = true;
-                self.parts.health.not_ready(subject, format!("{fault:?}"));
+    /// While the clock is wrong it is read by itself: a claim would lease payments only to give them back.
+    async fn clock_is_right_again(&mut self) -> bool {
+        let asked_at = boot_now();
+        match self.parts.connection.read_clock().await {
+            Ok(db_now) => self.clock.read(db_now, asked_at),
+            Err(error) => {
+                self.claim_failed(&error).await;
+                return false;
             }
         }
+        if self.clock.is_wrong() {
+            self.pace.suspended(boot_now(), self.settings.poll_max);
+        }
+        !self.clock.is_wrong()
     }
 
     async fn claim_failed(&mut self, error: &ConnectionError) {
@@ -469,9 +476,10 @@ impl Lane {
             }
         }
         let since = *self.crowded_since.get_or_insert(now);
-        tracing::warn!(event = events::CLAIM_FAILED, %rail, %error, retry_ms = wait.0);
+        let error = error.in_full();
+        tracing::warn!(event = events::CLAIM_FAILED, %rail, error, retry_ms = wait.0);
         if !crowded || now.since(since) >= CROWDED_MAX {
-            self.parts.health.not_ready(self.claiming(), error.to_string());
+            self.parts.health.not_ready(self.claiming(), error);
         }
     }
 }

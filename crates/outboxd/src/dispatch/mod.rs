@@ -2,6 +2,7 @@
 //! file; the event loop wires them. What follows an outcome is decided in `outbox_core` and in SQL.
 
 mod backoff;
+mod clock_watch;
 mod completer;
 mod connection;
 mod db_clock;

@@ -51,6 +51,7 @@ pub(crate) struct Pace {
     poll_wait: Millis,
     next_poll: BootTime,
     busy: bool,
+    suspended: bool,
     sweep_asked: bool,
     sweep_at: Option<BootTime>,
     sweep_ended: BootTime,
@@ -66,6 +67,7 @@ impl Pace {
             poll_wait: poll_min,
             next_poll: BootTime(0),
             busy: false,
+            suspended: false,
             sweep_asked: true,
             sweep_at: None,
             sweep_ended: BootTime(0),
@@ -83,9 +85,10 @@ impl Pace {
         self.sweep_at = Some(self.sweep_at.map_or(at, |earlier| earlier.max(at)));
     }
 
-    /// Whether the last claims found nothing: the lane may sleep.
+    /// Whether the last claims found nothing: the lane may sleep. One that could not claim may not: who
+    /// says that it sleeps is woken, and would try at once what has just failed.
     pub(crate) const fn is_idle(&self) -> bool {
-        !self.busy && !self.sweep_asked
+        !self.busy && !self.suspended && !self.sweep_asked
     }
 
     /// When an idle lane polls next.
@@ -95,6 +98,10 @@ impl Pace {
 
     /// When the next claim is due.
     pub(crate) fn next(&self, now: BootTime) -> Due {
+        // No wish for a sweep shortens the wait of a lane that could not claim.
+        if self.suspended && now < self.next_poll {
+            return Due::At(self.next_poll);
+        }
         let sweep_due = self.sweep_asked || self.sweep_at.is_some_and(|at| now >= at);
         let cadence = Millis(self.sweep_took.0.saturating_mul(SWEEP_EVERY));
         if sweep_due {
@@ -111,6 +118,7 @@ impl Pace {
 
     /// Notes what came of a claim.
     pub(crate) fn claimed(&mut self, claimed: &Claimed) {
+        self.suspended = false;
         if claimed.scan == Scan::Sweep {
             self.sweep_ended = claimed.ended;
             self.sweep_took = claimed.ended.since(claimed.began).max(Millis(1));
@@ -134,6 +142,7 @@ impl Pace {
     /// Notes that the lane may not claim, or could not: it tries again after `wait`.
     pub(crate) fn suspended(&mut self, now: BootTime, wait: Millis) {
         self.busy = false;
+        self.suspended = true;
         self.sweep_asked = false;
         self.next_poll = now.plus(wait);
     }
@@ -236,6 +245,12 @@ mod tests {
         pace.claimed(&claimed(Scan::Sweep, 10, 10, 5));
         pace.suspended(BootTime(10), Millis(700));
         assert_eq!(pace.next(BootTime(10)), Due::At(BootTime(710)));
+        assert!(!pace.is_idle(), "it would be woken, and ask again at once");
+        pace.sweep_now();
+        pace.sweep_at(BootTime(20));
+        assert_eq!(pace.next(BootTime(709)), Due::At(BootTime(710)));
         assert_eq!(pace.next(BootTime(710)), Due::Now(Scan::Sweep));
+        pace.claimed(&claimed(Scan::Sweep, 710, 710, 0));
+        assert!(pace.is_idle());
     }
 }

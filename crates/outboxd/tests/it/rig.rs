@@ -3,6 +3,7 @@
 //! were conserved is judged in `rig_conservation`.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -256,8 +257,7 @@ impl Daemon {
 
     /// Waits for `count` lines with this event; returns the last of those there are.
     pub(crate) async fn logged(&self, name: &str, count: usize) -> Value {
-        let waited = wait_until(name, LIMIT, async || self.events(name).len() >= count).await;
-        waited.unwrap_or_else(|error| panic!("{error}\n{}", self.child.log()));
+        wait_until(name, LIMIT, async || self.events(name).len() >= count).await.unwrap();
         self.events(name).pop().unwrap()
     }
 
@@ -288,23 +288,20 @@ impl Daemon {
             status = status.or(self.child.child().try_wait().unwrap());
             status.is_some()
         });
-        if let Err(error) = waited.await {
-            panic!("{error}\n{}", self.child.log());
-        }
+        waited.await.unwrap();
         status.and_then(|status| status.code())
     }
 
     /// Asks it to end, and waits; it must have recorded everything.
     pub(crate) async fn stop(mut self) {
         self.terminate();
-        assert_eq!(self.ended().await, Some(0), "{}", self.child.log());
+        assert_eq!(self.ended().await, Some(0));
     }
 
     /// What `/readyz` answers: status and body.
     pub(crate) async fn ready(&self) -> String {
         let address = self.logged("health.serving", 1).await["address"].as_str().unwrap().to_owned();
         tokio::task::spawn_blocking(move || {
-            use std::io::{Read as _, Write as _};
             let mut stream = std::net::TcpStream::connect(address).unwrap();
             stream.set_read_timeout(Some(LIMIT)).unwrap();
             write!(stream, "GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
@@ -321,6 +318,14 @@ impl Daemon {
         let waited = wait_until("readiness", LIMIT, async || self.ready().await.starts_with("HTTP/1.1 200") == ready);
         if let Err(error) = waited.await {
             panic!("{error}: {}", self.ready().await);
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = writeln!(std::io::stderr().lock(), "log of a daemon:\n{}", self.child.log());
         }
     }
 }
