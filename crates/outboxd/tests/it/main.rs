@@ -14,6 +14,7 @@ mod config;
 mod config_example;
 mod crashes;
 mod daemon_start;
+mod database_faults;
 mod deaf_rail;
 mod documents;
 mod health;
