@@ -163,3 +163,29 @@ async fn every_payment_can_still_be_paid(world: &mut World) {
     assert_eq!(left, 0);
     assert_conserved(&mut world.dba).await;
 }
+
+#[tokio::test]
+async fn call_cut_off_at_any_poll_leaves_no_transaction_behind_its_session() {
+    let mut world = World::new().await;
+    for polls in 0..10 {
+        let mut session = world.session("t_ingest");
+        let pid: i32 = {
+            // Connected and at rest.
+            enqueue_batch(&mut session, &[payment(&format!("before-{polls}"))], Hint::Wake).await.unwrap();
+            let text = "select max(pid) from pg_stat_activity where usename = 't_ingest' and datname = current_database() \
+                        and backend_start = (select max(backend_start) from pg_stat_activity where usename = 't_ingest' \
+                        and datname = current_database())";
+            scalar(&mut world.dba, text).await
+        };
+        let done = cut(enqueue_batch(&mut session, &[payment(&format!("cut-{polls}"))], Hint::Wake), polls).await;
+        // The session is alive, cut off or not, while we look at its process.
+        let rest = format!("select not exists (select from pg_stat_activity where pid = {pid} and state <> 'idle')");
+        let dba = &mut world.dba;
+        let at_rest =
+            wait_until("the process at rest or gone", Duration::from_secs(5), async || scalar(dba, &rest).await);
+        assert!(at_rest.await.is_ok(), "cut off after {polls} polls, a transaction stayed open");
+        let again = enqueue_batch(&mut session, &[payment(&format!("cut-{polls}"))], Hint::Wake).await.unwrap();
+        assert!(done.is_none() || !again[0].created, "a payment that was acknowledged vanished");
+    }
+    assert_conserved(&mut world.dba).await;
+}
