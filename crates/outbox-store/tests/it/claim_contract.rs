@@ -248,3 +248,18 @@ async fn poison_payment_ends_held_and_its_neighbours_are_paid() {
     );
     assert_conserved(&mut world.dba).await;
 }
+
+#[tokio::test]
+async fn last_crash_that_the_contract_allows_is_held_at_the_takeover() {
+    let mut world = World::new().await;
+    world.contract("max_crashes = 2").await;
+    let id = world.enqueue("a", 1).await[0];
+    let mut worker = world.worker("w");
+    worker.claim_one().await;
+    world.lose_lease(id).await;
+    assert!(worker.claim(10).await.held.is_empty());
+    worker.claim_one().await;
+    world.lose_lease(id).await;
+    holds(&mut worker, id, HoldReason::Exhausted).await;
+    assert_eq!(world.attempts(id).await, ["1 LEASE_EXPIRED", "2 LEASE_EXPIRED"]);
+}

@@ -50,13 +50,13 @@ struct Sequence<'a> {
 
 impl Sequence<'_> {
     async fn step(&mut self) -> String {
-        match self.seed.below(12) {
+        match self.seed.below(13) {
             0 => self.enqueue().await,
             1..=3 => self.claim().await,
             4 => self.renew().await,
-            5 => self.lose_lease().await,
-            6 => self.request_hold().await,
-            7 => self.release().await,
+            5 | 6 => self.lose_lease().await,
+            7 => self.request_hold().await,
+            8 => self.release().await,
             _ => self.complete().await,
         }
     }
