@@ -738,8 +738,8 @@ begin
         select c.ordinal::integer, c.outbox_id, c.attempt_no, c.lease_token,
                case when c.outcome = 'ACCEPTED' and coalesce(c.rail_reference, '') = '' then 'UNKNOWN' else c.outcome end as outcome,
                least(greatest(c.delay_ms, 0), 86400000) * interval '1 ms' as delay, c.first_byte_at, c.last_byte_at,
-               left(c.endpoint, 500) as endpoint, c.request_sha256, c.response_sha256, left(c.rail_reference, 200) as rail_reference,
-               left(c.rail_code, 200) as rail_code, left(c.error_class, 100) as error_class, left(c.error_detail, 500) as error_detail,
+               left(c.endpoint, 500) as endpoint, c.request_sha256, c.response_sha256, left(c.rail_reference, 256) as rail_reference,
+               left(c.rail_code, 256) as rail_code, left(c.error_class, 100) as error_class, left(c.error_detail, 500) as error_detail,
                row_number() over (partition by c.outbox_id order by c.ordinal) as nth
           from unnest(p_outbox_ids, p_attempt_nos, p_lease_tokens, p_outcomes, p_delays_ms, p_first_byte_ats, p_last_byte_ats, p_endpoints,
                       p_request_sha256s, p_response_sha256s, p_rail_references, p_rail_codes, p_error_classes, p_error_details) with ordinality

@@ -24,7 +24,7 @@ pub(super) const COMPLETION_BUDGET: Millis = Millis(5_000);
 pub(super) const COMPLETION_QUEUE_MAX: u32 = 10_000;
 /// Covers the way from the claim's reply to the first byte.
 pub(super) const LEASE_MARGIN: Millis = Millis(2_000);
-/// How soon operators, and the other dispatchers, notice a dead one: twice this.
+/// How soon operators, and the other dispatchers, notice a dead one: after three of them.
 pub(super) const HEARTBEAT_INTERVAL: Millis = Millis(5_000);
 /// Bounds how long a dead listener goes unnoticed.
 pub(super) const LISTENER_PROBE_INTERVAL: Millis = Millis(5_000);

@@ -22,12 +22,17 @@ fn key(name: &str) -> KeyPath {
     KeyPath::of(&["dispatcher", name])
 }
 
-pub(super) fn check(raw: &RawDispatcher, findings: &mut Findings<'_>) -> Dispatcher {
+fn check_name(raw: &RawDispatcher, findings: &mut Findings<'_>) -> String {
     let name = raw.name.clone().unwrap_or_else(|| findings.host.name.clone());
     if let Err(error) = WorkerId::new(&name, Uuid::nil()) {
         let source = if raw.name.is_none() { "; it is the host's name, so set this key" } else { "" };
         findings.add(&key("name"), format!("{error}{source}"));
     }
+    name
+}
+
+pub(super) fn check(raw: &RawDispatcher, findings: &mut Findings<'_>) -> Dispatcher {
+    let name = check_name(raw, findings);
     let mut time =
         |name: &str, given, default, from: Millis, to: Millis| findings.time(&key(name), given, default, from..=to);
     let dispatcher = Dispatcher {
