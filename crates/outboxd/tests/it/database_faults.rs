@@ -210,7 +210,6 @@ async fn without_a_connection_to_spare_claims_wait_and_results_are_recorded() {
     for rail in RAILS {
         assert_eq!(rig.count(rail, "DISPATCHED").await, 4, "{rail}: more than was in flight, or less");
     }
-    assert!(daemon.ready().await.starts_with("HTTP/1.1 200"), "a crowd that passes is no reason to be replaced");
     drop(hoarded);
     rig.settled().await;
     rig.all_dispatched().await;

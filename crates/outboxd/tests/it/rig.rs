@@ -50,19 +50,25 @@ pub(crate) struct Rig {
 impl Rig {
     /// On the server that the tests share.
     pub(crate) async fn start() -> Self {
-        Self::on(TestDb::create().await.unwrap(), None).await
+        Self::on(TestDb::create().await.unwrap(), None, None).await
+    }
+
+    /// With a rail `resend` that forgets a key `window` after its first request.
+    pub(crate) async fn start_with_key_window(window: Duration) -> Self {
+        let window_ms = u64::try_from(window.as_millis()).unwrap();
+        Self::on(TestDb::create().await.unwrap(), None, Some(window_ms)).await
     }
 
     /// On a server of its own, which the test may stop.
     pub(crate) async fn start_on(server: PgServer) -> Self {
         let db = TestDb::create_on(server.address()).await.unwrap();
-        Self::on(db, Some(server)).await
+        Self::on(db, Some(server), None).await
     }
 
-    async fn on(db: TestDb, server: Option<PgServer>) -> Self {
+    async fn on(db: TestDb, server: Option<PgServer>, window_ms: Option<u64>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let proxy = FaultProxy::on_socket(db.address()).unwrap();
-        let resend = start_sim(dir.path(), RESEND, KeyMode::Idempotent { window_ms: None }).await;
+        let resend = start_sim(dir.path(), RESEND, KeyMode::Idempotent { window_ms }).await;
         let hold = start_sim(dir.path(), HOLD, KeyMode::NonIdempotent).await;
         let rig = Self { db, proxy, resend, hold, dir, server };
         rig.contract(RESEND, &format!("'resend', p_idempotency_window_ms => 86400000, {CONTRACT}")).await;
