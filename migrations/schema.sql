@@ -75,7 +75,7 @@ begin
                             when p.send_count >= v_rail.max_sends or p.crash_count >= v_rail.max_crashes then 'EXHAUSTED'
                             when p.in_doubt_since is null then null
                             when v_rail.on_unknown <> 'resend' then 'UNKNOWN'
-                            when p.first_sent_at + (v_rail.idempotency_window_ms - v_rail.rail_timeout_ms) * interval '1 ms' < v_now
+                            when p.first_sent_at + (v_rail.idempotency_window_ms - v_rail.lease_duration_ms) * interval '1 ms' < v_now
                             then 'KEY_WINDOW' end as reason
                   from outbox.payment_outbox_pending p
                  where p.rail = p_rail and p.disposition in ('READY', 'IN_DOUBT') and p.next_attempt_at <= v_now

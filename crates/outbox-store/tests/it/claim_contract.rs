@@ -94,8 +94,8 @@ async fn send_that_could_outlast_the_key_window_does_not_begin() {
     let mut worker = world.worker("w");
     let claimed = worker.claim_one().await;
     worker.complete_one(lease(&claimed), Outcome::Unknown).await;
-    // 20 s of the window are left, and one exchange may take 30 s.
-    world.tamper(id, "first_sent_at = clock_timestamp() - interval '1 day' + interval '20 s'").await;
+    // 50 s of the window are left: enough for an exchange of 30 s, and not if it begins late in a lease of 60 s.
+    world.tamper(id, "first_sent_at = clock_timestamp() - interval '1 day' + interval '50 s'").await;
     holds(&mut worker, id, HoldReason::KeyWindow).await;
 }
 
