@@ -112,7 +112,7 @@ async fn overlong_free_text_is_cut_not_refused() {
          length(error_detail)) from outbox.payment_outbox_attempts",
     )
     .await;
-    assert_eq!(lengths, "500 200 200 100 500");
+    assert_eq!(lengths, "500 256 256 100 500");
 }
 
 #[tokio::test]
