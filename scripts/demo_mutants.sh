@@ -11,6 +11,10 @@ REPORT_NAME=scripts/demo_mutants.sh
 . scripts/lib/report.sh
 
 OPTIONS=(--payments 600 "$@")
+if [ -z "${DEMO_BIN:-}" ]; then
+  cargo build --release --locked --quiet -p outboxd -p rail-sim </dev/null
+  export DEMO_BIN=${CARGO_TARGET_DIR:-target}/release
+fi
 OUTPUT=$(mktemp)
 trap 'report_end; rm -f "$OUTPUT"' EXIT
 
@@ -31,7 +35,7 @@ must_fail() {
 
 remove_logs() {
   local dir
-  dir=$(grep -o 'logs and ledgers are in /tmp/outboxd-demo\.[A-Za-z0-9]*$' "$OUTPUT") || return 0
+  dir=$(grep -o '^logs and ledgers are in /tmp/outboxd-demo\.[A-Za-z0-9]*$' "$OUTPUT") || return 0
   rm -rf "/tmp/${dir##*/}"
 }
 

@@ -36,7 +36,7 @@ rail_table() {
 [rails.$1]
 url = "http://${RAIL_ADDRESSES[$1]}/payments"
 concurrency = $2
-timeout = "3s"
+timeout = "5s"
 connect_timeout = "1s"
 reference_json_pointer = "/reference"
 code_json_pointer = "/code"
@@ -70,14 +70,12 @@ listen = "off"
 format = "json"
 TABLES
     rail_table sepa 16
-    rail_table "$HOLD_RAIL" 8
+    rail_table "$HOLD_RAIL" 12
     rail_table slow 16
   } >"$WORK/dispatcher_$number.toml"
   setpriv --pdeathsig KILL "$BIN/outboxd" run --config "$WORK/dispatcher_$number.toml" \
     >"$WORK/dispatcher_$number.log" 2>&1 </dev/null &
   DISPATCHER_PIDS[$number]=$!
-  wait_for_line '"daemon.ready"' "$WORK/dispatcher_$number.log" "${DISPATCHER_PIDS[$number]}" >/dev/null
-  say "dispatcher $number is ready"
 }
 
 # kill_dispatcher NUMBER: SIGKILL; it must not have ended before by itself.

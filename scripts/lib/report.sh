@@ -32,3 +32,7 @@ report_end() {
   fi
 }
 trap report_end EXIT
+# Without these, a script that is interrupted would reach its end with code 0.
+trap 'exit 130' INT
+trap 'exit 143' TERM
+trap 'exit 129' HUP
