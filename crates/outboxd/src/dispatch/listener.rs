@@ -1,6 +1,7 @@
 //! Listening for hints, and holding the wake-up locks of sleeping lanes. A hint saves latency and
 //! nothing depends on it: a connection that shows any fault is dropped, and another one made.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,6 +70,7 @@ impl Listener {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut stopping = self.handle.clone();
+        let mut held = BTreeSet::new();
         loop {
             tokio::select! {
                 heard = listener.next() => match heard? {
@@ -76,7 +78,7 @@ impl Listener {
                     None => return Err(StoreError::ConnectionLost),
                 },
                 wish = self.wishes.recv() => match wish {
-                    Some(wish) => self.grant(&mut listener, wish).await?,
+                    Some(wish) => self.grant(&mut listener, &mut held, wish).await?,
                     None => return Ok(()),
                 },
                 _ = probes.tick() => { listener.probe().await?; }
@@ -86,13 +88,25 @@ impl Listener {
         }
     }
 
-    async fn grant(&self, listener: &mut WakeupListener, wish: Sleep) -> Result<(), StoreError> {
+    /// `held`: the locks of this connection. One that it does not hold is not let go of, which the
+    /// server would answer with a warning.
+    async fn grant(
+        &self,
+        listener: &mut WakeupListener,
+        held: &mut BTreeSet<RailName>,
+        wish: Sleep,
+    ) -> Result<(), StoreError> {
         match wish {
             Sleep::Wanted(rail) => {
-                let taken = listener.try_wakeup_lock(&rail).await?;
+                // A session lock counts: taken twice, it would outlast being let go of.
+                let taken = held.contains(&rail) || listener.try_wakeup_lock(&rail).await?;
+                if taken {
+                    held.insert(rail.clone());
+                }
                 let answer = if taken { LockAnswer::Taken } else { LockAnswer::NotTaken };
                 self.handle.tell(Event::WakeupLock(rail, answer)).await;
             }
+            Sleep::Over(rail) if !held.remove(&rail) => {}
             Sleep::Over(rail) => {
                 listener.release_wakeup_lock(&rail).await?;
             }

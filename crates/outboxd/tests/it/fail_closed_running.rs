@@ -154,6 +154,27 @@ async fn a_login_that_is_given_too_much_stops_claims_on_open_connections() {
     daemon.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_claimed_while_results_cannot_be_recorded() {
+    let rig = Rig::start().await;
+    let daemon = with_sends_under_way(&rig, &[RESEND]).await;
+    let grant = "on function outbox.complete_outbox_batch";
+    rig.run(&format!("revoke execute {grant} from outbox_dispatcher")).await;
+    rig.resend.release();
+    daemon.logged("complete.failed", 1).await;
+    says(&daemon, "\"subject\":\"completions\"").await;
+    // With a hint, past polls of both lanes, and while the other rail is in order.
+    rig.enqueue(RESEND, 3).await;
+    rig.enqueue(HOLD, 3).await;
+    daemon.logged("complete.failed", 6).await;
+    assert_eq!((rig.resend.stats().requests, rig.hold.stats().requests), (1, 0));
+    rig.run(&format!("grant execute {grant} to outbox_dispatcher")).await;
+    rig.settled().await;
+    daemon.becomes_ready(true).await;
+    rig.all_dispatched().await;
+    daemon.stop().await;
+}
+
 /// A claim that answers with what it must never answer.
 fn claim_that(body: &str) -> String {
     format!(
