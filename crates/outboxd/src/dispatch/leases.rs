@@ -69,6 +69,11 @@ impl Leases {
         self.unrecorded.load(Ordering::Relaxed)
     }
 
+    /// Whether the database still waits for the result of this lease.
+    pub(crate) fn is_open(&self, held: HeldLease) -> bool {
+        lock(&self.open).contains_key(&(held.outbox_id, held.attempt_no))
+    }
+
     /// How many leases of `rail` are open, results that wait to be recorded included.
     pub(crate) fn count(&self, rail: &RailName) -> usize {
         lock(&self.open).values().filter(|lease| lease.rail == *rail).count()

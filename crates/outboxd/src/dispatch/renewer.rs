@@ -60,7 +60,9 @@ impl Renewer {
                     lease.renewed(asked_at, duration);
                     renewed += 1;
                 }
-                RenewVerdict::Fenced => lost(lease),
+                RenewVerdict::Fenced if self.leases.is_open(lease.held) => lost(lease),
+                // Its result was recorded meanwhile: nothing is lost.
+                RenewVerdict::Fenced => {}
                 RenewVerdict::Busy => {}
             }
         }
