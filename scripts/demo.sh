@@ -253,10 +253,12 @@ end() {
   exit "$code"
 }
 
-# The path of a socket may have 107 bytes, so the directory is a short one. The server's account must come through.
-WORK=$(mktemp -d /tmp/outboxd-demo.XXXXXX)
+WORK=$(mktemp -d -t outboxd-demo.XXXXXX)
+# The server's account must come through to its own directory.
 chmod 711 "$WORK"
 trap end EXIT
+# The path of a socket has at most 107 bytes.
+[ "${#WORK}" -le 87 ] || die "TMPDIR is too long for the path of a socket: $WORK"
 
 step install install_everything
 step 'build (release)' build

@@ -15,28 +15,24 @@ if [ -z "${DEMO_BIN:-}" ]; then
   cargo build --release --locked --quiet -p outboxd -p rail-sim </dev/null
   export DEMO_BIN=${CARGO_TARGET_DIR:-target}/release
 fi
-OUTPUT=$(mktemp)
-trap 'report_end; rm -f "$OUTPUT"' EXIT
+WORK=$(mktemp -d -t outboxd-mutants.XXXXXX)
+# The account of the demonstration's server must come through.
+chmod 711 "$WORK"
+OUTPUT="$WORK/output"
+# The logs of a failure that was asked for are of no use to anybody.
+trap 'report_end; rm -rf "$WORK"' EXIT
 
 # must_fail MUTANT CHECK...: the demonstration ends with 1, and each of these checks has failed.
 must_fail() {
   local mutant=$1 code=0 check
   shift
-  DEMO_MUTANT=$mutant scripts/demo.sh "${OPTIONS[@]}" >"$OUTPUT" 2>&1 || code=$?
+  TMPDIR=$WORK DEMO_MUTANT=$mutant scripts/demo.sh "${OPTIONS[@]}" >"$OUTPUT" 2>&1 || code=$?
   grep -e '^CHECK FAILED' -e 'RECONCILED ' "$OUTPUT" || tail -n 20 "$OUTPUT"
-  # The logs of a failure that was asked for are of no use to anybody.
-  remove_logs
   [ "$code" -eq 1 ] || die "the mutant $mutant ended with code $code"
   grep -q '^NOT RECONCILED ' "$OUTPUT" || die "the mutant $mutant did not get as far as the reconciliation"
   for check in "$@"; do
     grep -q "^CHECK FAILED $check:" "$OUTPUT" || die "the mutant $mutant passed the check $check"
   done
-}
-
-remove_logs() {
-  local dir
-  dir=$(grep -o '^logs and ledgers are in /tmp/outboxd-demo\.[A-Za-z0-9]*$' "$OUTPUT") || return 0
-  rm -rf "/tmp/${dir##*/}"
 }
 
 step 'a dispatcher that holds everything' must_fail hold_everything \
