@@ -5,7 +5,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use outbox_core::lease::Verdict;
 use outbox_core::{BootTime, Lease, Millis, RailContract, RailName, WorkerId};
 use outbox_rail::Rail;
 use outbox_store::{ClaimBatch, ClaimCursor, ClaimRequest, ClaimedPayment, Class, HeldLease};
@@ -400,10 +399,8 @@ impl Lane {
         let results = self.parts.results.clone();
         self.sends.spawn(async move {
             // A lease that is too old already needs no connection to the rail.
-            let settlement = match lease.verdict(boot_now()) {
-                Verdict::Fresh | Verdict::RenewDue => sender::send(send).await,
-                Verdict::TooLateToSend | Verdict::Expired => Settlement::Release(lease.held),
-            };
+            let settlement =
+                if lease.may_begin(boot_now()) { sender::send(send).await } else { Settlement::Release(lease.held) };
             // A full queue holds the slot: nothing more is claimed until the database takes results again.
             // The completer outlives the lanes.
             let _ = results.send(Settled { settlement, lease }).await;

@@ -16,10 +16,21 @@ pub(crate) struct OpenLease {
     pub(crate) held: HeldLease,
     pub(crate) rail: RailName,
     need: Millis,
+    /// As the claim granted it.
+    granted: Lease,
+    /// As it was renewed last.
     lease: Mutex<Lease>,
 }
 
 impl OpenLease {
+    /// Whether a send may begin at `now`. A renewal keeps a lease for a send under way and for its
+    /// result; it gives no more time to begin, since the claim judged key window and `not_after` for the
+    /// lease that it granted.
+    pub(crate) fn may_begin(&self, now: BootTime) -> bool {
+        let allows = |verdict| matches!(verdict, Verdict::Fresh | Verdict::RenewDue);
+        allows(self.verdict(now)) && allows(self.granted.verdict(self.need, now))
+    }
+
     /// What may be done under it at `now`.
     pub(crate) fn verdict(&self, now: BootTime) -> Verdict {
         lock(&self.lease).verdict(self.need, now)
@@ -47,7 +58,7 @@ pub(crate) struct Leases {
 impl Leases {
     /// Notes a lease that was granted; `need` is what a send and its completion take.
     pub(crate) fn open(&self, held: HeldLease, rail: &RailName, need: Millis, lease: Lease) -> Arc<OpenLease> {
-        let open = Arc::new(OpenLease { held, rail: rail.clone(), need, lease: Mutex::new(lease) });
+        let open = Arc::new(OpenLease { held, rail: rail.clone(), need, granted: lease, lease: Mutex::new(lease) });
         let before = lock(&self.open).insert((held.outbox_id, held.attempt_no), Arc::clone(&open));
         assert!(before.is_none(), "the database granted attempt {} of {} twice", held.attempt_no, held.outbox_id);
         open
@@ -121,7 +132,10 @@ mod tests {
         let open = leases.open(held, &rail, Millis(100), lease);
         assert_eq!(leases.to_renew(BootTime(400), 10).len(), 0);
         assert_eq!(leases.to_renew(BootTime(600), 10).len(), 1);
+        assert!(open.may_begin(BootTime(600)));
         open.renewed(BootTime(600), Millis(1_000));
+        assert!(open.may_begin(BootTime(900)));
+        assert!(!open.may_begin(BootTime(901)), "a renewal gives no more time to begin");
         assert_eq!(leases.to_renew(BootTime(600), 10).len(), 0);
         open.lost();
         assert_eq!(open.verdict(BootTime(600)), Verdict::Expired);

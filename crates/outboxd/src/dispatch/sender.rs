@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::SystemTime;
 
-use outbox_core::lease::Verdict;
 use outbox_core::outcome::honoured_retry_after;
 use outbox_core::{BootTime, Millis, Outcome, RailContract, retry};
 use outbox_rail::{MaySend, Rail, Submission, WireReport};
@@ -79,7 +78,7 @@ fn permission(send: &Send, gate: Arc<Gate>) -> MaySend {
     let claimed_at = send.claimed_at;
     Arc::new(move || {
         let now = boot_now();
-        let lease_allows = matches!(lease.verdict(now), Verdict::Fresh | Verdict::RenewDue);
+        let lease_allows = lease.may_begin(now);
         let in_time = not_after.is_none_or(|left| now.since(claimed_at) <= left);
         let allowed = lease_allows && in_time && handle.phase() == Phase::Running;
         gate.0.store(if allowed { GRANTED } else { REFUSED }, Ordering::Release);
