@@ -45,7 +45,7 @@ async fn produce(rig: Arc<Rig>, stop: Arc<AtomicBool>, made: Arc<AtomicUsize>) {
     let mut session = rig.db.connect_as("t_ingest").await.unwrap();
     while !stop.load(Ordering::Relaxed) {
         let n = made.fetch_add(1, Ordering::Relaxed);
-        let rail = if n % 2 == 0 { RESEND } else { HOLD };
+        let rail = if n.is_multiple_of(2) { RESEND } else { HOLD };
         let sql = "select outbox.enqueue_payment_outbox('p', $1, $1, $2, $1::bytea, 'text/plain')";
         sqlx::query(sql).bind(format!("load-{n}")).bind(rail).execute(&mut session).await.unwrap();
     }

@@ -88,7 +88,7 @@ async fn payments_of_many_producers_all_arrive() {
         producers.spawn(async move {
             let mut session = rig.db.connect_as("t_ingest").await.unwrap();
             for n in 0..25 {
-                let rail = if n % 2 == 0 { RESEND } else { HOLD };
+                let rail = if n.is_multiple_of(2) { RESEND } else { HOLD };
                 let sql = "select outbox.enqueue_payment_outbox('p', $1, $1, $2, $1::bytea, 'text/plain')";
                 sqlx::query(sql).bind(format!("{producer}-{n}")).bind(rail).execute(&mut session).await.unwrap();
             }
