@@ -9,7 +9,7 @@ use rail_sim::Point;
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 
-use crate::rig::{HOLD, LEASE_MS, LIMIT, RAILS, RECOVERY_MS, RESEND, Rig};
+use crate::rig::{HOLD, LEASE_MS, LIMIT, RAILS, RECOVERY_MS, RESEND, Rig, standing_still};
 
 fn server(settings: &ServerSettings) -> PgServer {
     PgServer::start_with(PgVersion::from_environment().unwrap(), settings).unwrap()
@@ -97,9 +97,11 @@ async fn what_a_half_open_connection_took_along_is_found_within_the_bound_and_no
 struct Frozen(i32);
 
 impl Frozen {
-    fn new(pid: i32) -> Self {
+    async fn new(pid: i32) -> Self {
         signal("-STOP", pid);
-        Self(pid)
+        let frozen = Self(pid);
+        standing_still(pid.unsigned_abs()).await;
+        frozen
     }
 }
 
@@ -126,7 +128,7 @@ async fn a_listener_that_hears_nothing_delays_a_payment_by_no_more_than_a_poll()
     let rig = Rig::start().await;
     let daemon = rig.daemon("a");
     let listeners = asleep(&rig, 2).await;
-    let frozen = Frozen::new(listeners[0]);
+    let frozen = Frozen::new(listeners[0]).await;
     enqueue_both(&rig, 1).await;
     assert!(daemon.events("listener.lost").is_empty(), "the daemon knew");
     rig.settled().await;

@@ -247,6 +247,18 @@ async fn start_sim(dir: &Path, name: &str, keys: KeyMode) -> Sim {
     Sim::start(SimConfig { keys, ..SimConfig::in_dir(&dir) }).await.unwrap()
 }
 
+/// Waits until every thread of a process that was told to stop has stopped: the signal itself is no news.
+pub(crate) async fn standing_still(pid: u32) {
+    let stopped = || {
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+        threads.map(|thread| fs::read_to_string(thread.path().join("stat")).unwrap_or_default()).all(|stat| {
+            // The state follows the name, which is in parentheses; T is stopped.
+            stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('T'))
+        })
+    };
+    wait_until("a process that stands still", LIMIT, async || stopped()).await.unwrap();
+}
+
 /// A running daemon.
 pub(crate) struct Daemon {
     pub(crate) child: ChildGuard,
@@ -272,9 +284,10 @@ impl Daemon {
         self.child.kill().unwrap();
     }
 
-    /// Stops it where it stands.
-    pub(crate) fn freeze(&mut self) {
+    /// Stops it where it stands; when this returns, every thread of it does.
+    pub(crate) async fn freeze(&mut self) {
         self.child.signal(Signal::STOP).unwrap();
+        standing_still(self.child.pid()).await;
     }
 
     /// Lets it go on.
