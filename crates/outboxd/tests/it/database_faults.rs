@@ -144,6 +144,11 @@ async fn a_listener_that_hears_nothing_delays_a_payment_by_no_more_than_a_poll()
     daemon.logged("listener.lost", 1).await;
     daemon.logged("listener.connected", 2).await;
     drop(frozen);
+    // So is one that nobody asks for anything: both lanes sleep, and only the probe speaks.
+    let frozen = Frozen::new(asleep(&rig, 2).await[0]).await;
+    daemon.logged("listener.lost", 2).await;
+    daemon.logged("listener.connected", 3).await;
+    drop(frozen);
     daemon.stop().await;
 }
 

@@ -87,7 +87,7 @@ async fn payments_of_many_producers_all_arrive() {
         let rig = Arc::clone(&rig);
         producers.spawn(async move {
             let mut session = rig.db.connect_as("t_ingest").await.unwrap();
-            for n in 0..25 {
+            for n in 0..25_u32 {
                 let rail = if n.is_multiple_of(2) { RESEND } else { HOLD };
                 let sql = "select outbox.enqueue_payment_outbox('p', $1, $1, $2, $1::bytea, 'text/plain')";
                 sqlx::query(sql).bind(format!("{producer}-{n}")).bind(rail).execute(&mut session).await.unwrap();
