@@ -146,7 +146,11 @@ async fn durability_that_is_turned_off_stops_claims_within_a_heartbeat() {
 async fn a_login_that_is_given_too_much_stops_claims_on_open_connections() {
     let rig = Rig::start().await;
     let daemon = rig.daemon("a");
-    daemon.becomes_ready(true).await;
+    // Each lane has claimed, so each has its connection.
+    for rail in RAILS {
+        rig.enqueue(rail, 1).await;
+    }
+    rig.settled().await;
     rig.run("grant select on outbox.payment_outbox_attempts to t_dispatcher").await;
     says(&daemon, "has table privileges on outbox.payment_outbox_attempts").await;
     rig.run("revoke all on outbox.payment_outbox_attempts from t_dispatcher").await;

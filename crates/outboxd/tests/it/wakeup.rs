@@ -3,13 +3,17 @@
 
 use std::sync::Arc;
 
+use outbox_testkit::wait_until;
 use rail_sim::Point;
 use sqlx::Executor as _;
 
-use crate::rig::{Daemon, HOLD, RESEND, Rig};
+use crate::rig::{Daemon, HOLD, LIMIT, RESEND, Rig};
 
 /// A poll that comes too late for any test.
 const RARELY: &str = "dispatcher.poll_max=60s";
+
+/// How often in a row locks must look the same, some 10 ms apart.
+const SAMPLES: u32 = 30;
 
 /// Whether the wake-up locks of `rails`, and no others, are held by a daemon.
 fn locks_are(rails: &[&str]) -> String {
@@ -23,6 +27,17 @@ fn locks_are(rails: &[&str]) -> String {
     )
 }
 
+/// Waits until the wake-up locks are those of `rails`, and stay so: a lane that lets go and asks again
+/// shows none for a moment only.
+async fn locks_stay(rig: &Rig, rails: &[&str]) {
+    let (sql, mut seen) = (locks_are(rails), 0);
+    let waited = wait_until("lasting wake-up locks", LIMIT, async || {
+        seen = if rig.value::<bool>(&sql).await { seen + 1 } else { 0 };
+        seen == SAMPLES
+    });
+    waited.await.unwrap();
+}
+
 /// A daemon with both lanes asleep.
 async fn asleep(rig: &Rig, settings: &[&str]) -> Daemon {
     let daemon = rig.daemon_with("a", rig.proxy.address(), settings);
@@ -34,11 +49,17 @@ async fn asleep(rig: &Rig, settings: &[&str]) -> Daemon {
 async fn a_hint_wakes_a_lane_that_would_poll_much_later() {
     let rig = Rig::start().await;
     let daemon = asleep(&rig, &[RARELY, "dispatcher.poll_min=1s"]).await;
-    for _ in 0..20 {
+    for _ in 0..10 {
         rig.enqueue(RESEND, 1).await;
         rig.settled().await;
         rig.until("the lane asleep", &locks_are(&[RESEND, HOLD])).await;
     }
+    // The next poll of a lane that has just fallen asleep comes after a second at the earliest. Half of the
+    // payments will do, since a machine may be busy.
+    let soon = "select count(*) from outbox.payment_outbox_attempts a join outbox.payment_outbox_instructions i using (outbox_id) \
+                where a.claimed_at - i.created_at < interval '700 ms'";
+    let soon: i64 = rig.value(soon).await;
+    assert!(soon >= 5, "{soon} of 10 were claimed before a poll would have found them");
     rig.all_dispatched().await;
     daemon.stop().await;
 }
@@ -109,7 +130,7 @@ async fn a_lane_that_may_not_claim_lets_go_of_its_lock() {
     let rig = Rig::start().await;
     let daemon = asleep(&rig, &["rails.hold.concurrency=1"]).await;
     rig.contract(RESEND, "null, p_paused => true").await;
-    rig.until("the paused lane awake", &locks_are(&[HOLD])).await;
+    locks_stay(&rig, &[HOLD]).await;
     rig.contract(RESEND, "null, p_paused => false").await;
     rig.until("lanes asleep", &locks_are(&[RESEND, HOLD])).await;
     // Saturated: as many sends as the lane has slots.
@@ -117,13 +138,13 @@ async fn a_lane_that_may_not_claim_lets_go_of_its_lock() {
     rig.hold.park(Point::AfterExecution);
     rig.enqueue(HOLD, 1).await;
     rig.hold.wait_for_parked(Point::AfterExecution, 1).await;
-    rig.until("the saturated lane awake", &locks_are(&[RESEND])).await;
+    locks_stay(&rig, &[RESEND]).await;
     rig.hold.release();
     rig.until("lanes asleep", &locks_are(&[RESEND, HOLD])).await;
     rig.settled().await;
     // Off: the contract no longer fits.
     rig.run("delete from outbox.payment_rails where rail = 'hold'").await;
-    rig.until("the lane that is off awake", &locks_are(&[RESEND])).await;
+    locks_stay(&rig, &[RESEND]).await;
     daemon.stop().await;
     rig.until("no lock left", &locks_are(&[])).await;
 }
