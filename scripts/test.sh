@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Everything that must hold before a change lands: formatting, lints, every test on Postgres 15 and the
-# database's tests again on 18, the service unit, the migrations' and the workflow's linters.
+# database's tests again on 18, the service unit, the installation steps, the migrations' and the workflow's
+# linters, and the demonstration with the mutants that it must tell from the product.
 #
 #   scripts/test.sh [--no-install]
 #
@@ -88,8 +89,13 @@ step format cargo fmt --all --check
 step clippy cargo clippy --workspace --all-targets --quiet -- -D warnings
 step build cargo build --workspace --bins --quiet
 step 'service unit' check_unit
+step 'installation steps' scripts/check_install_steps.sh --debug
 step squawk "$LINTERS/squawk" migrations/*.sql
 step zizmor "$LINTERS/zizmor" --offline --no-progress --quiet .github/workflows
 step 'doc tests' cargo test --workspace --doc --quiet
 step 'database tests on Postgres 18' run_tests 18 "${DATABASE_CRATES[@]}"
 step 'all tests on Postgres 15' run_tests 15 --workspace
+# On the programs built above: what they do is judged here, not how fast.
+export DEMO_BIN=$ROOT/target/debug
+step 'demonstration, short' scripts/demo.sh --no-install --payments 600
+step 'demonstration, mutants' scripts/demo_mutants.sh --no-install
