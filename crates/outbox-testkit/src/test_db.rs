@@ -95,6 +95,9 @@ impl TestDb {
     }
 }
 
+/// Many times what it takes on a busy machine.
+const DROP_LIMIT: std::time::Duration = std::time::Duration::from_secs(30);
+
 impl Drop for TestDb {
     fn drop(&mut self) {
         let (address, name) = (self.address.clone(), self.name.clone());
@@ -102,9 +105,13 @@ impl Drop for TestDb {
         // failure is not reported: the server goes away with the test run, and a test may have stopped it.
         let dropping = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+            // Bounded: a test that fails while its server is frozen must say so, not hang.
             runtime.block_on(async {
-                let mut admin = address.connect("postgres", "postgres").await.ok()?;
-                execute(&mut admin, &format!("drop database if exists {name} with (force)")).await.ok()
+                let work = async {
+                    let mut admin = address.connect("postgres", "postgres").await.ok()?;
+                    execute(&mut admin, &format!("drop database if exists {name} with (force)")).await.ok()
+                };
+                tokio::time::timeout(DROP_LIMIT, work).await.ok()?
             })
         });
         let _ = dropping.join();
