@@ -4,12 +4,12 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use outbox_testkit::{PgServer, PgVersion};
+use outbox_testkit::{PgServer, PgVersion, wait_until};
 use rail_sim::Point;
 
 use crate::fail_closed::api_range;
 use crate::launch::{Launch, Notices, contract, cut_sessions, cut_until_it_says, database, run_beside, says};
-use crate::rig::{Daemon, HOLD, RAILS, RESEND, Rig};
+use crate::rig::{Daemon, HOLD, LIMIT, RAILS, RESEND, Rig};
 
 const INVARIANT_BROKEN: i32 = 70;
 const WRONG_SCHEMA: i32 = 76;
@@ -242,6 +242,22 @@ async fn loops_tick_and_the_watchdog_is_fed_while_the_database_is_frozen() {
     server.sigcont().unwrap();
     daemon.becomes_ready(true).await;
     daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_manager_that_reads_nothing_holds_up_neither_health_nor_the_end() {
+    let db = database().await;
+    // Fed a hundred times a second, its queue of a few notices is full long before the third heartbeat.
+    let (mut notices, launch) = Notices::of(Launch::on(&db).environment("WATCHDOG_USEC", "20000"));
+    let daemon = launch.start();
+    daemon.becomes_ready(true).await;
+    let beats = "select max(heartbeat_at - started_at) >= interval '1500 ms' from outbox.outbox_dispatchers";
+    let mut dba = db.connect_as("postgres").await.unwrap();
+    let third = async || sqlx::query_scalar::<_, Option<bool>>(beats).fetch_one(&mut dba).await.unwrap() == Some(true);
+    wait_until("heartbeats", LIMIT, third).await.unwrap();
+    daemon.becomes_ready(true).await;
+    daemon.stop().await;
+    notices.told("WATCHDOG=1", 3).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
