@@ -157,14 +157,29 @@ async fn nothing_secret_is_logged_at_the_most_talkative_level_on_any_way() {
     rig.resend.script(Script::by_order(Fault::ALL));
     let mut daemon = rig.daemon_with("a", rig.proxy.address(), &settings);
     daemon.logged("complete.applied", Fault::ALL.len()).await;
-    // Credentials that go bad, a database that goes away, and one that fails within calls.
+    rig.until(
+        "the rail's payments",
+        "select not exists (select from outbox.payment_outbox_pending where rail = 'resend')",
+    )
+    .await;
+    // A credential of the rail that goes bad: rotated, and now everybody may read it.
+    fs::write(&token, format!("{}-rotated", CANARIES[1])).unwrap();
     fs::set_permissions(&token, fs::Permissions::from_mode(0o644)).unwrap();
+    enqueue(&rig, "last", CANARIES[0].as_bytes()).await;
+    let refused = "select exists (select from outbox.payment_outbox_attempts where error_class = 'credential')";
+    rig.until("a credential that is refused", refused).await;
+    // The database's, one that goes away, and one that fails within calls. No result waits meanwhile, since
+    // lanes would not claim until it is recorded.
+    for rail in RAILS {
+        rig.contract(rail, "null, p_paused => true").await;
+    }
+    let leased = "select not exists (select from outbox.payment_outbox_pending where lease_token is not null)";
+    rig.until("no lease", leased).await;
     fs::set_permissions(&password, fs::Permissions::from_mode(0o644)).unwrap();
     rig.run("revoke execute on function outbox.dispatcher_heartbeat from outbox_dispatcher").await;
-    enqueue(&rig, "last", CANARIES[0].as_bytes()).await;
     let cut = async || {
         cut_sessions(&rig.db).await;
-        !daemon.events("claim.failed").is_empty() && !daemon.events("listener.lost").is_empty()
+        ["claim.failed", "listener.lost", "upkeep.failed"].iter().all(|event| !daemon.events(event).is_empty())
     };
     wait_until("failures", LIMIT, cut).await.unwrap();
     daemon.terminate();
