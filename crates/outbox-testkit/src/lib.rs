@@ -16,6 +16,7 @@ mod pg_guard;
 mod pg_server;
 mod pg_version;
 mod proxy_connection;
+mod server_dir;
 mod template;
 mod test_db;
 mod wait;

@@ -16,7 +16,7 @@ use crate::error::io_context;
 use crate::pg_account::ServerAccount;
 use crate::pg_address::SOCKET_PORT;
 use crate::pg_guard::Guard;
-use crate::{PgAddress, PgVersion, ServerClock, TestkitError, wait_until_blocking};
+use crate::{PgAddress, PgVersion, ServerClock, TestkitError, server_dir, wait_until_blocking};
 
 /// A server that recovers after an immediate stop under load, on two busy cores, has needed up to 10 s.
 const READY_LIMIT: Duration = Duration::from_secs(60);
@@ -86,11 +86,7 @@ impl PgServer {
     pub fn start_with(version: PgVersion, settings: &ServerSettings) -> Result<Self, TestkitError> {
         let bin_dir = version.bin_dir()?;
         let account = ServerAccount::of_this_process()?;
-        let dir = tempfile::Builder::new()
-            .prefix("obx-")
-            .tempdir()
-            .map_err(io_context("make the directory of a test server"))?
-            .keep();
+        let dir = server_dir::create()?;
         account.give(&dir)?;
         let port = if settings.tcp { free_port()? } else { SOCKET_PORT };
         let data = dir.join("data");
