@@ -40,7 +40,7 @@ language sql immutable strict parallel safe
 as $$
 -- Purpose: the smallest UUIDv7 (RFC 9562, 5.7) of the millisecond of p_at: the bound of an id range.
 -- Parameters: p_at, after 1970.
-    select encode(substring(int8send(floor(extract(epoch from p_at) * 1000)::bigint) from 3) || '\x00000000000000000000'::bytea, 'hex')::uuid
+    select encode(substring(int8send(floor(extract(epoch from p_at) * 1000)::bigint) from 3) || decode('00000000000000000000', 'hex'), 'hex')::uuid
 $$;
 
 create or replace function outbox.new_outbox_id() returns uuid
@@ -427,7 +427,8 @@ as $$
 --   been executed. Internal to claim and expire; the caller holds the rows' locks and saw the leases lost.
 -- Parameters: p_now, the caller's clock.
 -- Results: each payment with the reason it is held, or null if it may be sent again.
--- Hazard: sent again without this row, a payment is paid twice with nothing in the ledger to show it.
+-- Hazards: sent again without this row, a payment is paid twice with nothing in the ledger to show it. The
+--   update goes to the ctid found (the caller's locks keep it): another join may rescan the batch for each row.
 begin
     insert into outbox.payment_outbox_attempts
         (outbox_id, attempt_no, rail, kind, state, worker_id, lease_token, claimed_at, completed_at, error_class)
@@ -436,25 +437,25 @@ begin
      where p.outbox_id = any (p_outbox_ids);
 
     return query
-    with lost as materialized (
-        select p.outbox_id, p.lease_expires_at + r.rail_timeout_ms * interval '1 ms' + r.processing_bound_ms * interval '1 ms' as quarantine_until,
-               case when p.late_success then 'LATE_SUCCESS'
-                    when p.hold_requested then 'REQUESTED'
-                    when r.on_unknown <> 'resend' then 'UNKNOWN'
-                    when p.crash_count + 1 >= r.max_crashes then 'EXHAUSTED'
-               end as reason
-          from outbox.payment_outbox_pending p
-          join outbox.payment_rails r on r.rail = p.rail
-         where p.outbox_id = any (p_outbox_ids)
-    )
     update outbox.payment_outbox_pending p
        set disposition = case when l.reason is null then p.disposition else 'HELD' end, hold_reason = l.reason,
            hold_requested = p.hold_requested and l.reason is null,
            crash_count = p.crash_count + 1, in_doubt_since = coalesce(p.in_doubt_since, p.lease_expires_at),
-           quarantine_until = greatest(p.quarantine_until, l.quarantine_until),
+           quarantine_until = greatest(p.quarantine_until, p.lease_expires_at + l.doubt_ms * interval '1 ms'),
            claimed_by = null, claimed_at = null, lease_token = null, lease_expires_at = null
-      from lost l
-     where p.outbox_id = l.outbox_id and p.outbox_id = any (p_outbox_ids)
+      from unnest(p_outbox_ids) as c (id)
+     cross join lateral (
+        select q.ctid as tid, r.rail_timeout_ms + r.processing_bound_ms as doubt_ms,
+               case when q.late_success then 'LATE_SUCCESS'
+                    when q.hold_requested then 'REQUESTED'
+                    when r.on_unknown <> 'resend' then 'UNKNOWN'
+                    when q.crash_count + 1 >= r.max_crashes then 'EXHAUSTED'
+               end as reason
+          from outbox.payment_outbox_pending q
+          join outbox.payment_rails r on r.rail = q.rail
+         where q.outbox_id = c.id
+         limit 1) as l
+     where p.ctid = l.tid
     returning p.outbox_id, p.attempt_count, p.hold_reason;
 end
 $$;
@@ -485,9 +486,9 @@ as $$
 --   and are due again, suspect_count crashers wait for an empty lane.
 -- Locks taken: the rows, for no key update, in due order, skip locked.
 -- Hazards: the locking select stands alone, for inside an `in (…)` its limit may be run many times; the clock
---   is read into a variable, for in a `where` it is volatile and no index condition; what the select saw is
---   used from arrays, and later statements have fresh snapshots. Look-ups are lateral with a limit, or carry
---   the array of ids: no plan then reads a whole table that the planner believes empty.
+--   is a variable, for in a `where` it is volatile and no index condition; what the select saw is used from
+--   arrays, and later statements have fresh snapshots. Look-ups are lateral with a limit, updates go to the
+--   ctid found: no plan reads a whole table believed empty, or the batch again for each row.
 declare
     v_rail outbox.payment_rails; v_now timestamptz;
     v_ids uuid[]; v_due timestamptz[]; v_lost boolean[]; v_reasons text[]; v_crashes integer[]; v_chosen uuid[]; v_lo uuid; v_hi uuid;
@@ -529,7 +530,6 @@ begin
     if cardinality(v_ids) > p_limit then
         raise exception 'claim of % payments locked %', p_limit, cardinality(v_ids) using errcode = 'OB008';
     end if;
-
     kind := 'HELD';
     if true = any (v_lost) then
         v_expired := cardinality(array_positions(v_lost, true));
@@ -544,7 +544,8 @@ begin
     for outbox_id, attempt_no, hold_reason in
         update outbox.payment_outbox_pending p set disposition = 'HELD', hold_reason = c.reason, hold_requested = false
           from unnest(v_ids, v_lost, v_reasons) as c (id, lost, reason)
-         where p.outbox_id = c.id and p.outbox_id = any (v_ids) and not c.lost and c.reason is not null
+         cross join lateral (select q.ctid as tid from outbox.payment_outbox_pending q where q.outbox_id = c.id limit 1) as l
+         where p.ctid = l.tid and not c.lost and c.reason is not null
         returning p.outbox_id, p.attempt_count, p.hold_reason
     loop
         v_held := v_held + 1; return next;
@@ -716,7 +717,8 @@ as $$
 --   others miss their leases.
 -- Hazard: three steps, three snapshots. In one statement all parts see the time before the lock wait: an
 --   overlapping retry came out fenced, a late success was missed. now() accepts a lease that has run out.
---   Look-ups are lateral with a limit or carry v_sorted: no plan reads a whole table believed empty.
+--   Look-ups are lateral with a limit, and updates go to the ctid that one found (the rows are locked, so it
+--   stays): any other join to a table believed empty rescans the batch for each row.
 declare
     v_sorted uuid[] := array(select distinct c.id from unnest(p_outbox_ids) as c (id) order by c.id);
     v_lo uuid := v_sorted[1];
@@ -746,19 +748,23 @@ begin
                as c (outbox_id, attempt_no, lease_token, outcome, delay_ms, first_byte_at, last_byte_at, endpoint, request_sha256,
                      response_sha256, rail_reference, rail_code, error_class, error_detail, ordinal)
     ), judged as materialized (
-        select g.*, p.rail, p.claimed_by, p.claimed_at, p.first_sent_at, p.next_attempt_at as due_at, r.rail_timeout_ms + r.processing_bound_ms as doubt_ms,
+        select g.*, p.tid, p.rail, p.claimed_by, p.claimed_at, p.first_sent_at, p.next_attempt_at as due_at, r.rail_timeout_ms + r.processing_bound_ms as doubt_ms,
                p.send_count + (g.outcome in ('NOT_EXECUTED', 'INTERIM', 'UNKNOWN'))::integer as send_count, p.late_success, p.hold_requested,
                r.on_unknown, r.max_sends, outbox.attempt_state_after(g.outcome, coalesce(p.late_success, false)) as state,
                case when p.outbox_id is not null and (g.nth > 1 or g.outbox_id <> all (v_locked)) then 'busy'
                     when p.attempt_count = g.attempt_no and p.lease_token = g.lease_token and p.lease_expires_at > v_now then 'applied'
                     when g.nth > 1 then 'busy' else 'late' end as verdict
           from given g
-          left join lateral (select q.* from outbox.payment_outbox_pending q where q.outbox_id = g.outbox_id limit 1) as p on true
+          left join lateral (select q.ctid as tid, q.* from outbox.payment_outbox_pending q where q.outbox_id = g.outbox_id limit 1) as p on true
           left join outbox.payment_rails r on r.rail = p.rail
     ), decided as materialized (
-        select j.*, outbox.hold_reason_after(j.outcome, j.on_unknown, j.send_count, j.max_sends, j.late_success, j.hold_requested) as hold_reason,
+        select j.*, a.outbox_id is not null as already, outbox.hold_reason_after(j.outcome, j.on_unknown, j.send_count, j.max_sends, j.late_success, j.hold_requested) as hold_reason,
                case when j.outcome = 'RELEASED' then j.due_at else v_now + j.delay end as next_attempt_at
           from judged j
+          left join lateral (select b.* from outbox.payment_outbox_attempts b where j.verdict = 'late' and b.outbox_id = j.outbox_id
+                                and b.attempt_no = j.attempt_no and b.outbox_id between v_lo and v_hi limit 1) as a
+            on a.lease_token = j.lease_token and a.outcome = j.outcome and a.rail_reference is not distinct from j.rail_reference
+           and a.response_sha256 is not distinct from j.response_sha256
     ), recorded as (
         insert into outbox.payment_outbox_attempts
         select d.outbox_id, d.attempt_no, d.rail, 'SUBMIT', d.state, d.outcome, d.claimed_by, d.lease_token, d.claimed_at, d.first_byte_at, d.last_byte_at,
@@ -766,41 +772,32 @@ begin
           from decided d where d.verdict = 'applied'
     ), settled as (
         delete from outbox.payment_outbox_pending p using decided d
-         where p.outbox_id = d.outbox_id and p.outbox_id = any (v_sorted) and d.verdict = 'applied' and d.state in ('DISPATCHED', 'FAILED')
+         where p.ctid = d.tid and d.verdict = 'applied' and d.state in ('DISPATCHED', 'FAILED')
     ), moved as (
         update outbox.payment_outbox_pending p
            set disposition = case when d.hold_reason is null then 'READY' else 'HELD' end, hold_reason = d.hold_reason,
                hold_requested = p.hold_requested and d.hold_reason is null, send_count = d.send_count, next_attempt_at = d.next_attempt_at,
                first_sent_at = case when d.outcome in ('NOT_SENT', 'RELEASED') then nullif(p.first_sent_at, p.claimed_at) else p.first_sent_at end,
                in_doubt_since = case when d.state = 'IN_DOUBT' then coalesce(p.in_doubt_since, v_now) else p.in_doubt_since end,
-               quarantine_until = case when d.state = 'IN_DOUBT' then v_now + d.doubt_ms * interval '1 ms' else p.quarantine_until end,
+               quarantine_until = case when d.state = 'IN_DOUBT' then greatest(p.quarantine_until, v_now + d.doubt_ms * interval '1 ms') else p.quarantine_until end,
                claimed_by = null, claimed_at = null, lease_token = null, lease_expires_at = null
           from decided d
-         where p.outbox_id = d.outbox_id and p.outbox_id = any (v_sorted) and d.verdict = 'applied' and d.state not in ('DISPATCHED', 'FAILED')
-    ), late as materialized (
-        select d.*, a.outbox_id is not null as already
-          from decided d
-          left join lateral (select b.* from outbox.payment_outbox_attempts b where b.outbox_id = d.outbox_id and b.attempt_no = d.attempt_no
-                                and b.outbox_id between v_lo and v_hi limit 1) as a
-            on a.lease_token = d.lease_token and a.outcome = d.outcome and a.rail_reference is not distinct from d.rail_reference
-           and a.response_sha256 is not distinct from d.response_sha256
-         where d.verdict = 'late'
+         where p.ctid = d.tid and d.verdict = 'applied' and d.state not in ('DISPATCHED', 'FAILED')
     ), kept as (
         insert into outbox.payment_outbox_late_outcomes
         select l.outbox_id, l.attempt_no, sha256(convert_to(format('%s %s %L %L', l.lease_token, l.outcome, l.rail_reference, encode(l.response_sha256, 'hex')), 'UTF8')),
                l.lease_token, p_worker_id, l.outcome, l.first_byte_at, l.last_byte_at, v_now, l.endpoint, l.request_sha256,
                l.response_sha256, l.rail_reference, l.rail_code, l.error_class, l.error_detail
-          from late l where not l.already
+          from decided l where l.verdict = 'late' and not l.already
             on conflict do nothing
     ), warned as (
-        update outbox.payment_outbox_pending p set late_success = true from late l
-         where p.outbox_id = l.outbox_id and p.outbox_id = any (v_sorted) and not l.already and l.outcome = 'ACCEPTED'
+        update outbox.payment_outbox_pending p set late_success = true from decided l
+         where p.ctid = l.tid and l.verdict = 'late' and not l.already and l.outcome = 'ACCEPTED'
     )
-    select d.ordinal, case when l.already then 'already_applied' when l.ordinal is not null then 'fenced' else d.verdict end,
-           case when d.verdict = 'applied' or l.already then d.state end, case when d.verdict = 'applied' and d.state not in ('DISPATCHED', 'FAILED') then d.hold_reason end,
+    select d.ordinal, case when d.already then 'already_applied' when d.verdict = 'late' then 'fenced' else d.verdict end,
+           case when d.verdict = 'applied' or d.already then d.state end, case when d.verdict = 'applied' and d.state not in ('DISPATCHED', 'FAILED') then d.hold_reason end,
            case when d.verdict = 'applied' and d.state not in ('DISPATCHED', 'FAILED') and d.hold_reason is null then d.next_attempt_at end
       from decided d
-      left join late l on l.ordinal = d.ordinal
      order by d.ordinal;
 end
 $$;
@@ -843,7 +840,8 @@ as $$
 -- Results: by ordinal. renewed, with the lease's new length; fenced: it is lost, and no renewal brings it
 --   back; busy: somebody has the row locked, try again.
 -- Locks taken: the rows, for no key update, in order of id, skip locked.
--- Hazard: the clock is read after the locks; a lease that ran out during a wait is lost.
+-- Hazards: the clock is read after the locks; a lease that ran out during a wait is lost. The update goes to
+--   the ctid found (the rows are locked): another join may rescan the batch for each row.
 declare
     v_locked uuid[];
     v_now timestamptz;
@@ -852,23 +850,23 @@ begin
                        order by p.outbox_id for no key update skip locked);
     v_now := clock_timestamp();
     return query
-    with given as materialized (
-        select c.ordinal::integer, c.outbox_id, c.attempt_no, c.lease_token
-          from unnest(p_outbox_ids, p_attempt_nos, p_lease_tokens) with ordinality as c (outbox_id, attempt_no, lease_token, ordinal)
+    with judged as materialized (
+        select g.ordinal::integer, p.tid, r.lease_duration_ms,
+               case when g.outbox_id <> all (v_locked) then case when p.tid is null then 'fenced' else 'busy' end
+                    when p.claimed_by = p_worker_id and p.attempt_count = g.attempt_no and p.lease_token = g.lease_token
+                         and p.lease_expires_at > v_now then 'renewed' else 'fenced' end as verdict
+          from unnest(p_outbox_ids, p_attempt_nos, p_lease_tokens) with ordinality as g (outbox_id, attempt_no, lease_token, ordinal)
+          left join lateral (select q.ctid as tid, q.* from outbox.payment_outbox_pending q where q.outbox_id = g.outbox_id limit 1) as p on true
+          left join outbox.payment_rails r on r.rail = p.rail
     ), renewed as (
         update outbox.payment_outbox_pending p
-           set lease_expires_at = v_now + r.lease_duration_ms * interval '1 ms'
-          from given g, outbox.payment_rails r
-         where p.outbox_id = g.outbox_id and p.outbox_id = any (v_locked) and r.rail = p.rail and p.claimed_by = p_worker_id
-           and p.attempt_count = g.attempt_no and p.lease_token = g.lease_token and p.lease_expires_at > v_now
-        returning p.outbox_id, p.attempt_count, p.lease_token, r.lease_duration_ms
+           set lease_expires_at = v_now + j.lease_duration_ms * interval '1 ms'
+          from judged j
+         where p.ctid = j.tid and j.verdict = 'renewed'
     )
-    select g.ordinal, case when n.outbox_id is not null then 'renewed'
-                           when p.outbox_id is not null and g.outbox_id <> all (v_locked) then 'busy' else 'fenced' end, n.lease_duration_ms
-      from given g
-      left join renewed n on n.outbox_id = g.outbox_id and n.attempt_count = g.attempt_no and n.lease_token = g.lease_token
-      left join lateral (select q.outbox_id from outbox.payment_outbox_pending q where q.outbox_id = g.outbox_id limit 1) as p on true
-     order by g.ordinal;
+    select j.ordinal, j.verdict, case when j.verdict = 'renewed' then j.lease_duration_ms end
+      from judged j
+     order by j.ordinal;
 end
 $$;
 

@@ -24,9 +24,9 @@ as $$
 --   and are due again, suspect_count crashers wait for an empty lane.
 -- Locks taken: the rows, for no key update, in due order, skip locked.
 -- Hazards: the locking select stands alone, for inside an `in (…)` its limit may be run many times; the clock
---   is read into a variable, for in a `where` it is volatile and no index condition; what the select saw is
---   used from arrays, and later statements have fresh snapshots. Look-ups are lateral with a limit, or carry
---   the array of ids: no plan then reads a whole table that the planner believes empty.
+--   is a variable, for in a `where` it is volatile and no index condition; what the select saw is used from
+--   arrays, and later statements have fresh snapshots. Look-ups are lateral with a limit, updates go to the
+--   ctid found: no plan reads a whole table believed empty, or the batch again for each row.
 declare
     v_rail outbox.payment_rails; v_now timestamptz;
     v_ids uuid[]; v_due timestamptz[]; v_lost boolean[]; v_reasons text[]; v_crashes integer[]; v_chosen uuid[]; v_lo uuid; v_hi uuid;
@@ -68,7 +68,6 @@ begin
     if cardinality(v_ids) > p_limit then
         raise exception 'claim of % payments locked %', p_limit, cardinality(v_ids) using errcode = 'OB008';
     end if;
-
     kind := 'HELD';
     if true = any (v_lost) then
         v_expired := cardinality(array_positions(v_lost, true));
@@ -83,7 +82,8 @@ begin
     for outbox_id, attempt_no, hold_reason in
         update outbox.payment_outbox_pending p set disposition = 'HELD', hold_reason = c.reason, hold_requested = false
           from unnest(v_ids, v_lost, v_reasons) as c (id, lost, reason)
-         where p.outbox_id = c.id and p.outbox_id = any (v_ids) and not c.lost and c.reason is not null
+         cross join lateral (select q.ctid as tid from outbox.payment_outbox_pending q where q.outbox_id = c.id limit 1) as l
+         where p.ctid = l.tid and not c.lost and c.reason is not null
         returning p.outbox_id, p.attempt_count, p.hold_reason
     loop
         v_held := v_held + 1; return next;

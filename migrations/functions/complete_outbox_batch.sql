@@ -23,7 +23,8 @@ as $$
 --   others miss their leases.
 -- Hazard: three steps, three snapshots. In one statement all parts see the time before the lock wait: an
 --   overlapping retry came out fenced, a late success was missed. now() accepts a lease that has run out.
---   Look-ups are lateral with a limit or carry v_sorted: no plan reads a whole table believed empty.
+--   Look-ups are lateral with a limit, and updates go to the ctid that one found (the rows are locked, so it
+--   stays): any other join to a table believed empty rescans the batch for each row.
 declare
     v_sorted uuid[] := array(select distinct c.id from unnest(p_outbox_ids) as c (id) order by c.id);
     v_lo uuid := v_sorted[1];
@@ -53,19 +54,23 @@ begin
                as c (outbox_id, attempt_no, lease_token, outcome, delay_ms, first_byte_at, last_byte_at, endpoint, request_sha256,
                      response_sha256, rail_reference, rail_code, error_class, error_detail, ordinal)
     ), judged as materialized (
-        select g.*, p.rail, p.claimed_by, p.claimed_at, p.first_sent_at, p.next_attempt_at as due_at, r.rail_timeout_ms + r.processing_bound_ms as doubt_ms,
+        select g.*, p.tid, p.rail, p.claimed_by, p.claimed_at, p.first_sent_at, p.next_attempt_at as due_at, r.rail_timeout_ms + r.processing_bound_ms as doubt_ms,
                p.send_count + (g.outcome in ('NOT_EXECUTED', 'INTERIM', 'UNKNOWN'))::integer as send_count, p.late_success, p.hold_requested,
                r.on_unknown, r.max_sends, outbox.attempt_state_after(g.outcome, coalesce(p.late_success, false)) as state,
                case when p.outbox_id is not null and (g.nth > 1 or g.outbox_id <> all (v_locked)) then 'busy'
                     when p.attempt_count = g.attempt_no and p.lease_token = g.lease_token and p.lease_expires_at > v_now then 'applied'
                     when g.nth > 1 then 'busy' else 'late' end as verdict
           from given g
-          left join lateral (select q.* from outbox.payment_outbox_pending q where q.outbox_id = g.outbox_id limit 1) as p on true
+          left join lateral (select q.ctid as tid, q.* from outbox.payment_outbox_pending q where q.outbox_id = g.outbox_id limit 1) as p on true
           left join outbox.payment_rails r on r.rail = p.rail
     ), decided as materialized (
-        select j.*, outbox.hold_reason_after(j.outcome, j.on_unknown, j.send_count, j.max_sends, j.late_success, j.hold_requested) as hold_reason,
+        select j.*, a.outbox_id is not null as already, outbox.hold_reason_after(j.outcome, j.on_unknown, j.send_count, j.max_sends, j.late_success, j.hold_requested) as hold_reason,
                case when j.outcome = 'RELEASED' then j.due_at else v_now + j.delay end as next_attempt_at
           from judged j
+          left join lateral (select b.* from outbox.payment_outbox_attempts b where j.verdict = 'late' and b.outbox_id = j.outbox_id
+                                and b.attempt_no = j.attempt_no and b.outbox_id between v_lo and v_hi limit 1) as a
+            on a.lease_token = j.lease_token and a.outcome = j.outcome and a.rail_reference is not distinct from j.rail_reference
+           and a.response_sha256 is not distinct from j.response_sha256
     ), recorded as (
         insert into outbox.payment_outbox_attempts
         select d.outbox_id, d.attempt_no, d.rail, 'SUBMIT', d.state, d.outcome, d.claimed_by, d.lease_token, d.claimed_at, d.first_byte_at, d.last_byte_at,
@@ -73,41 +78,32 @@ begin
           from decided d where d.verdict = 'applied'
     ), settled as (
         delete from outbox.payment_outbox_pending p using decided d
-         where p.outbox_id = d.outbox_id and p.outbox_id = any (v_sorted) and d.verdict = 'applied' and d.state in ('DISPATCHED', 'FAILED')
+         where p.ctid = d.tid and d.verdict = 'applied' and d.state in ('DISPATCHED', 'FAILED')
     ), moved as (
         update outbox.payment_outbox_pending p
            set disposition = case when d.hold_reason is null then 'READY' else 'HELD' end, hold_reason = d.hold_reason,
                hold_requested = p.hold_requested and d.hold_reason is null, send_count = d.send_count, next_attempt_at = d.next_attempt_at,
                first_sent_at = case when d.outcome in ('NOT_SENT', 'RELEASED') then nullif(p.first_sent_at, p.claimed_at) else p.first_sent_at end,
                in_doubt_since = case when d.state = 'IN_DOUBT' then coalesce(p.in_doubt_since, v_now) else p.in_doubt_since end,
-               quarantine_until = case when d.state = 'IN_DOUBT' then v_now + d.doubt_ms * interval '1 ms' else p.quarantine_until end,
+               quarantine_until = case when d.state = 'IN_DOUBT' then greatest(p.quarantine_until, v_now + d.doubt_ms * interval '1 ms') else p.quarantine_until end,
                claimed_by = null, claimed_at = null, lease_token = null, lease_expires_at = null
           from decided d
-         where p.outbox_id = d.outbox_id and p.outbox_id = any (v_sorted) and d.verdict = 'applied' and d.state not in ('DISPATCHED', 'FAILED')
-    ), late as materialized (
-        select d.*, a.outbox_id is not null as already
-          from decided d
-          left join lateral (select b.* from outbox.payment_outbox_attempts b where b.outbox_id = d.outbox_id and b.attempt_no = d.attempt_no
-                                and b.outbox_id between v_lo and v_hi limit 1) as a
-            on a.lease_token = d.lease_token and a.outcome = d.outcome and a.rail_reference is not distinct from d.rail_reference
-           and a.response_sha256 is not distinct from d.response_sha256
-         where d.verdict = 'late'
+         where p.ctid = d.tid and d.verdict = 'applied' and d.state not in ('DISPATCHED', 'FAILED')
     ), kept as (
         insert into outbox.payment_outbox_late_outcomes
         select l.outbox_id, l.attempt_no, sha256(convert_to(format('%s %s %L %L', l.lease_token, l.outcome, l.rail_reference, encode(l.response_sha256, 'hex')), 'UTF8')),
                l.lease_token, p_worker_id, l.outcome, l.first_byte_at, l.last_byte_at, v_now, l.endpoint, l.request_sha256,
                l.response_sha256, l.rail_reference, l.rail_code, l.error_class, l.error_detail
-          from late l where not l.already
+          from decided l where l.verdict = 'late' and not l.already
             on conflict do nothing
     ), warned as (
-        update outbox.payment_outbox_pending p set late_success = true from late l
-         where p.outbox_id = l.outbox_id and p.outbox_id = any (v_sorted) and not l.already and l.outcome = 'ACCEPTED'
+        update outbox.payment_outbox_pending p set late_success = true from decided l
+         where p.ctid = l.tid and l.verdict = 'late' and not l.already and l.outcome = 'ACCEPTED'
     )
-    select d.ordinal, case when l.already then 'already_applied' when l.ordinal is not null then 'fenced' else d.verdict end,
-           case when d.verdict = 'applied' or l.already then d.state end, case when d.verdict = 'applied' and d.state not in ('DISPATCHED', 'FAILED') then d.hold_reason end,
+    select d.ordinal, case when d.already then 'already_applied' when d.verdict = 'late' then 'fenced' else d.verdict end,
+           case when d.verdict = 'applied' or d.already then d.state end, case when d.verdict = 'applied' and d.state not in ('DISPATCHED', 'FAILED') then d.hold_reason end,
            case when d.verdict = 'applied' and d.state not in ('DISPATCHED', 'FAILED') and d.hold_reason is null then d.next_attempt_at end
       from decided d
-      left join late l on l.ordinal = d.ordinal
      order by d.ordinal;
 end
 $$;

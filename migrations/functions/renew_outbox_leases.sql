@@ -16,7 +16,8 @@ as $$
 -- Results: by ordinal. renewed, with the lease's new length; fenced: it is lost, and no renewal brings it
 --   back; busy: somebody has the row locked, try again.
 -- Locks taken: the rows, for no key update, in order of id, skip locked.
--- Hazard: the clock is read after the locks; a lease that ran out during a wait is lost.
+-- Hazards: the clock is read after the locks; a lease that ran out during a wait is lost. The update goes to
+--   the ctid found (the rows are locked): another join may rescan the batch for each row.
 declare
     v_locked uuid[];
     v_now timestamptz;
@@ -25,22 +26,22 @@ begin
                        order by p.outbox_id for no key update skip locked);
     v_now := clock_timestamp();
     return query
-    with given as materialized (
-        select c.ordinal::integer, c.outbox_id, c.attempt_no, c.lease_token
-          from unnest(p_outbox_ids, p_attempt_nos, p_lease_tokens) with ordinality as c (outbox_id, attempt_no, lease_token, ordinal)
+    with judged as materialized (
+        select g.ordinal::integer, p.tid, r.lease_duration_ms,
+               case when g.outbox_id <> all (v_locked) then case when p.tid is null then 'fenced' else 'busy' end
+                    when p.claimed_by = p_worker_id and p.attempt_count = g.attempt_no and p.lease_token = g.lease_token
+                         and p.lease_expires_at > v_now then 'renewed' else 'fenced' end as verdict
+          from unnest(p_outbox_ids, p_attempt_nos, p_lease_tokens) with ordinality as g (outbox_id, attempt_no, lease_token, ordinal)
+          left join lateral (select q.ctid as tid, q.* from outbox.payment_outbox_pending q where q.outbox_id = g.outbox_id limit 1) as p on true
+          left join outbox.payment_rails r on r.rail = p.rail
     ), renewed as (
         update outbox.payment_outbox_pending p
-           set lease_expires_at = v_now + r.lease_duration_ms * interval '1 ms'
-          from given g, outbox.payment_rails r
-         where p.outbox_id = g.outbox_id and p.outbox_id = any (v_locked) and r.rail = p.rail and p.claimed_by = p_worker_id
-           and p.attempt_count = g.attempt_no and p.lease_token = g.lease_token and p.lease_expires_at > v_now
-        returning p.outbox_id, p.attempt_count, p.lease_token, r.lease_duration_ms
+           set lease_expires_at = v_now + j.lease_duration_ms * interval '1 ms'
+          from judged j
+         where p.ctid = j.tid and j.verdict = 'renewed'
     )
-    select g.ordinal, case when n.outbox_id is not null then 'renewed'
-                           when p.outbox_id is not null and g.outbox_id <> all (v_locked) then 'busy' else 'fenced' end, n.lease_duration_ms
-      from given g
-      left join renewed n on n.outbox_id = g.outbox_id and n.attempt_count = g.attempt_no and n.lease_token = g.lease_token
-      left join lateral (select q.outbox_id from outbox.payment_outbox_pending q where q.outbox_id = g.outbox_id limit 1) as p on true
-     order by g.ordinal;
+    select j.ordinal, j.verdict, case when j.verdict = 'renewed' then j.lease_duration_ms end
+      from judged j
+     order by j.ordinal;
 end
 $$;

@@ -14,7 +14,8 @@ as $$
 --   been executed. Internal to claim and expire; the caller holds the rows' locks and saw the leases lost.
 -- Parameters: p_now, the caller's clock.
 -- Results: each payment with the reason it is held, or null if it may be sent again.
--- Hazard: sent again without this row, a payment is paid twice with nothing in the ledger to show it.
+-- Hazards: sent again without this row, a payment is paid twice with nothing in the ledger to show it. The
+--   update goes to the ctid found (the caller's locks keep it): another join may rescan the batch for each row.
 begin
     insert into outbox.payment_outbox_attempts
         (outbox_id, attempt_no, rail, kind, state, worker_id, lease_token, claimed_at, completed_at, error_class)
@@ -23,25 +24,25 @@ begin
      where p.outbox_id = any (p_outbox_ids);
 
     return query
-    with lost as materialized (
-        select p.outbox_id, p.lease_expires_at + r.rail_timeout_ms * interval '1 ms' + r.processing_bound_ms * interval '1 ms' as quarantine_until,
-               case when p.late_success then 'LATE_SUCCESS'
-                    when p.hold_requested then 'REQUESTED'
-                    when r.on_unknown <> 'resend' then 'UNKNOWN'
-                    when p.crash_count + 1 >= r.max_crashes then 'EXHAUSTED'
-               end as reason
-          from outbox.payment_outbox_pending p
-          join outbox.payment_rails r on r.rail = p.rail
-         where p.outbox_id = any (p_outbox_ids)
-    )
     update outbox.payment_outbox_pending p
        set disposition = case when l.reason is null then p.disposition else 'HELD' end, hold_reason = l.reason,
            hold_requested = p.hold_requested and l.reason is null,
            crash_count = p.crash_count + 1, in_doubt_since = coalesce(p.in_doubt_since, p.lease_expires_at),
-           quarantine_until = greatest(p.quarantine_until, l.quarantine_until),
+           quarantine_until = greatest(p.quarantine_until, p.lease_expires_at + l.doubt_ms * interval '1 ms'),
            claimed_by = null, claimed_at = null, lease_token = null, lease_expires_at = null
-      from lost l
-     where p.outbox_id = l.outbox_id and p.outbox_id = any (p_outbox_ids)
+      from unnest(p_outbox_ids) as c (id)
+     cross join lateral (
+        select q.ctid as tid, r.rail_timeout_ms + r.processing_bound_ms as doubt_ms,
+               case when q.late_success then 'LATE_SUCCESS'
+                    when q.hold_requested then 'REQUESTED'
+                    when r.on_unknown <> 'resend' then 'UNKNOWN'
+                    when q.crash_count + 1 >= r.max_crashes then 'EXHAUSTED'
+               end as reason
+          from outbox.payment_outbox_pending q
+          join outbox.payment_rails r on r.rail = q.rail
+         where q.outbox_id = c.id
+         limit 1) as l
+     where p.ctid = l.tid
     returning p.outbox_id, p.attempt_count, p.hold_reason;
 end
 $$;

@@ -1,0 +1,164 @@
+//! What each call on a batch costs when the planner believes the queue empty. Vacuum sees it so at every quiet
+//! moment, and a plan for one row reads the batch again for each of its rows: 2,000 completions took 7 s. What is
+//! counted is the rows that went through each node of the plans that the server ran, never time.
+
+use outbox_testkit::TestDb;
+
+use crate::sql::run;
+use crate::world::World;
+
+/// Payments of a batch.
+const BATCH: usize = 600;
+
+/// What a node may handle of each payment: a few looks. Quadratic is 600.
+const MOST_PER_PAYMENT: usize = 8;
+
+/// Every row that a node of a plan returned or threw away, loop by loop, with the line that says so.
+fn rows_handled(plans: &str) -> Vec<(usize, String)> {
+    let mut handled = Vec::new();
+    let mut loops = 1;
+    for line in plans.lines() {
+        if let Some((_, actual)) = line.split_once("(actual ") {
+            loops = number_after(actual, "loops=").unwrap_or(1);
+            handled.push((number_after(actual, "rows=").unwrap_or(0) * loops, line.trim().to_owned()));
+        } else if line.contains("Rows Removed by") {
+            let removed = number_after(line, ": ").unwrap_or(0);
+            handled.push((removed * loops, line.trim().to_owned()));
+        }
+    }
+    handled
+}
+
+/// The whole number that follows `mark`; PostgreSQL 18 writes rows with two decimals.
+fn number_after(text: &str, mark: &str) -> Option<usize> {
+    let (_, rest) = text.split_once(mark)?;
+    rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
+/// Runs `call` in a session that tells the plans of all statements inside functions.
+fn plans_of(db: &TestDb, call: &str) -> String {
+    let script = format!(
+        "set client_min_messages = error; load 'auto_explain'; set auto_explain.log_min_duration = 0; \
+         set auto_explain.log_analyze = on; set auto_explain.log_timing = off; \
+         set auto_explain.log_nested_statements = on; set auto_explain.log_level = notice; \
+         set client_min_messages = notice; {call}"
+    );
+    let output = std::process::Command::new("psql")
+        .args(["-XqAt", "-v", "ON_ERROR_STOP=1", "-d", &db.url("postgres"), "-c", &script])
+        .output()
+        .expect("psql is needed for this test");
+    let (rows, plans) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{call}: {plans}");
+    assert_eq!(rows.trim(), BATCH.to_string(), "{call}: the batch is not whole");
+    plans.into_owned()
+}
+
+/// Asserts that no node of any plan of `call` handles more than a few rows for each payment.
+fn assert_linear(db: &TestDb, call: &str) {
+    let plans = plans_of(db, call);
+    let (most, line) = rows_handled(&plans).into_iter().max().expect("no plan was told");
+    assert!(most >= BATCH, "the plans of the call are not among those told: {plans}");
+    assert!(most <= BATCH * MOST_PER_PAYMENT, "{call}: {most} rows for {BATCH} payments in `{line}`: {plans}");
+}
+
+/// The arrays that name every lease of the queue, in order of id.
+const LEASES: &str = "array_agg(outbox_id order by outbox_id), array_agg(attempt_count order by outbox_id), \
+                      array_agg(lease_token order by outbox_id)";
+
+/// Completes every lease of the queue, whoever holds it now, as `outcome`.
+fn complete_all(outcome: &str) -> String {
+    let each = |value: &str| format!("array_agg({value} order by outbox_id)");
+    let nulls = ["timestamptz", "timestamptz", "text", "bytea", "bytea"].map(|kind| each(&format!("null::{kind}")));
+    let texts = ["'ref'::text", "null::text", "null::text", "null::text"].map(each);
+    format!(
+        "select count(*) from (select {LEASES}, {outcome}, {delay}, {nulls}, {texts} from kept) as k (a, b, c, d, e, f, g, h, \
+         i, j, k, l, m, n), outbox.complete_outbox_batch('w', a, b, c, d, e, f, g, h, i, j, k, l, m, n)",
+        outcome = each(&format!("'{outcome}'::text")),
+        delay = each("0::bigint"),
+        nulls = nulls.join(", "),
+        texts = texts.join(", "),
+    )
+}
+
+const CLAIM: &str = "select count(*) from outbox.claim_outbox_batch('wire', 'w', 600, 1, 0) where kind = 'SUBMIT'";
+const CLAIM_HOLDS: &str = "select count(*) from outbox.claim_outbox_batch('wire', 'w', 600, 1, 0) where kind = 'HELD'";
+
+/// A world whose queue vacuum saw empty, and then `BATCH` payments.
+async fn believed_empty() -> World {
+    let mut world = World::new().await;
+    world.enqueue("warm", 1).await;
+    run(&mut world.dba, "delete from outbox.payment_outbox_pending").await;
+    run(&mut world.dba, "vacuum (analyze, truncate off) outbox.payment_outbox_pending").await;
+    world.enqueue("p", BATCH).await;
+    world
+}
+
+impl World {
+    /// Claims everything and keeps what was leased in a table, as a dispatcher keeps it in memory.
+    async fn claim_all(&mut self) {
+        assert_linear(&self.db, CLAIM);
+        let keep = "create table kept as select outbox_id, attempt_count, lease_token from outbox.payment_outbox_pending; analyze kept";
+        run(&mut self.dba, keep).await;
+    }
+
+    async fn change_all(&mut self, assignments: &str) {
+        run(&mut self.dba, &format!("update outbox.payment_outbox_pending set {assignments}")).await;
+    }
+
+    async fn lose_all(&mut self) {
+        self.change_all("lease_expires_at = clock_timestamp() - interval '1 ms'").await;
+    }
+}
+
+#[tokio::test]
+async fn claiming_and_renewing_a_batch_handles_each_payment_a_few_times_in_a_queue_believed_empty() {
+    let mut world = believed_empty().await;
+    world.claim_all().await;
+    let renew = format!(
+        "select count(*) from (select {LEASES} from kept) as k (a, b, c), outbox.renew_outbox_leases('w', a, b, c)"
+    );
+    assert_linear(&world.db, &renew);
+}
+
+#[tokio::test]
+async fn completing_a_batch_handles_each_payment_a_few_times_in_a_queue_believed_empty() {
+    for outcome in ["ACCEPTED", "REFUSED", "UNKNOWN", "RELEASED"] {
+        let mut world = believed_empty().await;
+        world.claim_all().await;
+        assert_linear(&world.db, &complete_all(outcome));
+    }
+}
+
+#[tokio::test]
+async fn late_results_of_a_batch_handle_each_payment_a_few_times_in_a_queue_believed_empty() {
+    let mut world = believed_empty().await;
+    world.claim_all().await;
+    world.lose_all().await;
+    assert_linear(&world.db, &complete_all("ACCEPTED"));
+    // And again: what is recorded already is found, not recorded twice.
+    assert_linear(&world.db, &complete_all("ACCEPTED"));
+}
+
+#[tokio::test]
+async fn settling_a_batch_of_lost_leases_handles_each_payment_a_few_times_in_a_queue_believed_empty() {
+    let mut world = believed_empty().await;
+    world.contract("on_unknown = 'hold'").await;
+    world.claim_all().await;
+    world.lose_all().await;
+    assert_linear(&world.db, CLAIM_HOLDS);
+}
+
+#[tokio::test]
+async fn expiring_the_leases_of_a_paused_rail_handles_each_payment_a_few_times_in_a_queue_believed_empty() {
+    let mut world = believed_empty().await;
+    world.claim_all().await;
+    world.lose_all().await;
+    assert_linear(&world.db, "select count(outbox_id) from outbox.expire_outbox_leases('wire', 600)");
+}
+
+#[tokio::test]
+async fn holding_a_batch_that_missed_its_window_handles_each_payment_a_few_times_in_a_queue_believed_empty() {
+    let mut world = believed_empty().await;
+    world.change_all("not_after = now() - interval '1 s'").await;
+    assert_linear(&world.db, CLAIM_HOLDS);
+}
