@@ -239,8 +239,9 @@ begin
         ('rail', case when r.rail is null then 'is not a rail with a contract in payment_rails' end),
         ('payload', case when c.payload is null then 'must not be null'
                          when octet_length(c.payload) > 1048576 then 'must have at most 1048576 bytes' end),
-        ('content_type', case when c.content_type is null or c.content_type !~ '^[!-~]([ -~]{0,126}[!-~])?$'
-                              then 'must be a media type of 1 to 128 visible ASCII characters' end),
+        ('content_type', case when coalesce(length(c.content_type), 0) not between 3 and 128
+                                or c.content_type !~ '^[-!#$%&''*+.^_`|~0-9A-Za-z]+/[-!#$%&''*+.^_`|~0-9A-Za-z]+( *;[ -~]*[!-~])?$'
+                              then 'must be a media type, type/subtype, of at most 128 visible ASCII characters (RFC 9110, 8.3.1)' end),
         ('amount_minor', case when c.amount_minor <= 0 then 'must be above zero'
                               when c.amount_minor is null and r.amount_required then 'is required by the contract of the rail'
                               when c.amount_minor is null and c.currency is not null then 'is missing beside a currency' end),
@@ -503,8 +504,8 @@ begin
     elsif v_rail.lease_duration_ms < p_min_lease_ms then
         raise exception 'rail %: a lease of % ms is shorter than the % ms that this dispatcher needs', p_rail,
             v_rail.lease_duration_ms, p_min_lease_ms using errcode = 'OB007', hint = 'raise lease_duration_ms, or lower the timeout';
-    elsif p_limit not between 1 and 10000 or p_limit is null then
-        raise exception 'p_limit must be 1 to 10000' using errcode = 'OB003';
+    elsif not coalesce(p_limit between 1 and 10000 and p_min_lease_ms >= 0 and p_in_flight >= 0, false) then
+        raise exception 'p_limit must be 1 to 10000, p_min_lease_ms and p_in_flight 0 or more' using errcode = 'OB003';
     end if;
     v_now := clock_timestamp();
     if not v_rail.paused then
@@ -791,8 +792,11 @@ begin
           from decided l where l.verdict = 'late' and not l.already
             on conflict do nothing
     ), warned as (
-        update outbox.payment_outbox_pending p set late_success = true from decided l
-         where p.ctid = l.tid and l.verdict = 'late' and not l.already and l.outcome = 'ACCEPTED'
+        update outbox.payment_outbox_pending p
+           set late_success = p.late_success or l.outcome = 'ACCEPTED', in_doubt_since = coalesce(p.in_doubt_since, v_now),
+               first_sent_at = coalesce(p.first_sent_at, l.first_byte_at, v_now)
+          from decided l
+         where p.ctid = l.tid and l.verdict = 'late' and not l.already and l.outcome in ('ACCEPTED', 'INTERIM', 'UNKNOWN', 'KEY_REUSED')
     )
     select d.ordinal, case when d.already then 'already_applied' when d.verdict = 'late' then 'fenced' else d.verdict end,
            case when d.verdict = 'applied' or d.already then d.state end, case when d.verdict = 'applied' and d.state not in ('DISPATCHED', 'FAILED') then d.hold_reason end,
@@ -933,16 +937,20 @@ as $$
 -- Hazard: `resend` says that the rail executes a key at most once within the window. Where that is not so,
 --   every unknown outcome is a possible double payment.
 declare
-    v_new boolean;
+    v_new boolean := false;
 begin
     if p_on_unknown = 'inquire' then
         raise exception 'rail %: on_unknown = inquire is not supported by this version', p_rail
             using errcode = 'OB005', hint = 'use hold: unknown outcomes wait for a person';
     end if;
-    insert into outbox.payment_rails as r (rail, on_unknown, idempotency_window_ms, changed_at, changed_by)
-    values (p_rail, coalesce(p_on_unknown, 'hold'), p_idempotency_window_ms, clock_timestamp(), session_user)
-        on conflict (rail) do nothing;
-    v_new := found;
+    -- Only for a rail that is not there: the table's checks come before its conflicts, and would refuse a change
+    -- that the rail as it is allows.
+    if not exists (select from outbox.payment_rails r where r.rail = p_rail) then
+        insert into outbox.payment_rails as r (rail, on_unknown, idempotency_window_ms, changed_at, changed_by)
+        values (p_rail, coalesce(p_on_unknown, 'hold'), p_idempotency_window_ms, clock_timestamp(), session_user)
+            on conflict (rail) do nothing;
+        v_new := found;
+    end if;
     update outbox.payment_rails r
        set on_unknown = coalesce(p_on_unknown, r.on_unknown),
            idempotency_window_ms = coalesce(p_idempotency_window_ms, r.idempotency_window_ms),
@@ -969,6 +977,42 @@ as $$
     select 1, 1
 $$;
 
+create or replace function outbox.excess_privilege_of(p_login name) returns text
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: the first thing that a dispatcher's login may do beyond what outbox_dispatcher may, in words that
+--   follow its name; null if there is none. Membership counts whether its rights are inherited or not.
+-- Hazard: whoever holds the dispatcher's password can do what its login can: forge history, or approve.
+    select x.excess
+      from (select 1 as place, 'is a superuser' as excess from pg_roles r where r.rolname = p_login and r.rolsuper
+            union all
+            select 2, 'may ' || case when r.rolcreaterole then 'create roles' when r.rolreplication then 'replicate' else 'bypass row security' end
+              from pg_roles r where r.rolname = p_login and (r.rolcreaterole or r.rolreplication or r.rolbypassrls)
+            union all
+            select 3, 'is a member of ' || g.rolname
+              from pg_roles g
+             where g.rolname in ('outbox_owner', 'outbox_migrator', 'outbox_ingest', 'outbox_operator', 'outbox_approver', 'outbox_auditor',
+                                 'outbox_monitor', 'pg_read_all_data', 'pg_write_all_data', 'pg_execute_server_program',
+                                 'pg_read_server_files', 'pg_write_server_files')
+               and pg_has_role(p_login, g.oid, 'member')
+            union all
+            select 4, 'has privileges on the table ' || c.oid::regclass::text
+              from pg_class c
+             where c.relnamespace = 'outbox'::regnamespace and c.relkind in ('r', 'p', 'v', 'm')
+               and (has_table_privilege(p_login, c.oid, 'select,insert,update,delete,truncate,references,trigger')
+                    or has_any_column_privilege(p_login, c.oid, 'select,insert,update,references'))
+            union all
+            select 5, 'may call ' || p.oid::regprocedure::text
+              from pg_proc p
+             where p.pronamespace = 'outbox'::regnamespace
+               and has_function_privilege(p_login, p.oid, 'EXECUTE') and not has_function_privilege('outbox_dispatcher', p.oid, 'EXECUTE')
+            union all
+            select 6, 'may create objects in the schema outbox' where has_schema_privilege(p_login, 'outbox', 'create')) as x
+     order by x.place, x.excess
+     limit 1
+$$;
+
 create or replace function outbox.dispatcher_preflight() returns table (
     login text, backend_pid integer, excess_privilege text, fsync boolean, full_page_writes boolean, synchronous_commit text,
     in_recovery boolean, read_only boolean, server_encoding text, server_version_num integer, api_min integer, api_max integer, db_now timestamptz)
@@ -978,13 +1022,7 @@ as $$
 -- Purpose: what a dispatcher must know of its connection before it claims, in one row.
 -- Results: excess_privilege, the first thing the login may do and should not, or null.
 -- Hazard: not security definer, since it judges the login itself.
-    select session_user::text, pg_backend_pid(),
-           case when (select r.rolsuper from pg_roles r where r.rolname = session_user) then 'is a superuser'
-                when pg_has_role(session_user, 'outbox_owner', 'member') then 'is a member of outbox_owner'
-                else (select 'has table privileges on ' || c.oid::regclass::text from pg_class c
-                       where c.relnamespace = 'outbox'::regnamespace and c.relkind in ('r', 'p', 'v', 'm')
-                         and has_table_privilege(session_user, c.oid, 'select,insert,update,delete,truncate,references,trigger')
-                       order by c.relname limit 1) end,
+    select session_user::text, pg_backend_pid(), outbox.excess_privilege_of(session_user),
            current_setting('fsync')::boolean, current_setting('full_page_writes')::boolean, current_setting('synchronous_commit'),
            pg_is_in_recovery(), current_setting('default_transaction_read_only')::boolean or current_setting('transaction_read_only')::boolean,
            current_setting('server_encoding'), current_setting('server_version_num')::integer, a.api_min, a.api_max, clock_timestamp()
@@ -993,7 +1031,7 @@ $$;
 
 create or replace function outbox.read_outbox_status(p_since timestamptz default null) returns table (
     rail text, paused boolean, due bigint, waiting bigint, in_flight bigint, in_doubt bigint, held bigint, late_successes bigint,
-    dispatched bigint, failed bigint, oldest_due_ms bigint, oldest_in_doubt_ms bigint, partition_headroom_months integer)
+    dispatched bigint, failed bigint, failed_but_accepted bigint, oldest_due_ms bigint, oldest_in_doubt_ms bigint, partition_headroom_months integer)
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan
@@ -1002,7 +1040,8 @@ as $$
 -- Purpose: where the payments of each rail are, for operators and monitors.
 -- Parameters: p_since, counts dispatched and failed payments enqueued from then on; null: all.
 -- Results: a row a rail. due: could be claimed now. waiting: not before a later time. in_doubt: may have been
---   executed and is not held, lost leases that are not settled yet included. Ages in milliseconds.
+--   executed and is not held, lost leases that are not settled yet included. failed_but_accepted: ended without success, and
+--   the rail said later that it had accepted them; of all time. Ages in milliseconds.
 -- Locks taken: none beyond reading. Reads the whole queue, and the ledger from p_since on.
 declare
     v_now timestamptz := clock_timestamp();
@@ -1018,7 +1057,8 @@ begin
                count(*) filter (where p.disposition = 'HELD') as held,
                count(*) filter (where p.late_success) as late_successes,
                min(p.next_attempt_at) filter (where p.disposition = 'READY' and p.lease_token is null and p.next_attempt_at <= v_now) as oldest_due_at,
-               min(coalesce(p.in_doubt_since, p.lease_expires_at)) filter (where p.lease_expires_at <= v_now or p.in_doubt_since is not null) as oldest_in_doubt_at
+               min(coalesce(p.in_doubt_since, p.lease_expires_at)) filter (where p.lease_expires_at <= v_now
+                   or (p.lease_token is null and p.in_doubt_since is not null and p.disposition <> 'HELD')) as oldest_in_doubt_at
           from outbox.payment_outbox_pending p
          group by p.rail
     ), ledger as (
@@ -1026,14 +1066,21 @@ begin
           from outbox.payment_outbox_attempts a
          where a.outbox_id >= v_lo and a.state in ('DISPATCHED', 'FAILED', 'CANCELLED')
          group by a.rail
+    ), contradicted as (
+        select a.rail, count(*) as payments
+          from outbox.payment_outbox_attempts a
+         where a.state in ('FAILED', 'CANCELLED')
+           and a.outbox_id in (select l.outbox_id from outbox.payment_outbox_late_outcomes l where l.outcome = 'ACCEPTED')
+         group by a.rail
     )
     select r.rail, r.paused, coalesce(q.due, 0), coalesce(q.waiting, 0), coalesce(q.in_flight, 0), coalesce(q.in_doubt, 0), coalesce(q.held, 0),
-           coalesce(q.late_successes, 0), coalesce(l.dispatched, 0), coalesce(l.failed, 0),
+           coalesce(q.late_successes, 0), coalesce(l.dispatched, 0), coalesce(l.failed, 0), coalesce(c.payments, 0),
            (extract(epoch from v_now - q.oldest_due_at) * 1000)::bigint, (extract(epoch from v_now - q.oldest_in_doubt_at) * 1000)::bigint,
            outbox.partition_headroom_months()
       from outbox.payment_rails r
       left join queue q on q.rail = r.rail
       left join ledger l on l.rail = r.rail
+      left join contradicted c on c.rail = r.rail
      order by r.rail;
 end
 $$;
@@ -1050,12 +1097,12 @@ as $$
 declare
     v_ids uuid[];
 begin
+    v_ids := array(select n.outbox_id from outbox.payment_outbox_identities n
+                    where n.instruction_id = p_id and n.participant_id = coalesce(p_participant_id, n.participant_id)
+                    order by n.outbox_id limit 100);
+    -- An instruction_id may have the form of a UUID as well.
     if p_id ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then
-        v_ids := array[p_id::uuid];
-    else
-        v_ids := array(select n.outbox_id from outbox.payment_outbox_identities n
-                        where n.instruction_id = p_id and n.participant_id = coalesce(p_participant_id, n.participant_id)
-                        order by n.outbox_id limit 100);
+        v_ids := p_id::uuid || v_ids;
     end if;
     return query
     select jsonb_build_object(
@@ -1094,6 +1141,7 @@ grant execute on function
         text[], text[], text[], text[]),
     outbox.dispatcher_heartbeat(text, text, integer, text, text[], integer, bigint),
     outbox.dispatcher_preflight(),
+    outbox.excess_privilege_of(name),
     outbox.try_wakeup_lock(text),
     outbox.release_wakeup_lock(text)
     to outbox_dispatcher;

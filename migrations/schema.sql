@@ -44,9 +44,9 @@ CREATE FUNCTION outbox.claim_outbox_batch(p_rail text, p_worker_id text, p_limit
 --   and are due again, suspect_count crashers wait for an empty lane.
 -- Locks taken: the rows, for no key update, in due order, skip locked.
 -- Hazards: the locking select stands alone, for inside an `in (…)` its limit may be run many times; the clock
---   is read into a variable, for in a `where` it is volatile and no index condition; what the select saw is
---   used from arrays, and later statements have fresh snapshots. Look-ups are lateral with a limit, or carry
---   the array of ids: no plan then reads a whole table that the planner believes empty.
+--   is a variable, for in a `where` it is volatile and no index condition; what the select saw is used from
+--   arrays, and later statements have fresh snapshots. Look-ups are lateral with a limit, updates go to the
+--   ctid found: no plan reads a whole table believed empty, or the batch again for each row.
 declare
     v_rail outbox.payment_rails; v_now timestamptz;
     v_ids uuid[]; v_due timestamptz[]; v_lost boolean[]; v_reasons text[]; v_crashes integer[]; v_chosen uuid[]; v_lo uuid; v_hi uuid;
@@ -61,8 +61,8 @@ begin
     elsif v_rail.lease_duration_ms < p_min_lease_ms then
         raise exception 'rail %: a lease of % ms is shorter than the % ms that this dispatcher needs', p_rail,
             v_rail.lease_duration_ms, p_min_lease_ms using errcode = 'OB007', hint = 'raise lease_duration_ms, or lower the timeout';
-    elsif p_limit not between 1 and 10000 or p_limit is null then
-        raise exception 'p_limit must be 1 to 10000' using errcode = 'OB003';
+    elsif not coalesce(p_limit between 1 and 10000 and p_min_lease_ms >= 0 and p_in_flight >= 0, false) then
+        raise exception 'p_limit must be 1 to 10000, p_min_lease_ms and p_in_flight 0 or more' using errcode = 'OB003';
     end if;
     v_now := clock_timestamp();
     if not v_rail.paused then
@@ -88,7 +88,6 @@ begin
     if cardinality(v_ids) > p_limit then
         raise exception 'claim of % payments locked %', p_limit, cardinality(v_ids) using errcode = 'OB008';
     end if;
-
     kind := 'HELD';
     if true = any (v_lost) then
         v_expired := cardinality(array_positions(v_lost, true));
@@ -103,7 +102,8 @@ begin
     for outbox_id, attempt_no, hold_reason in
         update outbox.payment_outbox_pending p set disposition = 'HELD', hold_reason = c.reason, hold_requested = false
           from unnest(v_ids, v_lost, v_reasons) as c (id, lost, reason)
-         where p.outbox_id = c.id and p.outbox_id = any (v_ids) and not c.lost and c.reason is not null
+         cross join lateral (select q.ctid as tid from outbox.payment_outbox_pending q where q.outbox_id = c.id limit 1) as l
+         where p.ctid = l.tid and not c.lost and c.reason is not null
         returning p.outbox_id, p.attempt_count, p.hold_reason
     loop
         v_held := v_held + 1; return next;
@@ -162,7 +162,8 @@ CREATE FUNCTION outbox.complete_outbox_batch(p_worker_id text, p_outbox_ids uuid
 --   others miss their leases.
 -- Hazard: three steps, three snapshots. In one statement all parts see the time before the lock wait: an
 --   overlapping retry came out fenced, a late success was missed. now() accepts a lease that has run out.
---   Look-ups are lateral with a limit or carry v_sorted: no plan reads a whole table believed empty.
+--   Look-ups are lateral with a limit, and updates go to the ctid that one found (the rows are locked, so it
+--   stays): any other join to a table believed empty rescans the batch for each row.
 declare
     v_sorted uuid[] := array(select distinct c.id from unnest(p_outbox_ids) as c (id) order by c.id);
     v_lo uuid := v_sorted[1];
@@ -192,19 +193,23 @@ begin
                as c (outbox_id, attempt_no, lease_token, outcome, delay_ms, first_byte_at, last_byte_at, endpoint, request_sha256,
                      response_sha256, rail_reference, rail_code, error_class, error_detail, ordinal)
     ), judged as materialized (
-        select g.*, p.rail, p.claimed_by, p.claimed_at, p.first_sent_at, p.next_attempt_at as due_at, r.rail_timeout_ms + r.processing_bound_ms as doubt_ms,
+        select g.*, p.tid, p.rail, p.claimed_by, p.claimed_at, p.first_sent_at, p.next_attempt_at as due_at, r.rail_timeout_ms + r.processing_bound_ms as doubt_ms,
                p.send_count + (g.outcome in ('NOT_EXECUTED', 'INTERIM', 'UNKNOWN'))::integer as send_count, p.late_success, p.hold_requested,
                r.on_unknown, r.max_sends, outbox.attempt_state_after(g.outcome, coalesce(p.late_success, false)) as state,
                case when p.outbox_id is not null and (g.nth > 1 or g.outbox_id <> all (v_locked)) then 'busy'
                     when p.attempt_count = g.attempt_no and p.lease_token = g.lease_token and p.lease_expires_at > v_now then 'applied'
                     when g.nth > 1 then 'busy' else 'late' end as verdict
           from given g
-          left join lateral (select q.* from outbox.payment_outbox_pending q where q.outbox_id = g.outbox_id limit 1) as p on true
+          left join lateral (select q.ctid as tid, q.* from outbox.payment_outbox_pending q where q.outbox_id = g.outbox_id limit 1) as p on true
           left join outbox.payment_rails r on r.rail = p.rail
     ), decided as materialized (
-        select j.*, outbox.hold_reason_after(j.outcome, j.on_unknown, j.send_count, j.max_sends, j.late_success, j.hold_requested) as hold_reason,
+        select j.*, a.outbox_id is not null as already, outbox.hold_reason_after(j.outcome, j.on_unknown, j.send_count, j.max_sends, j.late_success, j.hold_requested) as hold_reason,
                case when j.outcome = 'RELEASED' then j.due_at else v_now + j.delay end as next_attempt_at
           from judged j
+          left join lateral (select b.* from outbox.payment_outbox_attempts b where j.verdict = 'late' and b.outbox_id = j.outbox_id
+                                and b.attempt_no = j.attempt_no and b.outbox_id between v_lo and v_hi limit 1) as a
+            on a.lease_token = j.lease_token and a.outcome = j.outcome and a.rail_reference is not distinct from j.rail_reference
+           and a.response_sha256 is not distinct from j.response_sha256
     ), recorded as (
         insert into outbox.payment_outbox_attempts
         select d.outbox_id, d.attempt_no, d.rail, 'SUBMIT', d.state, d.outcome, d.claimed_by, d.lease_token, d.claimed_at, d.first_byte_at, d.last_byte_at,
@@ -212,41 +217,35 @@ begin
           from decided d where d.verdict = 'applied'
     ), settled as (
         delete from outbox.payment_outbox_pending p using decided d
-         where p.outbox_id = d.outbox_id and p.outbox_id = any (v_sorted) and d.verdict = 'applied' and d.state in ('DISPATCHED', 'FAILED')
+         where p.ctid = d.tid and d.verdict = 'applied' and d.state in ('DISPATCHED', 'FAILED')
     ), moved as (
         update outbox.payment_outbox_pending p
            set disposition = case when d.hold_reason is null then 'READY' else 'HELD' end, hold_reason = d.hold_reason,
                hold_requested = p.hold_requested and d.hold_reason is null, send_count = d.send_count, next_attempt_at = d.next_attempt_at,
                first_sent_at = case when d.outcome in ('NOT_SENT', 'RELEASED') then nullif(p.first_sent_at, p.claimed_at) else p.first_sent_at end,
                in_doubt_since = case when d.state = 'IN_DOUBT' then coalesce(p.in_doubt_since, v_now) else p.in_doubt_since end,
-               quarantine_until = case when d.state = 'IN_DOUBT' then v_now + d.doubt_ms * interval '1 ms' else p.quarantine_until end,
+               quarantine_until = case when d.state = 'IN_DOUBT' then greatest(p.quarantine_until, v_now + d.doubt_ms * interval '1 ms') else p.quarantine_until end,
                claimed_by = null, claimed_at = null, lease_token = null, lease_expires_at = null
           from decided d
-         where p.outbox_id = d.outbox_id and p.outbox_id = any (v_sorted) and d.verdict = 'applied' and d.state not in ('DISPATCHED', 'FAILED')
-    ), late as materialized (
-        select d.*, a.outbox_id is not null as already
-          from decided d
-          left join lateral (select b.* from outbox.payment_outbox_attempts b where b.outbox_id = d.outbox_id and b.attempt_no = d.attempt_no
-                                and b.outbox_id between v_lo and v_hi limit 1) as a
-            on a.lease_token = d.lease_token and a.outcome = d.outcome and a.rail_reference is not distinct from d.rail_reference
-           and a.response_sha256 is not distinct from d.response_sha256
-         where d.verdict = 'late'
+         where p.ctid = d.tid and d.verdict = 'applied' and d.state not in ('DISPATCHED', 'FAILED')
     ), kept as (
         insert into outbox.payment_outbox_late_outcomes
         select l.outbox_id, l.attempt_no, sha256(convert_to(format('%s %s %L %L', l.lease_token, l.outcome, l.rail_reference, encode(l.response_sha256, 'hex')), 'UTF8')),
                l.lease_token, p_worker_id, l.outcome, l.first_byte_at, l.last_byte_at, v_now, l.endpoint, l.request_sha256,
                l.response_sha256, l.rail_reference, l.rail_code, l.error_class, l.error_detail
-          from late l where not l.already
+          from decided l where l.verdict = 'late' and not l.already
             on conflict do nothing
     ), warned as (
-        update outbox.payment_outbox_pending p set late_success = true from late l
-         where p.outbox_id = l.outbox_id and p.outbox_id = any (v_sorted) and not l.already and l.outcome = 'ACCEPTED'
+        update outbox.payment_outbox_pending p
+           set late_success = p.late_success or l.outcome = 'ACCEPTED', in_doubt_since = coalesce(p.in_doubt_since, v_now),
+               first_sent_at = coalesce(p.first_sent_at, l.first_byte_at, v_now)
+          from decided l
+         where p.ctid = l.tid and l.verdict = 'late' and not l.already and l.outcome in ('ACCEPTED', 'INTERIM', 'UNKNOWN', 'KEY_REUSED')
     )
-    select d.ordinal, case when l.already then 'already_applied' when l.ordinal is not null then 'fenced' else d.verdict end,
-           case when d.verdict = 'applied' or l.already then d.state end, case when d.verdict = 'applied' and d.state not in ('DISPATCHED', 'FAILED') then d.hold_reason end,
+    select d.ordinal, case when d.already then 'already_applied' when d.verdict = 'late' then 'fenced' else d.verdict end,
+           case when d.verdict = 'applied' or d.already then d.state end, case when d.verdict = 'applied' and d.state not in ('DISPATCHED', 'FAILED') then d.hold_reason end,
            case when d.verdict = 'applied' and d.state not in ('DISPATCHED', 'FAILED') and d.hold_reason is null then d.next_attempt_at end
       from decided d
-      left join late l on l.ordinal = d.ordinal
      order by d.ordinal;
 end
 $$;
@@ -292,13 +291,7 @@ CREATE FUNCTION outbox.dispatcher_preflight() RETURNS TABLE(login text, backend_
 -- Purpose: what a dispatcher must know of its connection before it claims, in one row.
 -- Results: excess_privilege, the first thing the login may do and should not, or null.
 -- Hazard: not security definer, since it judges the login itself.
-    select session_user::text, pg_backend_pid(),
-           case when (select r.rolsuper from pg_roles r where r.rolname = session_user) then 'is a superuser'
-                when pg_has_role(session_user, 'outbox_owner', 'member') then 'is a member of outbox_owner'
-                else (select 'has table privileges on ' || c.oid::regclass::text from pg_class c
-                       where c.relnamespace = 'outbox'::regnamespace and c.relkind in ('r', 'p', 'v', 'm')
-                         and has_table_privilege(session_user, c.oid, 'select,insert,update,delete,truncate,references,trigger')
-                       order by c.relname limit 1) end,
+    select session_user::text, pg_backend_pid(), outbox.excess_privilege_of(session_user),
            current_setting('fsync')::boolean, current_setting('full_page_writes')::boolean, current_setting('synchronous_commit'),
            pg_is_in_recovery(), current_setting('default_transaction_read_only')::boolean or current_setting('transaction_read_only')::boolean,
            current_setting('server_encoding'), current_setting('server_version_num')::integer, a.api_min, a.api_max, clock_timestamp()
@@ -504,6 +497,44 @@ $$;
 
 ALTER FUNCTION outbox.ensure_outbox_partitions() OWNER TO outbox_owner;
 
+CREATE FUNCTION outbox.excess_privilege_of(p_login name) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+-- Purpose: the first thing that a dispatcher's login may do beyond what outbox_dispatcher may, in words that
+--   follow its name; null if there is none. Membership counts whether its rights are inherited or not.
+-- Hazard: whoever holds the dispatcher's password can do what its login can: forge history, or approve.
+    select x.excess
+      from (select 1 as place, 'is a superuser' as excess from pg_roles r where r.rolname = p_login and r.rolsuper
+            union all
+            select 2, 'may ' || case when r.rolcreaterole then 'create roles' when r.rolreplication then 'replicate' else 'bypass row security' end
+              from pg_roles r where r.rolname = p_login and (r.rolcreaterole or r.rolreplication or r.rolbypassrls)
+            union all
+            select 3, 'is a member of ' || g.rolname
+              from pg_roles g
+             where g.rolname in ('outbox_owner', 'outbox_migrator', 'outbox_ingest', 'outbox_operator', 'outbox_approver', 'outbox_auditor',
+                                 'outbox_monitor', 'pg_read_all_data', 'pg_write_all_data', 'pg_execute_server_program',
+                                 'pg_read_server_files', 'pg_write_server_files')
+               and pg_has_role(p_login, g.oid, 'member')
+            union all
+            select 4, 'has privileges on the table ' || c.oid::regclass::text
+              from pg_class c
+             where c.relnamespace = 'outbox'::regnamespace and c.relkind in ('r', 'p', 'v', 'm')
+               and (has_table_privilege(p_login, c.oid, 'select,insert,update,delete,truncate,references,trigger')
+                    or has_any_column_privilege(p_login, c.oid, 'select,insert,update,references'))
+            union all
+            select 5, 'may call ' || p.oid::regprocedure::text
+              from pg_proc p
+             where p.pronamespace = 'outbox'::regnamespace
+               and has_function_privilege(p_login, p.oid, 'EXECUTE') and not has_function_privilege('outbox_dispatcher', p.oid, 'EXECUTE')
+            union all
+            select 6, 'may create objects in the schema outbox' where has_schema_privilege(p_login, 'outbox', 'create')) as x
+     order by x.place, x.excess
+     limit 1
+$$;
+
+ALTER FUNCTION outbox.excess_privilege_of(p_login name) OWNER TO outbox_owner;
+
 CREATE FUNCTION outbox.expire_outbox_leases(p_rail text, p_limit integer, p_after_at timestamp with time zone DEFAULT NULL::timestamp with time zone, p_after_id uuid DEFAULT NULL::uuid) RETURNS TABLE(outbox_id uuid, attempt_no integer, hold_reason text, examined integer, last_at timestamp with time zone, last_id uuid)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -640,7 +671,7 @@ CREATE FUNCTION outbox.outbox_id_floor(p_at timestamp with time zone) RETURNS uu
     AS $$
 -- Purpose: the smallest UUIDv7 (RFC 9562, 5.7) of the millisecond of p_at: the bound of an id range.
 -- Parameters: p_at, after 1970.
-    select encode(substring(int8send(floor(extract(epoch from p_at) * 1000)::bigint) from 3) || '\x00000000000000000000'::bytea, 'hex')::uuid
+    select encode(substring(int8send(floor(extract(epoch from p_at) * 1000)::bigint) from 3) || decode('00000000000000000000', 'hex'), 'hex')::uuid
 $$;
 
 ALTER FUNCTION outbox.outbox_id_floor(p_at timestamp with time zone) OWNER TO outbox_owner;
@@ -699,7 +730,7 @@ $$;
 
 ALTER FUNCTION outbox.read_api_range() OWNER TO outbox_owner;
 
-CREATE FUNCTION outbox.read_outbox_status(p_since timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS TABLE(rail text, paused boolean, due bigint, waiting bigint, in_flight bigint, in_doubt bigint, held bigint, late_successes bigint, dispatched bigint, failed bigint, oldest_due_ms bigint, oldest_in_doubt_ms bigint, partition_headroom_months integer)
+CREATE FUNCTION outbox.read_outbox_status(p_since timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS TABLE(rail text, paused boolean, due bigint, waiting bigint, in_flight bigint, in_doubt bigint, held bigint, late_successes bigint, dispatched bigint, failed bigint, failed_but_accepted bigint, oldest_due_ms bigint, oldest_in_doubt_ms bigint, partition_headroom_months integer)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_custom_plan'
@@ -708,7 +739,8 @@ CREATE FUNCTION outbox.read_outbox_status(p_since timestamp with time zone DEFAU
 -- Purpose: where the payments of each rail are, for operators and monitors.
 -- Parameters: p_since, counts dispatched and failed payments enqueued from then on; null: all.
 -- Results: a row a rail. due: could be claimed now. waiting: not before a later time. in_doubt: may have been
---   executed and is not held, lost leases that are not settled yet included. Ages in milliseconds.
+--   executed and is not held, lost leases that are not settled yet included. failed_but_accepted: ended without success, and
+--   the rail said later that it had accepted them; of all time. Ages in milliseconds.
 -- Locks taken: none beyond reading. Reads the whole queue, and the ledger from p_since on.
 declare
     v_now timestamptz := clock_timestamp();
@@ -724,7 +756,8 @@ begin
                count(*) filter (where p.disposition = 'HELD') as held,
                count(*) filter (where p.late_success) as late_successes,
                min(p.next_attempt_at) filter (where p.disposition = 'READY' and p.lease_token is null and p.next_attempt_at <= v_now) as oldest_due_at,
-               min(coalesce(p.in_doubt_since, p.lease_expires_at)) filter (where p.lease_expires_at <= v_now or p.in_doubt_since is not null) as oldest_in_doubt_at
+               min(coalesce(p.in_doubt_since, p.lease_expires_at)) filter (where p.lease_expires_at <= v_now
+                   or (p.lease_token is null and p.in_doubt_since is not null and p.disposition <> 'HELD')) as oldest_in_doubt_at
           from outbox.payment_outbox_pending p
          group by p.rail
     ), ledger as (
@@ -732,14 +765,21 @@ begin
           from outbox.payment_outbox_attempts a
          where a.outbox_id >= v_lo and a.state in ('DISPATCHED', 'FAILED', 'CANCELLED')
          group by a.rail
+    ), contradicted as (
+        select a.rail, count(*) as payments
+          from outbox.payment_outbox_attempts a
+         where a.state in ('FAILED', 'CANCELLED')
+           and a.outbox_id in (select l.outbox_id from outbox.payment_outbox_late_outcomes l where l.outcome = 'ACCEPTED')
+         group by a.rail
     )
     select r.rail, r.paused, coalesce(q.due, 0), coalesce(q.waiting, 0), coalesce(q.in_flight, 0), coalesce(q.in_doubt, 0), coalesce(q.held, 0),
-           coalesce(q.late_successes, 0), coalesce(l.dispatched, 0), coalesce(l.failed, 0),
+           coalesce(q.late_successes, 0), coalesce(l.dispatched, 0), coalesce(l.failed, 0), coalesce(c.payments, 0),
            (extract(epoch from v_now - q.oldest_due_at) * 1000)::bigint, (extract(epoch from v_now - q.oldest_in_doubt_at) * 1000)::bigint,
            outbox.partition_headroom_months()
       from outbox.payment_rails r
       left join queue q on q.rail = r.rail
       left join ledger l on l.rail = r.rail
+      left join contradicted c on c.rail = r.rail
      order by r.rail;
 end
 $$;
@@ -772,12 +812,12 @@ CREATE FUNCTION outbox.read_payment_timelines(p_id text, p_participant_id text D
 declare
     v_ids uuid[];
 begin
+    v_ids := array(select n.outbox_id from outbox.payment_outbox_identities n
+                    where n.instruction_id = p_id and n.participant_id = coalesce(p_participant_id, n.participant_id)
+                    order by n.outbox_id limit 100);
+    -- An instruction_id may have the form of a UUID as well.
     if p_id ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then
-        v_ids := array[p_id::uuid];
-    else
-        v_ids := array(select n.outbox_id from outbox.payment_outbox_identities n
-                        where n.instruction_id = p_id and n.participant_id = coalesce(p_participant_id, n.participant_id)
-                        order by n.outbox_id limit 100);
+        v_ids := p_id::uuid || v_ids;
     end if;
     return query
     select jsonb_build_object(
@@ -855,8 +895,9 @@ begin
         ('rail', case when r.rail is null then 'is not a rail with a contract in payment_rails' end),
         ('payload', case when c.payload is null then 'must not be null'
                          when octet_length(c.payload) > 1048576 then 'must have at most 1048576 bytes' end),
-        ('content_type', case when c.content_type is null or c.content_type !~ '^[!-~]([ -~]{0,126}[!-~])?$'
-                              then 'must be a media type of 1 to 128 visible ASCII characters' end),
+        ('content_type', case when coalesce(length(c.content_type), 0) not between 3 and 128
+                                or c.content_type !~ '^[-!#$%&''*+.^_`|~0-9A-Za-z]+/[-!#$%&''*+.^_`|~0-9A-Za-z]+( *;[ -~]*[!-~])?$'
+                              then 'must be a media type, type/subtype, of at most 128 visible ASCII characters (RFC 9110, 8.3.1)' end),
         ('amount_minor', case when c.amount_minor <= 0 then 'must be above zero'
                               when c.amount_minor is null and r.amount_required then 'is required by the contract of the rail'
                               when c.amount_minor is null and c.currency is not null then 'is missing beside a currency' end),
@@ -947,7 +988,8 @@ CREATE FUNCTION outbox.renew_outbox_leases(p_worker_id text, p_outbox_ids uuid[]
 -- Results: by ordinal. renewed, with the lease's new length; fenced: it is lost, and no renewal brings it
 --   back; busy: somebody has the row locked, try again.
 -- Locks taken: the rows, for no key update, in order of id, skip locked.
--- Hazard: the clock is read after the locks; a lease that ran out during a wait is lost.
+-- Hazards: the clock is read after the locks; a lease that ran out during a wait is lost. The update goes to
+--   the ctid found (the rows are locked): another join may rescan the batch for each row.
 declare
     v_locked uuid[];
     v_now timestamptz;
@@ -956,23 +998,23 @@ begin
                        order by p.outbox_id for no key update skip locked);
     v_now := clock_timestamp();
     return query
-    with given as materialized (
-        select c.ordinal::integer, c.outbox_id, c.attempt_no, c.lease_token
-          from unnest(p_outbox_ids, p_attempt_nos, p_lease_tokens) with ordinality as c (outbox_id, attempt_no, lease_token, ordinal)
+    with judged as materialized (
+        select g.ordinal::integer, p.tid, r.lease_duration_ms,
+               case when g.outbox_id <> all (v_locked) then case when p.tid is null then 'fenced' else 'busy' end
+                    when p.claimed_by = p_worker_id and p.attempt_count = g.attempt_no and p.lease_token = g.lease_token
+                         and p.lease_expires_at > v_now then 'renewed' else 'fenced' end as verdict
+          from unnest(p_outbox_ids, p_attempt_nos, p_lease_tokens) with ordinality as g (outbox_id, attempt_no, lease_token, ordinal)
+          left join lateral (select q.ctid as tid, q.* from outbox.payment_outbox_pending q where q.outbox_id = g.outbox_id limit 1) as p on true
+          left join outbox.payment_rails r on r.rail = p.rail
     ), renewed as (
         update outbox.payment_outbox_pending p
-           set lease_expires_at = v_now + r.lease_duration_ms * interval '1 ms'
-          from given g, outbox.payment_rails r
-         where p.outbox_id = g.outbox_id and p.outbox_id = any (v_locked) and r.rail = p.rail and p.claimed_by = p_worker_id
-           and p.attempt_count = g.attempt_no and p.lease_token = g.lease_token and p.lease_expires_at > v_now
-        returning p.outbox_id, p.attempt_count, p.lease_token, r.lease_duration_ms
+           set lease_expires_at = v_now + j.lease_duration_ms * interval '1 ms'
+          from judged j
+         where p.ctid = j.tid and j.verdict = 'renewed'
     )
-    select g.ordinal, case when n.outbox_id is not null then 'renewed'
-                           when p.outbox_id is not null and g.outbox_id <> all (v_locked) then 'busy' else 'fenced' end, n.lease_duration_ms
-      from given g
-      left join renewed n on n.outbox_id = g.outbox_id and n.attempt_count = g.attempt_no and n.lease_token = g.lease_token
-      left join lateral (select q.outbox_id from outbox.payment_outbox_pending q where q.outbox_id = g.outbox_id limit 1) as p on true
-     order by g.ordinal;
+    select j.ordinal, j.verdict, case when j.verdict = 'renewed' then j.lease_duration_ms end
+      from judged j
+     order by j.ordinal;
 end
 $$;
 
@@ -990,16 +1032,20 @@ CREATE FUNCTION outbox.set_payment_rail(p_rail text, p_on_unknown text DEFAULT N
 -- Hazard: `resend` says that the rail executes a key at most once within the window. Where that is not so,
 --   every unknown outcome is a possible double payment.
 declare
-    v_new boolean;
+    v_new boolean := false;
 begin
     if p_on_unknown = 'inquire' then
         raise exception 'rail %: on_unknown = inquire is not supported by this version', p_rail
             using errcode = 'OB005', hint = 'use hold: unknown outcomes wait for a person';
     end if;
-    insert into outbox.payment_rails as r (rail, on_unknown, idempotency_window_ms, changed_at, changed_by)
-    values (p_rail, coalesce(p_on_unknown, 'hold'), p_idempotency_window_ms, clock_timestamp(), session_user)
-        on conflict (rail) do nothing;
-    v_new := found;
+    -- Only for a rail that is not there: the table's checks come before its conflicts, and would refuse a change
+    -- that the rail as it is allows.
+    if not exists (select from outbox.payment_rails r where r.rail = p_rail) then
+        insert into outbox.payment_rails as r (rail, on_unknown, idempotency_window_ms, changed_at, changed_by)
+        values (p_rail, coalesce(p_on_unknown, 'hold'), p_idempotency_window_ms, clock_timestamp(), session_user)
+            on conflict (rail) do nothing;
+        v_new := found;
+    end if;
     update outbox.payment_rails r
        set on_unknown = coalesce(p_on_unknown, r.on_unknown),
            idempotency_window_ms = coalesce(p_idempotency_window_ms, r.idempotency_window_ms),
@@ -1035,7 +1081,8 @@ CREATE FUNCTION outbox.settle_lost_leases(p_outbox_ids uuid[], p_now timestamp w
 --   been executed. Internal to claim and expire; the caller holds the rows' locks and saw the leases lost.
 -- Parameters: p_now, the caller's clock.
 -- Results: each payment with the reason it is held, or null if it may be sent again.
--- Hazard: sent again without this row, a payment is paid twice with nothing in the ledger to show it.
+-- Hazards: sent again without this row, a payment is paid twice with nothing in the ledger to show it. The
+--   update goes to the ctid found (the caller's locks keep it): another join may rescan the batch for each row.
 begin
     insert into outbox.payment_outbox_attempts
         (outbox_id, attempt_no, rail, kind, state, worker_id, lease_token, claimed_at, completed_at, error_class)
@@ -1044,25 +1091,25 @@ begin
      where p.outbox_id = any (p_outbox_ids);
 
     return query
-    with lost as materialized (
-        select p.outbox_id, p.lease_expires_at + r.rail_timeout_ms * interval '1 ms' + r.processing_bound_ms * interval '1 ms' as quarantine_until,
-               case when p.late_success then 'LATE_SUCCESS'
-                    when p.hold_requested then 'REQUESTED'
-                    when r.on_unknown <> 'resend' then 'UNKNOWN'
-                    when p.crash_count + 1 >= r.max_crashes then 'EXHAUSTED'
-               end as reason
-          from outbox.payment_outbox_pending p
-          join outbox.payment_rails r on r.rail = p.rail
-         where p.outbox_id = any (p_outbox_ids)
-    )
     update outbox.payment_outbox_pending p
        set disposition = case when l.reason is null then p.disposition else 'HELD' end, hold_reason = l.reason,
            hold_requested = p.hold_requested and l.reason is null,
            crash_count = p.crash_count + 1, in_doubt_since = coalesce(p.in_doubt_since, p.lease_expires_at),
-           quarantine_until = greatest(p.quarantine_until, l.quarantine_until),
+           quarantine_until = greatest(p.quarantine_until, p.lease_expires_at + l.doubt_ms * interval '1 ms'),
            claimed_by = null, claimed_at = null, lease_token = null, lease_expires_at = null
-      from lost l
-     where p.outbox_id = l.outbox_id and p.outbox_id = any (p_outbox_ids)
+      from unnest(p_outbox_ids) as c (id)
+     cross join lateral (
+        select q.ctid as tid, r.rail_timeout_ms + r.processing_bound_ms as doubt_ms,
+               case when q.late_success then 'LATE_SUCCESS'
+                    when q.hold_requested then 'REQUESTED'
+                    when r.on_unknown <> 'resend' then 'UNKNOWN'
+                    when q.crash_count + 1 >= r.max_crashes then 'EXHAUSTED'
+               end as reason
+          from outbox.payment_outbox_pending q
+          join outbox.payment_rails r on r.rail = q.rail
+         where q.outbox_id = c.id
+         limit 1) as l
+     where p.ctid = l.tid
     returning p.outbox_id, p.attempt_count, p.hold_reason;
 end
 $$;
@@ -1743,6 +1790,9 @@ REVOKE ALL ON FUNCTION outbox.enqueue_payment_outbox_text(p_participant_id text,
 GRANT ALL ON FUNCTION outbox.enqueue_payment_outbox_text(p_participant_id text, p_instruction_id text, p_idempotency_key text, p_rail text, p_payload text, p_content_type text, p_amount_minor bigint, p_currency text, p_not_before timestamp with time zone, p_not_after timestamp with time zone, p_ordering_key text, p_traceparent text, p_attestation_id uuid, p_hint boolean) TO outbox_ingest;
 
 REVOKE ALL ON FUNCTION outbox.ensure_outbox_partitions() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION outbox.excess_privilege_of(p_login name) FROM PUBLIC;
+GRANT ALL ON FUNCTION outbox.excess_privilege_of(p_login name) TO outbox_dispatcher;
 
 REVOKE ALL ON FUNCTION outbox.expire_outbox_leases(p_rail text, p_limit integer, p_after_at timestamp with time zone, p_after_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION outbox.expire_outbox_leases(p_rail text, p_limit integer, p_after_at timestamp with time zone, p_after_id uuid) TO outbox_dispatcher;

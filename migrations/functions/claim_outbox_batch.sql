@@ -41,8 +41,8 @@ begin
     elsif v_rail.lease_duration_ms < p_min_lease_ms then
         raise exception 'rail %: a lease of % ms is shorter than the % ms that this dispatcher needs', p_rail,
             v_rail.lease_duration_ms, p_min_lease_ms using errcode = 'OB007', hint = 'raise lease_duration_ms, or lower the timeout';
-    elsif p_limit not between 1 and 10000 or p_limit is null then
-        raise exception 'p_limit must be 1 to 10000' using errcode = 'OB003';
+    elsif not coalesce(p_limit between 1 and 10000 and p_min_lease_ms >= 0 and p_in_flight >= 0, false) then
+        raise exception 'p_limit must be 1 to 10000, p_min_lease_ms and p_in_flight 0 or more' using errcode = 'OB003';
     end if;
     v_now := clock_timestamp();
     if not v_rail.paused then

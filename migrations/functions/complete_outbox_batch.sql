@@ -97,8 +97,11 @@ begin
           from decided l where l.verdict = 'late' and not l.already
             on conflict do nothing
     ), warned as (
-        update outbox.payment_outbox_pending p set late_success = true from decided l
-         where p.ctid = l.tid and l.verdict = 'late' and not l.already and l.outcome = 'ACCEPTED'
+        update outbox.payment_outbox_pending p
+           set late_success = p.late_success or l.outcome = 'ACCEPTED', in_doubt_since = coalesce(p.in_doubt_since, v_now),
+               first_sent_at = coalesce(p.first_sent_at, l.first_byte_at, v_now)
+          from decided l
+         where p.ctid = l.tid and l.verdict = 'late' and not l.already and l.outcome in ('ACCEPTED', 'INTERIM', 'UNKNOWN', 'KEY_REUSED')
     )
     select d.ordinal, case when d.already then 'already_applied' when d.verdict = 'late' then 'fenced' else d.verdict end,
            case when d.verdict = 'applied' or d.already then d.state end, case when d.verdict = 'applied' and d.state not in ('DISPATCHED', 'FAILED') then d.hold_reason end,

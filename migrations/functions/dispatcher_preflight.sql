@@ -7,13 +7,7 @@ as $$
 -- Purpose: what a dispatcher must know of its connection before it claims, in one row.
 -- Results: excess_privilege, the first thing the login may do and should not, or null.
 -- Hazard: not security definer, since it judges the login itself.
-    select session_user::text, pg_backend_pid(),
-           case when (select r.rolsuper from pg_roles r where r.rolname = session_user) then 'is a superuser'
-                when pg_has_role(session_user, 'outbox_owner', 'member') then 'is a member of outbox_owner'
-                else (select 'has table privileges on ' || c.oid::regclass::text from pg_class c
-                       where c.relnamespace = 'outbox'::regnamespace and c.relkind in ('r', 'p', 'v', 'm')
-                         and has_table_privilege(session_user, c.oid, 'select,insert,update,delete,truncate,references,trigger')
-                       order by c.relname limit 1) end,
+    select session_user::text, pg_backend_pid(), outbox.excess_privilege_of(session_user),
            current_setting('fsync')::boolean, current_setting('full_page_writes')::boolean, current_setting('synchronous_commit'),
            pg_is_in_recovery(), current_setting('default_transaction_read_only')::boolean or current_setting('transaction_read_only')::boolean,
            current_setting('server_encoding'), current_setting('server_version_num')::integer, a.api_min, a.api_max, clock_timestamp()

@@ -10,12 +10,12 @@ as $$
 declare
     v_ids uuid[];
 begin
+    v_ids := array(select n.outbox_id from outbox.payment_outbox_identities n
+                    where n.instruction_id = p_id and n.participant_id = coalesce(p_participant_id, n.participant_id)
+                    order by n.outbox_id limit 100);
+    -- An instruction_id may have the form of a UUID as well.
     if p_id ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then
-        v_ids := array[p_id::uuid];
-    else
-        v_ids := array(select n.outbox_id from outbox.payment_outbox_identities n
-                        where n.instruction_id = p_id and n.participant_id = coalesce(p_participant_id, n.participant_id)
-                        order by n.outbox_id limit 100);
+        v_ids := p_id::uuid || v_ids;
     end if;
     return query
     select jsonb_build_object(

@@ -25,8 +25,9 @@ begin
         ('rail', case when r.rail is null then 'is not a rail with a contract in payment_rails' end),
         ('payload', case when c.payload is null then 'must not be null'
                          when octet_length(c.payload) > 1048576 then 'must have at most 1048576 bytes' end),
-        ('content_type', case when c.content_type is null or c.content_type !~ '^[!-~]([ -~]{0,126}[!-~])?$'
-                              then 'must be a media type of 1 to 128 visible ASCII characters' end),
+        ('content_type', case when coalesce(length(c.content_type), 0) not between 3 and 128
+                                or c.content_type !~ '^[-!#$%&''*+.^_`|~0-9A-Za-z]+/[-!#$%&''*+.^_`|~0-9A-Za-z]+( *;[ -~]*[!-~])?$'
+                              then 'must be a media type, type/subtype, of at most 128 visible ASCII characters (RFC 9110, 8.3.1)' end),
         ('amount_minor', case when c.amount_minor <= 0 then 'must be above zero'
                               when c.amount_minor is null and r.amount_required then 'is required by the contract of the rail'
                               when c.amount_minor is null and c.currency is not null then 'is missing beside a currency' end),

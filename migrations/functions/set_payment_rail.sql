@@ -15,16 +15,20 @@ as $$
 -- Hazard: `resend` says that the rail executes a key at most once within the window. Where that is not so,
 --   every unknown outcome is a possible double payment.
 declare
-    v_new boolean;
+    v_new boolean := false;
 begin
     if p_on_unknown = 'inquire' then
         raise exception 'rail %: on_unknown = inquire is not supported by this version', p_rail
             using errcode = 'OB005', hint = 'use hold: unknown outcomes wait for a person';
     end if;
-    insert into outbox.payment_rails as r (rail, on_unknown, idempotency_window_ms, changed_at, changed_by)
-    values (p_rail, coalesce(p_on_unknown, 'hold'), p_idempotency_window_ms, clock_timestamp(), session_user)
-        on conflict (rail) do nothing;
-    v_new := found;
+    -- Only for a rail that is not there: the table's checks come before its conflicts, and would refuse a change
+    -- that the rail as it is allows.
+    if not exists (select from outbox.payment_rails r where r.rail = p_rail) then
+        insert into outbox.payment_rails as r (rail, on_unknown, idempotency_window_ms, changed_at, changed_by)
+        values (p_rail, coalesce(p_on_unknown, 'hold'), p_idempotency_window_ms, clock_timestamp(), session_user)
+            on conflict (rail) do nothing;
+        v_new := found;
+    end if;
     update outbox.payment_rails r
        set on_unknown = coalesce(p_on_unknown, r.on_unknown),
            idempotency_window_ms = coalesce(p_idempotency_window_ms, r.idempotency_window_ms),

@@ -145,8 +145,7 @@ fn wire_key(submission: &Submission, form: WireKeyForm) -> HeaderValue {
 }
 
 fn content_type(given: &str) -> Result<HeaderValue, BadContentType> {
-    let visible = given.bytes().all(|b| matches!(b, b' '..=b'~'));
-    if !visible || given.trim() != given || !given.contains('/') {
+    if !outbox_core::is_media_type(given) {
         return Err(BadContentType);
     }
     HeaderValue::from_str(given).map_err(|_| BadContentType)

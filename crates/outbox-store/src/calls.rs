@@ -448,6 +448,7 @@ pub async fn read_status(session: &mut Session, since: Option<OffsetDateTime>) -
                 late_successes: column(CALL, row, "late_successes")?,
                 dispatched: column(CALL, row, "dispatched")?,
                 failed: column(CALL, row, "failed")?,
+                failed_but_accepted: column(CALL, row, "failed_but_accepted")?,
                 oldest_due: age(row, "oldest_due_ms")?,
                 oldest_in_doubt: age(row, "oldest_in_doubt_ms")?,
                 partition_headroom_months: column(CALL, row, "partition_headroom_months")?,

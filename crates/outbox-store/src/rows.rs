@@ -296,6 +296,8 @@ pub struct RailStatus {
     pub dispatched: i64,
     /// Refused for good.
     pub failed: i64,
+    /// Ended without success, though the rail said later that it had accepted them. Of all time.
+    pub failed_but_accepted: i64,
     /// Age of the oldest due payment.
     pub oldest_due: Option<Millis>,
     /// Age of the oldest doubt.

@@ -5,7 +5,7 @@ use outbox_store::{ClaimRequest, CompletionVerdict, claim};
 use sqlx::Row as _;
 
 use crate::conservation::assert_conserved;
-use crate::sql::{run, scalar};
+use crate::sql::{refused, run, scalar};
 use crate::world::{Worker, World, lease};
 
 /// Claims, expecting the payment to be held with `reason` and nothing to be sent.
@@ -262,4 +262,32 @@ async fn last_crash_that_the_contract_allows_is_held_at_the_takeover() {
     world.lose_lease(id).await;
     holds(&mut worker, id, HoldReason::Exhausted).await;
     assert_eq!(world.attempts(id).await, ["1 LEASE_EXPIRED", "2 LEASE_EXPIRED"]);
+}
+
+#[tokio::test]
+async fn contract_may_change_to_resend_without_repeating_the_window_that_it_has() {
+    let mut world = World::new().await;
+    let set = "select outbox.set_payment_rail('wire', ";
+    for (change, new) in [("'hold')", false), ("'resend')", false), ("'resend', p_paused => true)", false)] {
+        assert_eq!(scalar::<bool>(&mut world.dba, &format!("{set}{change}")).await, new, "{change}");
+    }
+    let contract: String = scalar(
+        &mut world.dba,
+        "select concat_ws(' ', on_unknown, idempotency_window_ms, paused) from outbox.payment_rails",
+    )
+    .await;
+    assert_eq!(contract, "resend 86400000 t");
+    // A rail without a window gets none by itself.
+    assert_eq!(refused(&mut world.dba, "select outbox.set_payment_rail('new', 'resend')").await.code, "23514");
+}
+
+#[tokio::test]
+async fn claim_refuses_to_be_called_without_its_guards() {
+    let mut world = World::new().await;
+    for arguments in ["null, 1, 0", "0, 1, 0", "10001, 1, 0", "1, null, 0", "1, -1, 0", "1, 1, null", "1, 1, -1"] {
+        let refusal =
+            refused(&mut world.dba, &format!("select * from outbox.claim_outbox_batch('wire', 'w', {arguments})"))
+                .await;
+        assert_eq!(refusal.code, "OB003", "{arguments}: {refusal:?}");
+    }
 }

@@ -82,14 +82,18 @@ async fn completion_inside_an_older_transaction_is_judged_by_the_clock_not_by_it
     assert!(world.pending(id).await.unwrap().get::<bool, _>("late_success"));
 
     let renewed = world.enqueue("b", 1).await[0];
-    let claimed = world.worker("w").claim(10).await.submits.remove(0);
+    let mut holder = world.worker("w");
+    let claimed = holder.claim(10).await.submits.remove(0);
     run(&mut connection, "begin").await;
+    let text = format!(
+        "select * from outbox.renew_outbox_leases('{}', array['{renewed}'::uuid], array[1], array['{}'::uuid])",
+        holder.id, claimed.lease_token.0
+    );
+    // The same call renews the lease as long as it holds.
+    assert_eq!(fetch(&mut connection, &text).await[0].get::<String, _>("verdict"), "renewed");
+    run(&mut connection, "commit; begin").await;
     fetch(&mut connection, "select now()").await;
     world.lose_lease(renewed).await;
-    let text = format!(
-        "select * from outbox.renew_outbox_leases('w', array['{renewed}'::uuid], array[1], array['{}'::uuid])",
-        claimed.lease_token.0
-    );
     assert_eq!(fetch(&mut connection, &text).await[0].get::<String, _>("verdict"), "fenced");
     run(&mut connection, "commit").await;
 }
@@ -226,4 +230,43 @@ async fn second_terminal_attempt_is_impossible_even_for_the_owner() {
     assert!(worker.try_complete(&[completion(again, Outcome::Accepted)]).await.is_err());
     let terminal: i64 = scalar(&mut world.dba, "select count(*) from outbox.payment_outbox_attempts").await;
     assert_eq!(terminal, 1);
+}
+
+#[tokio::test]
+async fn unknown_result_that_comes_after_not_sent_of_the_same_attempt_leaves_a_doubt() {
+    let mut world = World::new().await;
+    world.contract("on_unknown = 'hold'").await;
+    let id = world.enqueue("a", 1).await[0];
+    let mut worker = world.worker("w");
+    let claimed = lease(&worker.claim_one().await);
+    worker.complete_one(claimed, Outcome::NotSent).await;
+    assert_eq!(worker.complete_one(claimed, Outcome::Unknown).await, CompletionVerdict::Fenced);
+    let row = world.pending(id).await.unwrap();
+    assert!(
+        row.get::<bool, _>("late_success") == false
+            && row.get::<Option<time::OffsetDateTime>, _>("in_doubt_since").is_some()
+    );
+    let batch = worker.claim(10).await;
+    assert!(batch.submits.is_empty() && batch.held[0].reason == HoldReason::Unknown, "{batch:?}");
+    assert_conserved(&mut world.dba).await;
+}
+
+#[tokio::test]
+async fn quarantine_never_ends_earlier_than_it_was_said_to() {
+    let mut world = World::new().await;
+    let id = world.enqueue("a", 1).await[0];
+    let mut worker = world.worker("w");
+    for outcome in [Some(Outcome::Unknown), None] {
+        let claimed = lease(&worker.claim_one().await);
+        world.tamper(id, "quarantine_until = '2999-01-01'").await;
+        if let Some(outcome) = outcome {
+            worker.complete_one(claimed, outcome).await;
+        } else {
+            world.lose_lease(id).await;
+            worker.claim(1).await;
+        }
+        let until: bool = world.pending(id).await.unwrap().get::<time::OffsetDateTime, _>("quarantine_until")
+            == time::macros::datetime!(2999-01-01 0:00 UTC);
+        assert!(until, "after {outcome:?}");
+    }
 }

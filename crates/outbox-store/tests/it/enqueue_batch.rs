@@ -89,6 +89,7 @@ async fn bad_value_is_refused_by_column_and_code() {
         ("payload", "OB003", good.replace("'a'::bytea", "convert_to(repeat('x', 1048577), 'UTF8')")),
         ("content_type", "OB003", good.replace("application/xml", "application/xml\r\nX-Evil: 1")),
         ("content_type", "OB003", good.replace("application/xml", "")),
+        ("content_type", "OB003", good.replace("application/xml", "json")),
         ("amount_minor", "OB003", good.replace("=> 100", "=> 0")),
         ("amount_minor", "OB003", good.replace("=> 100", "=> -1")),
         ("amount_minor", "OB003", good.replace("=> 100", "=> null").replace("'EUR'", "null")),
@@ -104,6 +105,31 @@ async fn bad_value_is_refused_by_column_and_code() {
         let refusal = refused(&mut ingest, &text.replace('\r', "\\r")).await;
         assert_eq!((refusal.code.as_str(), refusal.column.as_deref()), (code, Some(column)), "{text:.300}");
         assert!(refusal.message.contains(&format!("payment 1 of the batch: {column} ")), "{}", refusal.message);
+    }
+}
+
+#[tokio::test]
+async fn database_records_the_media_types_that_a_rail_can_send_and_no_others() {
+    let mut world = World::new().await;
+    let refuses = "select outbox.refuse_bad_payments(array['p'], array['i'], array['k'], array['wire'], array['x'::bytea], array[$1], \
+                   array[1], array['EUR'], array[null::timestamptz], array[null::timestamptz], array[null], array[null])";
+    let mut texts: Vec<String> =
+        ["json", "", "/", "a/b;c", "a/b ;c", "a/b ; c", "a/b;;", "a/b ", "a/b;c\u{e9}"].map(str::to_owned).into();
+    texts.extend([124, 125].map(|length| format!("a/b{}", "c".repeat(length))));
+    for byte in 1..=127_u8 {
+        let one = char::from(byte);
+        texts.extend([
+            format!("{one}/b"),
+            format!("a{one}/b"),
+            format!("a/{one}"),
+            format!("a/b{one}"),
+            format!("a/b;{one}"),
+            format!("a/b;{one}c"),
+        ]);
+    }
+    for text in texts {
+        let recorded = sqlx::query(refuses).bind(&text).execute(&mut world.dba).await;
+        assert_eq!(recorded.is_ok(), outbox_core::is_media_type(&text), "{text:?}: {recorded:?}");
     }
 }
 

@@ -24,6 +24,7 @@ mod migrations;
 mod model;
 mod partitions;
 mod privileges;
+mod reading;
 mod schema;
 mod seed;
 mod sessions;

@@ -153,7 +153,9 @@ impl Life {
             if self.attempts.iter().any(|(known, _, how)| *known == lease && *how == Some(end)) {
                 return Answer::AlreadyApplied;
             }
-            self.late_success |= end == End::Known(Outcome::Accepted) && !self.ended;
+            if !self.ended {
+                self.learn_late(end);
+            }
             return Answer::Fenced;
         }
         let (state, held) = self.decide(contract, end);
@@ -168,6 +170,17 @@ impl Life {
             self.hold(reason);
         }
         Answer::Applied(state, held)
+    }
+
+    /// What may have been executed leaves a doubt, whoever says so and however late.
+    fn learn_late(&mut self, end: End) {
+        use Outcome::{Accepted, Interim, KeyReused, Unknown};
+        self.late_success |= end == End::Known(Accepted);
+        if matches!(end, End::Known(Accepted | Interim | Unknown | KeyReused)) {
+            self.in_doubt = true;
+            // By no attempt that a later NOT_SENT could take back.
+            self.first_sent = self.first_sent.or(Some(0));
+        }
     }
 
     fn decide(&mut self, contract: &RailContract, end: End) -> (AttemptState, Option<HoldReason>) {

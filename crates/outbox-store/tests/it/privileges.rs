@@ -30,6 +30,7 @@ release_outbox_leases         t_dispatcher
 complete_outbox_batch         t_dispatcher
 dispatcher_heartbeat          t_dispatcher
 dispatcher_preflight          t_dispatcher
+excess_privilege_of           t_dispatcher
 try_wakeup_lock               t_dispatcher
 release_wakeup_lock           t_dispatcher
 set_payment_rail              t_operator
@@ -174,6 +175,7 @@ fn lines(text: &str) -> BTreeSet<String> {
 fn sample(parameter_type: &str) -> String {
     match parameter_type {
         "text" => "'wire'::text".to_owned(),
+        "name" => "'t_dispatcher'::name".to_owned(),
         "integer" | "bigint" => format!("1::{parameter_type}"),
         "boolean" => "false".to_owned(),
         "uuid" => "gen_random_uuid()".to_owned(),

@@ -7,7 +7,6 @@ use std::time::Duration;
 use outbox_core::{Millis, Outcome, RailName};
 use outbox_store::{
     Class, ConnectSettings, Password, Session, StoreError, Tls, WakeupListener, claim, preflight, read_payment_rails,
-    read_status,
 };
 use outbox_testkit::wait_until;
 
@@ -173,6 +172,51 @@ async fn dispatcher_sees_what_its_connection_is_and_may_do() {
 }
 
 #[tokio::test]
+async fn dispatcher_is_told_every_privilege_that_its_login_has_too_many() {
+    let mut world = World::new().await;
+    let connection = &mut world.dba;
+    let excess = "select outbox.excess_privilege_of('t_too_much')";
+    for (grant, expected) in [
+        ("select 1", None),
+        ("alter role t_too_much createrole", Some("may create roles")),
+        ("alter role t_too_much nocreaterole replication", Some("may replicate")),
+        ("alter role t_too_much noreplication bypassrls", Some("may bypass row security")),
+        (
+            "alter role t_too_much nobypassrls noinherit; grant outbox_operator to t_too_much",
+            Some("is a member of outbox_operator"),
+        ),
+        (
+            "revoke outbox_operator from t_too_much; grant pg_read_all_data to t_too_much",
+            Some("is a member of pg_read_all_data"),
+        ),
+        (
+            "revoke pg_read_all_data from t_too_much; grant update (late_success) on outbox.payment_outbox_pending to t_too_much",
+            Some("has privileges on the table outbox.payment_outbox_pending"),
+        ),
+        (
+            "revoke update (late_success) on outbox.payment_outbox_pending from t_too_much; \
+             grant execute on function outbox.read_payment_timelines(text, text) to t_too_much",
+            Some("may call outbox.read_payment_timelines(text,text)"),
+        ),
+        (
+            "revoke execute on function outbox.read_payment_timelines(text, text) from t_too_much; \
+             grant create on schema outbox to t_too_much",
+            Some("may create objects in the schema outbox"),
+        ),
+        ("alter role t_too_much superuser", Some("is a superuser")),
+    ] {
+        // Roles belong to the server and outlive a transaction that is committed: this one is not.
+        if grant == "select 1" {
+            run(connection, "begin; create role t_too_much login; grant outbox_dispatcher to t_too_much; set local search_path = ''").await;
+        }
+        run(connection, grant).await;
+        let told: Option<String> = scalar(connection, excess).await;
+        assert_eq!(told.as_deref(), expected, "{grant}");
+    }
+    run(connection, "rollback").await;
+}
+
+#[tokio::test]
 async fn listener_that_lost_its_connection_says_so_and_lost_its_locks_with_it() {
     let mut world = World::new().await;
     let rail = RailName::new(RAIL).unwrap();
@@ -187,23 +231,4 @@ async fn listener_that_lost_its_connection_says_so_and_lost_its_locks_with_it() 
     assert!(second.try_wakeup_lock(&rail).await.unwrap());
     assert!(second.release_wakeup_lock(&rail).await.unwrap());
     assert!(!second.release_wakeup_lock(&rail).await.unwrap());
-}
-
-#[tokio::test]
-async fn status_counts_what_is_due_waiting_in_flight_in_doubt_held_and_done() {
-    let mut world = World::new().await;
-    let all = world.enqueue("a", 7).await;
-    let mut worker = world.worker("w");
-    let claimed = worker.claim(5).await.submits;
-    let of = |id| lease(claimed.iter().find(|one| one.outbox_id == id).unwrap());
-    worker.complete_one(of(all[0]), Outcome::Accepted).await;
-    worker.complete_one(of(all[1]), Outcome::Refused).await;
-    worker.complete_one(of(all[2]), Outcome::KeyReused).await;
-    world.lose_lease(all[3]).await;
-    world.tamper(all[6], "next_attempt_at = '2999-01-01'").await;
-    let status = read_status(&mut world.session("t_monitor"), None).await.unwrap().remove(0);
-    let counts =
-        [status.due, status.waiting, status.in_flight, status.in_doubt, status.held, status.dispatched, status.failed];
-    assert_eq!(counts, [1, 1, 1, 1, 1, 1, 1], "{status:?}");
-    assert!(status.oldest_due.is_some() && status.oldest_in_doubt.is_some());
 }

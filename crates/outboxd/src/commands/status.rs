@@ -33,7 +33,8 @@ const CLEAR: &str = "\x1b[2J\x1b[H";
 #[command(
     after_help = "due: could be claimed now. waiting: not before a later time. in doubt: may have been executed, \
 lost leases included, and not held. held: waits for a person. late successes: pending, though the rail said yes to a \
-worker that had lost its lease. dispatched, failed: of the payments enqueued since --since.\n\
+worker that had lost its lease. dispatched, failed: of the payments enqueued since --since. failed but accepted: \
+ended without success, of all time, though the rail said later that it had accepted them: ask it.\n\
 Exit codes: 0 done; 64 wrong words; 69 no database; 76 no schema that this version knows; 77 the login is refused or \
 may not do it."
 )]
@@ -181,6 +182,7 @@ fn rail_table(rails: &[RailStatus]) -> String {
         "late successes",
         "dispatched",
         "failed",
+        "failed but accepted",
         "claims",
     ];
     let mut rows = table(&header, 1);
@@ -198,6 +200,7 @@ fn rail_table(rails: &[RailStatus]) -> String {
             count(rail.late_successes),
             count(rail.dispatched),
             count(rail.failed),
+            count(rail.failed_but_accepted),
             if rail.paused { "PAUSED" } else { "on" }.to_owned(),
         ]);
     }
@@ -218,6 +221,7 @@ fn rail_json(rail: &RailStatus) -> Value {
         "late_successes": rail.late_successes,
         "dispatched": rail.dispatched,
         "failed": rail.failed,
+        "failed_but_accepted": rail.failed_but_accepted,
         "partition_headroom_months": rail.partition_headroom_months,
     })
 }
@@ -250,6 +254,7 @@ mod tests {
             late_successes: 0,
             dispatched: 0,
             failed: 0,
+            failed_but_accepted: 0,
             oldest_due: None,
             oldest_in_doubt: None,
             partition_headroom_months: months,
