@@ -162,6 +162,12 @@ impl StoreError {
         self.sqlstate().is_some_and(|code| code.starts_with("53300"))
     }
 
+    /// Whether the call was too much for its time limit, the server's (57014) or our own.
+    #[must_use]
+    pub fn is_too_slow(&self) -> bool {
+        matches!(self, Self::TimedOut { .. }) || self.sqlstate().is_some_and(|code| code == "57014")
+    }
+
     /// Whether the server cannot be written to now: it starts, stops, recovers, is read-only or full.
     #[must_use]
     pub fn is_unavailable(&self) -> bool {

@@ -243,8 +243,7 @@ async fn unknown_result_that_comes_after_not_sent_of_the_same_attempt_leaves_a_d
     assert_eq!(worker.complete_one(claimed, Outcome::Unknown).await, CompletionVerdict::Fenced);
     let row = world.pending(id).await.unwrap();
     assert!(
-        row.get::<bool, _>("late_success") == false
-            && row.get::<Option<time::OffsetDateTime>, _>("in_doubt_since").is_some()
+        !row.get::<bool, _>("late_success") && row.get::<Option<time::OffsetDateTime>, _>("in_doubt_since").is_some()
     );
     let batch = worker.claim(10).await;
     assert!(batch.submits.is_empty() && batch.held[0].reason == HoldReason::Unknown, "{batch:?}");

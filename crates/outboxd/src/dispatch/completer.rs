@@ -78,9 +78,17 @@ struct Backlog {
     since: Option<BootTime>,
     /// Not before then, after a failure or for a locked payment.
     not_before: Option<BootTime>,
+    /// How often the batch is halved: a database too slow for a whole batch within its time limit would be sent
+    /// the same batch for ever, and every lease in it would run out.
+    halvings: u32,
 }
 
 impl Backlog {
+    /// How many are recorded in one call, at least one.
+    fn batch_size(&self, limits: Limits) -> usize {
+        limits.batch_size.checked_shr(self.halvings).unwrap_or(0).max(1)
+    }
+
     /// When the next flush is due.
     fn due_at(&self, limits: Limits) -> Option<BootTime> {
         let since = self.since?;
@@ -137,10 +145,11 @@ impl Completer {
 
     /// One bounded pass: at most one batch.
     async fn flush(&mut self, backlog: &mut Backlog, backoff: &mut Backoff) {
-        let size = backlog.items.len().min(self.limits.batch_size);
+        let size = backlog.items.len().min(backlog.batch_size(self.limits));
         match self.record(&backlog.items.range(..size).collect::<Vec<_>>()).await {
             Ok(verdicts) => {
                 backoff.reset();
+                backlog.halvings = backlog.halvings.saturating_sub(1);
                 self.leases.set_unrecorded(false);
                 self.health.ready("completions");
                 let batch: Vec<Settled> = backlog.items.drain(..size).collect();
@@ -157,6 +166,9 @@ impl Completer {
                     self.handle.tell(Event::Broken(failure)).await;
                 }
                 self.leases.set_unrecorded(true);
+                if matches!(&error, ConnectionError::Store(store) if store.is_too_slow()) && size > 1 {
+                    backlog.halvings += 1;
+                }
                 let wait = backoff.wait();
                 let waiting = backlog.items.len();
                 let error = error.in_full();

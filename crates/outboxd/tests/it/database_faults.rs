@@ -273,3 +273,27 @@ async fn while_the_databases_clock_is_wrong_nothing_is_sent() {
     daemon.becomes_ready(true).await;
     daemon.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_too_slow_for_a_whole_batch_of_results_gets_smaller_ones() {
+    const COUNT: usize = 160;
+    let rig = Rig::start().await;
+    // A result takes 20 ms to record: 160 of them are far beyond the statement timeout of 1.2 s, always.
+    rig.run(
+        "create function public.slow() returns trigger language plpgsql as 'begin perform pg_sleep(0.02); return new; end'; \
+         create trigger slow before insert on outbox.payment_outbox_attempts for each row execute function public.slow()",
+    )
+    .await;
+    rig.contract(HOLD, "p_rail_timeout_ms => 10000, p_lease_duration_ms => 40000").await;
+    rig.hold.park(Point::AfterExecution);
+    rig.enqueue(HOLD, COUNT).await;
+    let settings = [format!("rails.{HOLD}.timeout=10s"), format!("rails.{HOLD}.concurrency={COUNT}")];
+    let daemon = rig.daemon_with("a", rig.proxy.address(), &settings);
+    tokio::time::timeout(LIMIT, rig.hold.wait_for_parked(Point::AfterExecution, COUNT as u64)).await.unwrap();
+    rig.hold.release();
+    daemon.logged("complete.failed", 1).await;
+    rig.settled().await;
+    rig.all_dispatched().await;
+    assert_eq!(rig.count(HOLD, "LEASE_EXPIRED").await, 0);
+    daemon.stop().await;
+}
