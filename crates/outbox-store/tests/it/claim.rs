@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use outbox_core::{AttemptNo, Millis, OutboxId, RailName};
 use outbox_store::{ClaimBatch, ClaimCursor, ClaimRequest, claim};
+use sqlx::Row as _;
 
-use crate::sql::{refused, run, scalar};
+use crate::sql::{fetch, refused, run, scalar};
 use crate::steps::Actor;
 use crate::world::{Worker, World};
 
@@ -220,4 +221,26 @@ async fn nothing_refers_to_the_queue_by_a_foreign_key() {
     )
     .await;
     assert_eq!(keys, 0);
+}
+
+#[tokio::test]
+async fn claim_inside_an_older_transaction_sees_what_fell_due_since_and_grants_whole_leases() {
+    let mut world = World::new().await;
+    let mut connection = world.db.connect_as("t_dispatcher").await.unwrap();
+    run(&mut connection, "begin").await;
+    fetch(&mut connection, "select now()").await;
+    world.enqueue("a", 1).await;
+    let claim =
+        "select kind, (select now()) < due_at as due_since from outbox.claim_outbox_batch('wire', 'w', 10, 1, 0)";
+    let rows = fetch(&mut connection, claim).await;
+    assert_eq!(rows[0].get::<String, _>("kind"), "SUBMIT");
+    assert!(rows[0].get::<bool, _>("due_since"));
+    run(&mut connection, "commit").await;
+    let whole: bool = scalar(
+        &mut world.dba,
+        "select p.lease_expires_at - p.claimed_at = r.lease_duration_ms * interval '1 ms' and p.claimed_at > p.next_attempt_at \
+         from outbox.payment_outbox_pending p join outbox.payment_rails r using (rail)",
+    )
+    .await;
+    assert!(whole);
 }

@@ -242,3 +242,20 @@ async fn single_text_and_batch_forms_are_the_same_request() {
         assert_eq!((row.get::<Uuid, _>("outbox_id"), row.get::<bool, _>("created")), (batch.outbox_id.0, false));
     }
 }
+
+#[tokio::test]
+async fn two_requests_whose_values_run_together_to_the_same_bytes_are_two_requests() {
+    let mut world = World::new().await;
+    // 4702111234474983745 is the bytes of AAAAAAAA.
+    let requests = [
+        "'wire', 'x', 'a/bAAAAAAAA', null, 'EUR'",
+        "'wire', 'x', 'a/b', 4702111234474983745, 'EUR'",
+        "'wire', 'x', 'a/b', null, 'AAAAAAAAEUR'",
+        "'wire', 'x', 'a/bAAAAAAAAEUR', null, null",
+    ];
+    let mut hashes = std::collections::BTreeSet::new();
+    for request in requests {
+        let call = format!("select outbox.payment_identity_sha256({request}, null, null, null)");
+        assert!(hashes.insert(scalar::<Vec<u8>>(&mut world.dba, &call).await), "{request}");
+    }
+}

@@ -37,12 +37,14 @@ impl Actor {
 
     /// Runs a statement to its end.
     pub(crate) async fn does(&mut self, text: &str) {
-        run(self.connection(), text).await;
+        let done = tokio::time::timeout(LIMIT, run(self.connection(), text)).await;
+        assert!(done.is_ok(), "no end of: {text}");
     }
 
     /// Runs a statement to its end and returns its rows.
     pub(crate) async fn asks(&mut self, text: &str) -> Vec<PgRow> {
-        fetch(self.connection(), text).await
+        let rows = tokio::time::timeout(LIMIT, fetch(self.connection(), text)).await;
+        rows.unwrap_or_else(|_| panic!("no end of: {text}"))
     }
 
     /// Sends a statement and does not wait for its end.
