@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::commands;
 use crate::config::{CONFIG_FILE, Host, Sources};
 use crate::exit::{Exit, Failure};
+use crate::logging;
 
 /// Dispatches payments from a Postgres outbox to their rails.
 #[derive(Debug, Parser)]
@@ -106,14 +107,17 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() };
         }
     };
-    // Not locked: the daemon logs to it from all its threads while the command runs.
     let mut out = stdout();
+    let is_daemon = matches!(cli.command, Command::Run(_));
     let ended = cli.command.run(&mut out).and_then(|()| out.flush().map_err(Failure::from));
     match ended {
         Ok(()) => Exit::Ok.into(),
         Err(failure) => {
-            if failure.exit != Exit::Ok {
-                let _ = writeln!(stderr().lock(), "error: {failure}");
+            let text = format!("error: {failure}\n");
+            if is_daemon {
+                logging::last_words(text);
+            } else if failure.exit != Exit::Ok {
+                let _ = stderr().write_all(text.as_bytes());
             }
             failure.exit.into()
         }

@@ -23,6 +23,8 @@ events! {
     DAEMON_PANICKED = "daemon.panicked";
     /// The configuration allows what a system that moves money should not.
     CONFIG_WARNING = "config.warning";
+    /// So many lines are missing here: the log was not read in time, or could not be written.
+    LOG_LINES_DROPPED = "log.lines_dropped";
     /// `/livez` and `/readyz` are served.
     HEALTH_SERVING = "health.serving";
     /// The health server could not take a connection.

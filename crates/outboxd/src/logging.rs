@@ -1,14 +1,21 @@
 //! Log lines: one JSON object an event, or text where a person reads along. What may be logged is
-//! decided by types (a payload, a key or a secret has none that prints), not by a filter here.
+//! decided by types (a payload, a key or a secret has none that prints), not by a filter here. How lines
+//! reach standard output is `log_queue`'s.
 
 use std::fmt;
-use std::io::{IsTerminal, stdout};
+use std::fs::File;
+use std::io::{self, IsTerminal, Write, stderr, stdout};
+use std::os::fd::AsFd as _;
 use std::panic::PanicHookInfo;
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
-use tracing::Subscriber;
+use tracing::{Level, Metadata, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
@@ -17,6 +24,18 @@ use tracing_subscriber::fmt::time::FormatTime;
 use crate::config::model::{Log, LogFormat};
 use crate::events;
 use crate::exit::{Exit, Failure};
+use crate::log_queue::{LogQueue, LogWriter, Weight};
+
+/// The lines that may wait for whoever reads them: some 10,000, what a busy daemon says in ten seconds.
+/// Raised, it is memory that a stuck reader costs.
+const WAITING_BYTES_MAX: usize = 4 << 20;
+
+/// How long a sink that failed is left alone, since a try costs more than a dropped line.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// How long the end of the process waits for its last lines to be taken. A reader at work takes all that
+/// may wait in a fraction of it.
+const LAST_WORDS_LIMIT: Duration = Duration::from_secs(1);
 
 const TIME: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
@@ -83,6 +102,8 @@ where
         .parse(filter)
         .map_err(|error| Failure::new(Exit::BadConfiguration, format!("log.filter: {error}")))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_timer(UtcMillis).with_writer(writer);
+    // They would go to standard error, and panic where that is gone.
+    let builder = builder.log_internal_errors(false);
     Ok(match form {
         Form::Json => {
             Box::new(builder.json().flatten_event(true).with_current_span(false).with_span_list(false).finish())
@@ -91,22 +112,124 @@ where
     })
 }
 
-/// Sends the process's events to standard output, as `log` says, and makes a panic end it.
+/// Logging that has begun. When it is dropped, the lines that wait are written, if they are taken soon.
+#[must_use = "without it the last lines may be missing"]
+pub struct Logging(Arc<LogQueue>);
+
+impl Drop for Logging {
+    fn drop(&mut self) {
+        self.0.flush(LAST_WORDS_LIMIT);
+    }
+}
+
+/// Sends the process's events to standard output, as `log` says, and makes a panic end it. Nobody who logs
+/// waits for the reader, and no failure to write ends anything.
 ///
 /// # Errors
-/// A filter that cannot be parsed, or logging that was begun before.
-pub fn begin(log: &Log) -> Result<(), Failure> {
+/// A filter that cannot be parsed, a process without room for a thread or a file, or logging that was begun
+/// before.
+pub fn begin(log: &Log) -> Result<Logging, Failure> {
     let reader = if stdout().is_terminal() { Reader::Terminal } else { Reader::Machine };
     let no_color = std::env::var("NO_COLOR").ok();
-    let subscriber = subscriber(form(log.format, reader, no_color.as_deref()), &log.filter, stdout)?;
+    let form = form(log.format, reader, no_color.as_deref());
+    let queue = Arc::new(LogQueue::new(WAITING_BYTES_MAX));
+    let subscriber = subscriber(form, &log.filter, Lines(Arc::clone(&queue)))?;
+    // Not `stdout()` itself: its lock would be held by whoever waits for the reader.
+    let sink = stdout().as_fd().try_clone_to_owned().map(File::from);
+    let started = sink.and_then(|sink| {
+        let (writer, queue) = (LogWriter::new(sink, RETRY, move |count| dropped(form, count)), Arc::clone(&queue));
+        thread::Builder::new().name("log".to_owned()).spawn(move || writer.run(&queue))
+    });
+    started.map_err(|error| Failure::new(Exit::Unavailable, format!("logging: {error}")))?;
     tracing::subscriber::set_global_default(subscriber)
         .map_err(|error| Failure::new(Exit::InvariantBroken, error.to_string()))?;
-    std::panic::set_hook(Box::new(|info| {
+    let logging = Logging(queue);
+    let panicked = Arc::clone(&logging.0);
+    std::panic::set_hook(Box::new(move |info| {
         log_panic(info);
+        panicked.flush(LAST_WORDS_LIMIT);
         // The runtime would catch the panic and go on with a part missing.
         std::process::exit(i32::from(Exit::InvariantBroken.code()));
     }));
-    Ok(())
+    Ok(logging)
+}
+
+/// Says to standard error why the process ends. Whoever does not read it does not hold up the end.
+pub(crate) fn last_words(text: String) {
+    let (said, heard) = sync_channel(1);
+    let saying = move || {
+        let _ = stderr().write_all(text.as_bytes());
+        let _ = said.send(());
+    };
+    if thread::Builder::new().name("last words".to_owned()).spawn(saying).is_ok() {
+        let _ = heard.recv_timeout(LAST_WORDS_LIMIT);
+    }
+}
+
+/// The queue, as what writes events.
+struct Lines(Arc<LogQueue>);
+
+/// What writes one event.
+struct Line<'l> {
+    queue: &'l LogQueue,
+    weight: Weight,
+}
+
+impl<'w> MakeWriter<'w> for Lines {
+    type Writer = Line<'w>;
+
+    fn make_writer(&'w self) -> Line<'w> {
+        Line { queue: &self.0, weight: Weight::Usual }
+    }
+
+    fn make_writer_for(&'w self, meta: &Metadata<'_>) -> Line<'w> {
+        let weight = if *meta.level() == Level::ERROR { Weight::Grave } else { Weight::Usual };
+        Line { queue: &self.0, weight }
+    }
+}
+
+impl Write for Line<'_> {
+    /// Takes an event: it is formatted whole, and written by one call.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.queue.push(line, self.weight);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The line that says how many are missing, as any other event would look.
+fn dropped(form: Form, count: u64) -> Vec<u8> {
+    let line = Captured::default();
+    let written = line.clone();
+    let Ok(subscriber) = subscriber(form, "warn", move || written.clone()) else {
+        unreachable!("the filter is a constant that can be parsed");
+    };
+    tracing::subscriber::with_default(subscriber, || tracing::warn!(event = events::LOG_LINES_DROPPED, count));
+    line.bytes()
+}
+
+/// What was written.
+#[derive(Clone, Default)]
+struct Captured(Arc<Mutex<Vec<u8>>>);
+
+impl Captured {
+    fn bytes(&self) -> Vec<u8> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Write for Captured {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn log_panic(info: &PanicHookInfo<'_>) {
@@ -118,33 +241,16 @@ fn log_panic(info: &PanicHookInfo<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
-
     use secrecy::SecretString;
 
     use super::*;
-
-    #[derive(Clone, Default)]
-    struct Captured(Arc<Mutex<Vec<u8>>>);
-
-    impl std::io::Write for Captured {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
 
     fn capture(form: Form, filter: &str, events: impl FnOnce()) -> String {
         let captured = Captured::default();
         let writer = captured.clone();
         let subscriber = subscriber(form, filter, move || writer.clone()).unwrap();
         tracing::subscriber::with_default(subscriber, events);
-        let bytes = captured.0.lock().unwrap().clone();
-        String::from_utf8(bytes).unwrap()
+        String::from_utf8(captured.bytes()).unwrap()
     }
 
     #[test]
@@ -161,6 +267,19 @@ mod tests {
         assert_eq!(line["level"], "INFO");
         let timestamp = line["timestamp"].as_str().unwrap();
         assert!(timestamp.len() == "2026-01-01T00:00:00.000Z".len() && timestamp.ends_with('Z'), "{timestamp}");
+    }
+
+    #[test]
+    fn the_line_about_dropped_lines_looks_like_any_other() {
+        let text = String::from_utf8(dropped(Form::Json, 12)).unwrap();
+        let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(
+            (&line["event"], &line["count"], &line["level"]),
+            (&"log.lines_dropped".into(), &12.into(), &"WARN".into())
+        );
+        assert!(text.ends_with("}\n") && line["timestamp"].is_string(), "{text}");
+        let text = String::from_utf8(dropped(Form::Text(Colour::Plain), 12)).unwrap();
+        assert!(text.contains("event=\"log.lines_dropped\" count=12\n"), "{text}");
     }
 
     #[test]

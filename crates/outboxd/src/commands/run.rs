@@ -27,7 +27,8 @@ pub(crate) struct Run {
 pub(crate) fn run(command: &Run) -> Result<(), Failure> {
     let loaded = config::load(&command.config.sources())
         .map_err(|faults| Failure::new(Exit::BadConfiguration, format!("the configuration is refused\n{faults}")))?;
-    logging::begin(&loaded.config.log)?;
+    // Dropped last, when everything has been said.
+    let _logging = logging::begin(&loaded.config.log)?;
     let Loaded { config, config_sha256, warnings } = loaded;
     let version = env!("CARGO_PKG_VERSION");
     tracing::info!(event = events::DAEMON_STARTING, version, config_sha256, name = config.dispatcher.name);

@@ -191,32 +191,41 @@ fn claim_that(body: &str) -> String {
     )
 }
 
+/// A row of a claim's reply.
+fn claimed(kind: &str, id: &str) -> String {
+    format!(
+        "select '{kind}'::text, {id}, 1, gen_random_uuid(), 60000::bigint, clock_timestamp(), 'x'::bytea, 'text/plain'::text, \
+         null::text, null::timestamptz, 0, null::text, clock_timestamp(), null::timestamptz, 0, 0, 0, false"
+    )
+}
+
+/// A claim that makes a daemon panic.
+pub(crate) fn claim_that_grants_twice() -> String {
+    claim_that(&format!(
+        "return query {0}; return query {0}; return query {1};",
+        claimed("SUBMIT", "'018f0000-0000-7000-8000-000000000001'::uuid"),
+        claimed("SUMMARY", "null::uuid")
+    ))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_claim_that_breaks_its_promise_ends_with_70_and_nothing_of_it_is_sent() {
     let rig = Rig::start().await;
-    let row = |kind: &str, id: &str| {
-        format!(
-            "select '{kind}'::text, {id}, 1, gen_random_uuid(), 60000::bigint, clock_timestamp(), 'x'::bytea, 'text/plain'::text, \
-             null::text, null::timestamptz, 0, null::text, clock_timestamp(), null::timestamptz, 0, 0, 0, false"
-        )
-    };
     let more = format!(
         "return query {} from generate_series(0, p_limit); return query {};",
-        row("SUBMIT", "gen_random_uuid()"),
-        row("SUMMARY", "null::uuid")
+        claimed("SUBMIT", "gen_random_uuid()"),
+        claimed("SUMMARY", "null::uuid")
     );
-    let twice = format!(
-        "return query {0}; return query {0}; return query {1};",
-        row("SUBMIT", "'018f0000-0000-7000-8000-000000000001'::uuid"),
-        row("SUMMARY", "null::uuid")
-    );
-    for (body, words) in [
-        (more.as_str(), "and got"),
-        (twice.as_str(), "daemon.panicked"),
-        ("raise exception 'claim of 1 payments locked 2' using errcode = 'OB008';", "claim of 1 payments locked 2"),
-        ("return;", "the reply has no summary"),
+    for (claim, words) in [
+        (claim_that(&more), "and got"),
+        (claim_that_grants_twice(), "daemon.panicked"),
+        (
+            claim_that("raise exception 'claim of 1 payments locked 2' using errcode = 'OB008';"),
+            "claim of 1 payments locked 2",
+        ),
+        (claim_that("return;"), "the reply has no summary"),
     ] {
-        rig.run(&claim_that(body)).await;
+        rig.run(&claim).await;
         let mut daemon = rig.daemon("a");
         assert_eq!(daemon.ended().await, Some(INVARIANT_BROKEN), "{}", daemon.child.log());
         assert!(daemon.child.log().contains(words), "{words}\n{}", daemon.child.log());

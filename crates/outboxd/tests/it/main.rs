@@ -25,6 +25,7 @@ mod health;
 mod idle;
 mod launch;
 mod log_events;
+mod log_sink;
 mod packaging;
 mod pooler;
 mod rail_answers;

@@ -5,6 +5,7 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use outbox_testkit::{ChildGuard, FaultProxy, PgAddress, PgServer, Signal, TestDb, wait_until};
@@ -202,12 +203,31 @@ impl Rig {
 
     /// Starts a daemon with its own way to the database and further settings, each `KEY=VALUE`.
     pub(crate) fn daemon_with(&self, name: &str, way: &PgAddress, settings: &[impl AsRef<str>]) -> Daemon {
+        self.spawn(name, way, settings, |_| {})
+    }
+
+    /// Starts a daemon whose standard output and standard error go elsewhere: its log stays empty.
+    pub(crate) fn daemon_into(&self, name: &str, output: [Stdio; 2], settings: &[impl AsRef<str>]) -> Daemon {
+        self.spawn(name, self.proxy.address(), settings, |command| {
+            let [out, errors] = output;
+            command.stdout(out).stderr(errors);
+        })
+    }
+
+    fn spawn(
+        &self,
+        name: &str,
+        way: &PgAddress,
+        settings: &[impl AsRef<str>],
+        configure: impl FnOnce(&mut Command),
+    ) -> Daemon {
         let file = self.dir.path().join(format!("{name}.toml"));
         fs::write(&file, self.configuration(name, way)).unwrap();
         let log = self.dir.path().join(format!("{name}.log"));
         let child = ChildGuard::spawn(Path::new(env!("CARGO_BIN_EXE_outboxd")), &log, |command| {
             command.args(["run", "--config"]).arg(&file).env_remove("NOTIFY_SOCKET");
             command.args(settings.iter().flat_map(|setting| ["--set", setting.as_ref()]));
+            configure(command);
         });
         Daemon { child: child.unwrap() }
     }
