@@ -15,10 +15,11 @@ use super::backoff::Backoff;
 use super::clock_watch::ClockWatch;
 use super::completer::{Settled, Settlement};
 use super::connection::{Connection, ConnectionError};
-use super::event::{Event, Handle, LaneCommand, LockAnswer, Phase, Sleep};
+use super::event::{Event, Handle, LaneCommand, Phase};
 use super::leases::{Leases, OpenLease};
 use super::pace::{Claimed, Due, Pace, Scan};
 use super::sender::{self, Send};
+use super::wakeup_lock::WakeupLock;
 use crate::clock::boot_now;
 use crate::events;
 use crate::exit::{Exit, Failure};
@@ -63,20 +64,12 @@ pub(crate) struct LaneParts {
     pub(crate) client: Arc<dyn Rail>,
     pub(crate) connection: Connection,
     pub(crate) commands: mpsc::Receiver<LaneCommand>,
-    pub(crate) sleep: mpsc::Sender<Sleep>,
+    pub(crate) wakeup_lock: WakeupLock,
     pub(crate) results: mpsc::Sender<Settled>,
     pub(crate) leases: Arc<Leases>,
     pub(crate) health: Arc<HealthState>,
     pub(crate) handle: Handle,
     pub(crate) ticker: Ticker,
-}
-
-/// The lane's wake-up lock, as far as the lane knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum WakeupLock {
-    NotHeld,
-    Asked,
-    Held,
 }
 
 /// Why a lane may not claim.
@@ -113,9 +106,6 @@ pub(crate) struct Lane {
     /// Payments that crashed workers wait for an empty lane, or one is under way.
     suspects: bool,
     paused: bool,
-    wakeup_lock: WakeupLock,
-    /// The poll before which the wake-up lock was asked for last.
-    lock_asked_before: Option<BootTime>,
     clock: ClockWatch,
     backoff: Backoff,
     crowded_since: Option<BootTime>,
@@ -137,8 +127,6 @@ impl Lane {
             slot_free_since: None,
             suspects: false,
             paused: false,
-            wakeup_lock: WakeupLock::NotHeld,
-            lock_asked_before: None,
             clock,
             backoff: Backoff::default(),
             crowded_since: None,
@@ -161,7 +149,7 @@ impl Lane {
                 Step::End => break,
             }
         }
-        self.awake().await;
+        self.parts.wakeup_lock.let_go();
         self.parts.connection.close().await;
     }
 
@@ -195,9 +183,9 @@ impl Lane {
 
     async fn wait(&mut self, wait: Millis) {
         if self.may_sleep() {
-            self.fall_asleep();
+            self.parts.wakeup_lock.ask(self.pace.next_poll());
         } else {
-            self.awake().await;
+            self.parts.wakeup_lock.let_go();
         }
         let waits_for_empty_lane = self.suspects && self.sends.is_empty();
         tokio::select! {
@@ -219,43 +207,18 @@ impl Lane {
         running && idle && !self.parts.leases.are_unrecorded()
     }
 
-    /// Asks for the wake-up lock, once a poll; never waits for it.
-    fn fall_asleep(&mut self) {
-        let before = Some(self.pace.next_poll());
-        if self.wakeup_lock == WakeupLock::NotHeld && self.lock_asked_before != before {
-            self.lock_asked_before = before;
-            let asked = self.parts.sleep.try_send(Sleep::Wanted(self.settings.rail.clone()));
-            // A listener too busy to be asked is asked at the next poll.
-            self.wakeup_lock = if asked.is_ok() { WakeupLock::Asked } else { WakeupLock::NotHeld };
-        }
-    }
-
-    async fn awake(&mut self) {
-        if self.wakeup_lock != WakeupLock::NotHeld {
-            self.wakeup_lock = WakeupLock::NotHeld;
-            // If the listener has ended, so have its locks.
-            let _ = self.parts.sleep.send(Sleep::Over(self.settings.rail.clone())).await;
-        }
-    }
-
     fn obey(&mut self, command: LaneCommand) {
         match command {
             LaneCommand::Sweep => self.pace.sweep_now(),
             LaneCommand::SweepAt(at) => self.pace.sweep_at(at),
             LaneCommand::WakeupLock(answer) => {
-                if self.wakeup_lock == WakeupLock::Asked {
-                    self.wakeup_lock = match answer {
-                        LockAnswer::Taken => WakeupLock::Held,
-                        LockAnswer::NotTaken => WakeupLock::NotHeld,
-                    };
-                    // What was committed before the lock was taken sent no hint.
-                    if answer == LockAnswer::Taken {
-                        self.pace.sweep_now();
-                    }
+                // What was committed before the lock was taken sent no hint.
+                if self.parts.wakeup_lock.answered(answer) {
+                    self.pace.sweep_now();
                 }
             }
             LaneCommand::ListenerRenewed => {
-                self.wakeup_lock = WakeupLock::NotHeld;
+                self.parts.wakeup_lock.lost();
                 self.pace.sweep_now();
             }
             LaneCommand::Reconnect => self.parts.connection.disconnect(),
@@ -354,7 +317,7 @@ impl Lane {
             tracing::warn!(event = events::PAYMENT_HELD, %rail, %outbox_id, attempt_no = attempt_no.0, reason);
         }
         if found > 0 {
-            self.awake().await;
+            self.parts.wakeup_lock.let_go();
             tracing::debug!(event = events::CLAIM_LEASED, %rail, count = batch.submits.len(), latency_ms = ended.since(asked_at).0);
         }
         self.clock.read(summary.db_now, asked_at);
@@ -452,7 +415,7 @@ impl Lane {
         let now = boot_now();
         let wait = self.backoff.wait();
         self.pace.suspended(now, wait);
-        self.awake().await;
+        self.parts.wakeup_lock.let_go();
         let rail = &self.settings.rail;
         let mut crowded = false;
         match error {

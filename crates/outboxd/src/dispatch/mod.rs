@@ -17,6 +17,7 @@ mod renewer;
 mod sender;
 mod start;
 mod upkeep;
+mod wakeup_lock;
 
 pub(crate) use start::chain;
 pub use start::{Deps, run};

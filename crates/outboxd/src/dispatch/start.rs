@@ -23,6 +23,7 @@ use super::listener::Listener;
 use super::preflight::Demands;
 use super::renewer::Renewer;
 use super::upkeep::Upkeep;
+use super::wakeup_lock::WakeupLock;
 use crate::config::Config;
 use crate::events;
 use crate::exit::{Exit, Failure};
@@ -262,7 +263,7 @@ impl Services {
             client: Arc::clone(client),
             connection: self.connection(),
             commands,
-            sleep: sleep.clone(),
+            wakeup_lock: WakeupLock::new(rail.clone(), sleep.clone()),
             results: results.clone(),
             leases: Arc::clone(leases),
             health: Arc::clone(&self.deps.health),
