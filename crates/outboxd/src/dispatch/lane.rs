@@ -261,6 +261,9 @@ impl Lane {
             Some(reason) => {
                 tracing::error!(event = events::LANE_OFF, %rail, reason);
                 self.parts.health.lane_off(rail.as_str(), reason);
+                // What kept it from claiming is in the way of none that is on.
+                self.parts.health.ready(&self.claiming());
+                self.clock.set_aside();
             }
         }
         self.off = off;

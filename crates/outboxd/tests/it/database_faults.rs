@@ -9,6 +9,7 @@ use rail_sim::Point;
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 
+use crate::launch::says;
 use crate::rig::{HOLD, LEASE_MS, LIMIT, RAILS, RECOVERY_MS, RESEND, Rig, standing_still};
 
 fn server(settings: &ServerSettings) -> PgServer {
@@ -183,6 +184,45 @@ async fn two_idle_daemons_on_the_same_rails_ask_little_of_the_database() {
     for daemon in daemons {
         daemon.stop().await;
     }
+}
+
+/// What `/readyz` says of a lane that is off.
+const HOLD_IS_OFF: &str = r#""subject":"rail hold""#;
+
+async fn delete_contract(rig: &Rig, rail: &str) {
+    rig.run(&format!("delete from outbox.payment_rails where rail = '{rail}'")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lane_that_goes_off_while_its_claims_fail_leaves_the_daemon_ready_for_the_others() {
+    let rig = Rig::start().await;
+    let daemon = rig.daemon("a");
+    daemon.becomes_ready(true).await;
+    rig.proxy.refuse();
+    rig.proxy.cut_all();
+    says(&daemon, "claims of rail hold").await;
+    delete_contract(&rig, HOLD).await;
+    rig.proxy.forward();
+    says(&daemon, HOLD_IS_OFF).await;
+    daemon.becomes_ready(true).await;
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lane_that_goes_off_while_the_clock_is_wrong_leaves_the_daemon_ready_for_the_others() {
+    let clock = ServerClock::new().unwrap();
+    let rig = Rig::start_on(server(&ServerSettings { clock: Some(clock.clone()), ..ServerSettings::default() })).await;
+    let daemon = rig.daemon("a");
+    asleep(&rig, 2).await;
+    daemon.becomes_ready(true).await;
+    clock.move_to(20).unwrap();
+    says(&daemon, "database clock of rail hold").await;
+    delete_contract(&rig, HOLD).await;
+    daemon.logged("lane.off", 1).await;
+    clock.move_to(0).unwrap();
+    daemon.becomes_ready(true).await;
+    says(&daemon, HOLD_IS_OFF).await;
+    daemon.stop().await;
 }
 
 /// Takes every connection that the server still gives to ordinary logins.
