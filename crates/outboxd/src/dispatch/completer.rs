@@ -121,7 +121,7 @@ impl Completer {
                 tokio::select! {
                     biased;
                     () = &mut give_up => break,
-                    () = self.connection.open_ahead() => {}
+                    _ = self.connection.open_ahead() => {}
                 }
             }
             let wait = backlog.due_at(self.limits).map_or(TICK, |due| due.since(now).min(TICK));

@@ -95,12 +95,13 @@ impl Connection {
     }
 
     /// Opens the connection ahead of its use, for work that must not find the server without a connection
-    /// to spare. A failure is reported when the connection is needed.
-    pub(crate) async fn open_ahead(&mut self) {
+    /// to spare; returns whether it is open. A failure is reported when the connection is needed.
+    pub(crate) async fn open_ahead(&mut self) -> bool {
         if !self.session.is_connected() {
             // The session keeps the connection, whatever is said of it.
             let _ = outbox_store::preflight(&mut self.session).await;
         }
+        self.session.is_connected()
     }
 
     /// Drops the connection; the next use opens another, and looks at it.
