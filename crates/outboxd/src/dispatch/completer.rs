@@ -99,9 +99,9 @@ impl Backlog {
 }
 
 impl Completer {
-    /// Records until every sender is gone and everything is recorded; returns what is not recorded
-    /// when `give_up` ends first.
-    pub(crate) async fn run(mut self, give_up: impl Future<Output = ()>) -> usize {
+    /// Records until every sender is gone and everything is recorded, or until `give_up` ends. The leases
+    /// of what is not recorded then stay open.
+    pub(crate) async fn run(mut self, give_up: impl Future<Output = ()>) {
         let mut backlog = Backlog::default();
         let mut backoff = Backoff::default();
         let mut open = true;
@@ -140,7 +140,6 @@ impl Completer {
             }
         }
         self.connection.close().await;
-        backlog.items.len()
     }
 
     /// One bounded pass: at most one batch.
@@ -170,7 +169,7 @@ impl Completer {
                     backlog.halvings += 1;
                 }
                 let wait = backoff.wait();
-                let waiting = backlog.items.len();
+                let waiting = backlog.items.len() + self.queue.len();
                 let error = error.in_full();
                 tracing::warn!(event = events::COMPLETE_FAILED, error, waiting, retry_ms = wait.0);
                 self.health.not_ready("completions", format!("{waiting} results are not recorded yet: {error}"));

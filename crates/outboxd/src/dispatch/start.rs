@@ -202,14 +202,14 @@ impl Services {
             Err(failure) => tracing::error!(event = events::DAEMON_STOPPING, asked_by = "failure", error = %failure),
         }
         self.deps.health.not_ready("daemon", "stopping");
-        let mut unrecorded = 0;
         let drained = event_loop
             .drain(drain_timeout, async {
                 while lanes.join_next().await.is_some() {}
-                unrecorded = completer.await.unwrap_or(usize::MAX);
+                let _ = completer.await;
             })
             .await;
-        // Whatever is not recorded by now will not be: its leases are left to run out.
+        // Whatever is not recorded by now will not be, wherever it waits: its leases are left to run out.
+        let unrecorded = leases.count_all();
         renewer.abort();
         // The last heartbeat, and goodbyes; bounded by their own call timeouts.
         let _ = tokio::join!(listener, renewer, upkeep);

@@ -74,6 +74,32 @@ async fn what_outlasts_the_drain_is_recorded_as_unknown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_result_that_was_not_recorded_is_counted_at_the_end() {
+    let rig = Rig::start().await;
+    for rail in RAILS {
+        rig.contract(rail, "null, p_lease_duration_ms => 8000").await;
+        rig.sim(rail).park(Point::AfterExecution);
+        rig.enqueue(rail, EACH).await;
+    }
+    // The call that hangs with the first results outlasts the drain: the others come after it.
+    let settings = ["dispatcher.drain_timeout=1s", "dispatcher.completion_budget=4100ms", "database.call_timeout=4s"];
+    let mut daemon = rig.daemon_with("a", rig.proxy.address(), &settings);
+    parked_after_execution(&rig, &RAILS).await;
+    let completion = rig.proxy.intercept("complete_outbox_batch");
+    rig.hold.release();
+    completion.reached(LIMIT).await.unwrap();
+    rig.proxy.black_hole();
+    rig.resend.release();
+    daemon.logged("send.finished", 2 * EACH).await;
+    daemon.terminate();
+    assert_eq!(daemon.ended().await, Some(69));
+    assert_eq!(daemon.logged("daemon.stopped", 1).await["exit_code"], 69);
+    let counts: Vec<_> = daemon.events("daemon.stopped").iter().map(|event| event["unrecorded"].clone()).collect();
+    assert_eq!(counts[0], 2 * EACH, "{counts:?}");
+    assert!(daemon.child.log().contains("6 results could not be recorded"), "{}", daemon.child.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn results_that_no_database_takes_end_the_daemon_with_69_and_lose_nothing() {
     let rig = Rig::start().await;
     for rail in RAILS {
