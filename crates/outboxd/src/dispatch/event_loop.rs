@@ -150,3 +150,58 @@ impl EventLoop {
         self.silent.retain(|known| silent.iter().any(|other| other.worker_id == *known));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use outbox_core::OnUnknown;
+
+    use super::*;
+    use crate::health::HealthState;
+
+    fn contract(rail: &str, lease_duration: Millis) -> RailContract {
+        RailContract {
+            rail: RailName::new(rail).unwrap(),
+            on_unknown: OnUnknown::Hold,
+            idempotency_window: None,
+            rail_timeout: Millis(1),
+            processing_bound: Millis(1),
+            max_sends: 1,
+            max_crashes: 1,
+            backoff_base: Millis(1),
+            backoff_cap: Millis(1),
+            lease_duration,
+            paused: false,
+        }
+    }
+
+    #[test]
+    fn lanes_that_a_silent_dispatcher_shares_sweep_now_and_when_its_last_lease_is_over() {
+        let (phase, _) = watch::channel(Phase::Running);
+        let name = |rail: &str| RailName::new(rail).unwrap();
+        let (shared, mut told) = mpsc::channel(9);
+        let (unshared, mut not_told) = mpsc::channel(9);
+        let lanes = BTreeMap::from([(name("shared"), shared), (name("own"), unshared)]);
+        let ticker = HealthState::new().watch("event loop", Millis(1));
+        let mut event_loop = EventLoop::new(mpsc::channel(1).1, phase, lanes, ticker);
+        event_loop.contracts.insert(name("shared"), contract("shared", Millis(60_000)));
+        let silent = || SilentDispatcher {
+            worker_id: "gone/1".to_owned(),
+            silent_for: Millis(3_000),
+            interval: Millis(1_000),
+            lanes: vec!["shared".to_owned(), "elsewhere".to_owned()],
+        };
+        let before = boot_now();
+        event_loop.handle(Event::Silent(vec![silent()])).unwrap();
+        let after = boot_now();
+        assert!(matches!(told.try_recv(), Ok(LaneCommand::Sweep)));
+        let Ok(LaneCommand::SweepAt(at)) = told.try_recv() else { panic!("no sweep when the leases are over") };
+        // The last lease it can have got is one of the interval that began with its last heartbeat.
+        assert!(before.plus(Millis(58_000)) <= at && at <= after.plus(Millis(58_000)), "{at:?}");
+        // Once for each silence, not for each heartbeat of ours.
+        event_loop.handle(Event::Silent(vec![silent()])).unwrap();
+        assert!(told.try_recv().is_err() && not_told.try_recv().is_err());
+        event_loop.handle(Event::Silent(vec![])).unwrap();
+        event_loop.handle(Event::Silent(vec![silent()])).unwrap();
+        assert!(told.try_recv().is_ok() && not_told.try_recv().is_err());
+    }
+}

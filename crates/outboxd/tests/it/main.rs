@@ -24,6 +24,7 @@ mod fail_closed_running;
 mod health;
 mod idle;
 mod launch;
+mod leases;
 mod log_events;
 mod log_sink;
 mod packaging;

@@ -1,0 +1,101 @@
+//! What a lease is good for: it lets no first byte leave when the payment's time is over, it lasts while its
+//! result waits to be recorded, and it is found when its dispatcher is gone though nobody else is busy.
+
+use outbox_testkit::wait_until;
+use rail_sim::Point;
+
+use crate::deaf_rail::FullRail;
+use crate::rig::{HOLD, LEASE_MS, LIMIT, RAILS, RESEND, Rig};
+
+const EACH: usize = 3;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payment_whose_time_ran_out_while_it_connected_is_not_sent() {
+    let rig = Rig::start().await;
+    rig.contract(HOLD, "null, p_rail_timeout_ms => 20000, p_lease_duration_ms => 60000").await;
+    let full = FullRail::new().await;
+    let [_, deaf] = full.settings();
+    let settings = [deaf.as_str(), "rails.hold.timeout=20s", "rails.hold.connect_timeout=20s"];
+    let daemon = rig.daemon_with("a", rig.proxy.address(), &settings);
+    daemon.logged("lane.on", 2).await;
+    rig.run(
+        "select outbox.enqueue_payment_outbox('p', 'short', 'short', 'hold', 'x', 'text/plain', \
+         p_not_after => clock_timestamp() + interval '2 s')",
+    )
+    .await;
+    wait_until("a connect that hangs", LIMIT, async || full.hanging_connects() == 1).await.unwrap();
+    let over = "select clock_timestamp() > not_after + interval '100 ms' from outbox.payment_outbox_pending";
+    rig.until("the end of the payment's time", over).await;
+    // The kernel tries again a second after the last time, and the lease would do for a minute.
+    let received = full.accept_and_count();
+    let withheld = daemon.logged("send.withheld", 1).await;
+    assert_eq!((&withheld["lease_allows"], &withheld["in_time"]), (&true.into(), &false.into()), "{withheld}");
+    rig.settled().await;
+    assert_eq!((rig.count(HOLD, "RELEASED").await, rig.held(HOLD).await), (1, vec!["MISSED_WINDOW 1".to_owned()]));
+    assert_eq!(received.bytes(), 0, "sent when its time was over");
+    daemon.stop().await;
+}
+
+/// The ledger takes no successes, as if its disk were full; everything else goes on.
+const FULL: &str = "create function public.disk_is_full() returns trigger language plpgsql as \
+                    $$ begin raise exception 'no space left' using errcode = '53100'; end $$; \
+                    create trigger disk_is_full before insert on outbox.payment_outbox_attempts \
+                    for each row when (new.state = 'DISPATCHED') execute function public.disk_is_full()";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_lasts_as_long_as_its_result_waits_to_be_recorded() {
+    let rig = Rig::start().await;
+    rig.run(FULL).await;
+    for rail in RAILS {
+        rig.enqueue(rail, EACH).await;
+    }
+    let first = rig.daemon("a");
+    first.logged("send.finished", 2 * EACH).await;
+    first.logged("complete.failed", 1).await;
+    // Another one, with nothing to record, would take over whatever ran out.
+    let second = rig.daemon("b");
+    let over = format!(
+        "select clock_timestamp() > max(claimed_at) + interval '{} ms' from outbox.payment_outbox_pending",
+        2 * LEASE_MS
+    );
+    rig.until("twice the lease", &over).await;
+    let lasting = "select count(*) from outbox.payment_outbox_pending where lease_expires_at > clock_timestamp()";
+    assert_eq!(rig.value::<i64>(lasting).await, 2 * EACH as i64);
+    rig.run("drop trigger disk_is_full on outbox.payment_outbox_attempts").await;
+    rig.settled().await;
+    rig.all_dispatched().await;
+    let attempts: i64 = rig.value("select count(*) from outbox.payment_outbox_attempts").await;
+    assert_eq!(attempts, 2 * EACH as i64, "a lease ran out while its holder lived");
+    first.stop().await;
+    second.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_of_a_dispatcher_that_fell_silent_is_found_by_one_that_has_nothing_to_do() {
+    const LONG_LEASE_MS: i64 = 9_000;
+    let rig = Rig::start().await;
+    rig.contract(RESEND, &format!("null, p_lease_duration_ms => {LONG_LEASE_MS}")).await;
+    rig.resend.park(Point::BeforeExecution);
+    rig.enqueue(RESEND, EACH).await;
+    let mut silent = rig.daemon("silent");
+    tokio::time::timeout(LIMIT, rig.resend.wait_for_parked(Point::BeforeExecution, EACH as u64)).await.unwrap();
+    // It polls 1, 3, 7 and 15 s after its start: before the leases run out, and long after.
+    let lazy = ["dispatcher.poll_min=1s", "dispatcher.poll_max=60s", "dispatcher.maintenance_interval=10m"];
+    let other = rig.daemon_with("other", rig.proxy.address(), &lazy);
+    other.logged("lane.on", 2).await;
+    silent.kill();
+    rig.resend.release();
+    rig.settled().await;
+    rig.conserved().await;
+    assert_eq!((rig.count(RESEND, "LEASE_EXPIRED").await, rig.count(RESEND, "DISPATCHED").await), (3, 3));
+    let found_after_ms: i32 = rig
+        .value(
+            "select max(extract(epoch from completed_at - claimed_at) * 1000)::integer \
+             from outbox.payment_outbox_attempts where state = 'LEASE_EXPIRED'",
+        )
+        .await;
+    // A heartbeat's time and a look at it later than the lease.
+    assert!(i64::from(found_after_ms) < LONG_LEASE_MS + 4_000, "found after {found_after_ms} ms");
+    other.logged("dispatcher.silent", 1).await;
+    other.stop().await;
+}
