@@ -1,7 +1,7 @@
 //! `outboxd rail`: the contracts of the rails, shown and set. Made for development: no reason is asked
 //! for and no second person approves. What a contract may say is the database's decision.
 
-use std::io::Write;
+use std::io::{Write, stderr};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -140,6 +140,9 @@ async fn set(command: &SetRail, out: &mut dyn Write) -> Result<(), Failure> {
     set_payment_rail(&mut session, &command.rail, &change).await.map_err(|error| store_failure(&error))?;
     let after = values_of(&mut session, &command.rail).await?.unwrap_or_default();
     session.close().await;
+    if let Some(warning) = warning_of(&after) {
+        let _ = writeln!(stderr().lock(), "warning: rail {}: {warning}", command.rail);
+    }
     let made = before.is_none();
     let before = before.unwrap_or_default();
     let changed: Vec<(&String, &Value, &Value)> = after
@@ -165,6 +168,18 @@ async fn set(command: &SetRail, out: &mut dyn Write) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// What is allowed, holds payments rather than pays them twice, and is hardly what was meant.
+fn warning_of(contract: &Map<String, Value>) -> Option<String> {
+    let time = |name: &str| contract.get(name)?.as_u64();
+    let (window, lease) = (time("idempotency_window_ms")?, time("lease_duration_ms")?);
+    (contract.get("on_unknown")? == "resend" && window <= lease).then(|| {
+        format!(
+            "the idempotency_window of {window} ms is not longer than the lease_duration of {lease} ms, so no payment in \
+             doubt can be sent again in time: each is held at once, as with on_unknown hold"
+        )
+    })
 }
 
 async fn list(command: &ListRails, out: &mut dyn Write) -> Result<(), Failure> {

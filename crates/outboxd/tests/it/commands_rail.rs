@@ -26,6 +26,31 @@ async fn a_change_shows_old_and_new_values_and_leaves_the_others() {
 }
 
 #[tokio::test]
+async fn a_key_window_that_no_lease_fits_into_is_warned_of_with_both_values() {
+    let desk = Desk::with_rails().await;
+    let set = |options: &[&'static str]| [&["rail", "set", "sepa", "--output", "json"], options].concat();
+    let resend = ["--on-unknown", "resend", "--idempotency-window", "45s"];
+    for (options, warned) in [
+        (&["--idempotency-window", "60s", "--lease-duration", "60s"][..], false),
+        (&["--on-unknown", "resend", "--idempotency-window", "60s"], true),
+        (&["--max-sends", "9"], true),
+        (&["--idempotency-window", "61s"], false),
+        (&["--lease-duration", "2m"], true),
+        (&["--lease-duration", "60s"], false),
+        (&["--on-unknown", "hold"], false),
+    ] {
+        let ended = desk.run("t_operator", &set(options));
+        assert_eq!((ended.code, ended.err.contains("warning: rail sepa")), (Some(0), warned), "{options:?} {ended:?}");
+        assert!(ended.json()["changes"].is_object(), "{ended:?}");
+    }
+    let ended = desk.run("t_operator", &set(&resend));
+    assert!(
+        ended.err.contains("idempotency_window of 45000 ms") && ended.err.contains("lease_duration of 60000 ms"),
+        "{ended:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_new_rail_shows_all_its_values() {
     let desk = Desk::with_rails().await;
     let made = desk.run("t_operator", &["rail", "set", "fresh", "--output", "json"]).json();
