@@ -98,12 +98,14 @@ async fn a_reader_that_comes_back_gets_the_lines_that_it_left_lying_whole() {
     let (mut reader, output) = full();
     let mut daemon = rig.daemon_into("a", output, &[] as &[&str]);
     dispatches(&rig).await;
+    daemon.terminate();
+    // It comes back at the last moment: all that is left of the daemon is to have its last lines taken.
+    rig.until("the last heartbeat", "select state = 'STOPPED' from outbox.outbox_dispatchers").await;
     let said = tokio::task::spawn_blocking(move || {
         let mut said = String::new();
         reader.read_to_string(&mut said).unwrap();
         said
     });
-    daemon.terminate();
     ends_soon(&mut daemon, 0).await;
     let said = said.await.unwrap();
     let parse = |line: &str| serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"));
