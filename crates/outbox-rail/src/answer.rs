@@ -132,9 +132,11 @@ pub(crate) fn understand(version: Version, headers: &HeaderMap, read: &Read, ref
     let said = (reference.find(headers, json.as_ref()), code.find(headers, json.as_ref()));
     let fault = fault.or_else(|| {
         let unparsed = json.is_none() && !read.bytes.is_empty();
+        // A success with a lost code may be no success, whatever a header says of the reference.
+        let tells_in_body = reference.json_pointer.is_some() || code.json_pointer.is_some();
         // Where nothing frames the body, its end cannot be told from a break; JSON frames itself.
         let is_certainly_whole = json.is_some() || is_framed(version, headers);
-        match (unparsed && reference.json_pointer.is_some(), is_certainly_whole) {
+        match (unparsed && tells_in_body, is_certainly_whole) {
             (true, _) => Some(Fault::plain("body_unparsable")),
             (false, false) => Some(Fault::plain("body_unframed")),
             (false, true) => None,

@@ -74,7 +74,7 @@ async fn a_reference_is_text_or_an_exact_integer_or_none_at_all() {
 async fn a_reference_in_a_header_counts_if_there_is_exactly_one() {
     let in_header = |url| {
         let reference = AnswerField { json_pointer: None, header: Some("X-Reference".to_owned()) };
-        HttpRailSettings { reference, ..settings(url) }
+        HttpRailSettings { reference, code: AnswerField::default(), ..settings(url) }
     };
     for (headers, outcome) in [
         ("x-reference: R-7\r\n", Outcome::Accepted),
@@ -103,6 +103,23 @@ async fn a_success_that_cannot_be_read_whole_is_unknown() {
     check_cut(cut, Ending::Reset, Outcome::Unknown, "body_truncated").await;
     let chunk = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nc\r\n{\"id\":\"R-7\"}\r\n";
     check_cut(chunk, Ending::Orderly, Outcome::Unknown, "body_truncated").await;
+}
+
+#[tokio::test]
+async fn a_body_that_should_carry_the_code_and_cannot_be_parsed_leaves_the_outcome_unknown() {
+    let codes =
+        CodeTable::new(vec![CodeRule { status: 422, code: Some("KEY_REUSED".to_owned()), means: Meaning::KeyReused }]);
+    for status in ["200 OK", "422 Unprocessable"] {
+        for body in ["{\"code\":\"KEY_REU", "<html>"] {
+            let answer =
+                format!("HTTP/1.1 {status}\r\nx-reference: R-7\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+            let hostile = Hostile::answering(answer).await;
+            let reference = AnswerField { json_pointer: None, header: Some("X-Reference".to_owned()) };
+            let report = submit(HttpRailSettings { reference, codes: codes.clone(), ..settings(hostile.url()) }).await;
+            let got = (report.outcome, report.error_class);
+            assert_eq!(got, (Outcome::Unknown, Some("body_unparsable")), "{status} {body} {report:?}");
+        }
+    }
 }
 
 #[tokio::test]
