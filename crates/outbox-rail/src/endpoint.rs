@@ -1,9 +1,10 @@
 //! Where a rail is: its URL taken apart and checked. Connecting is not done here.
 
 use http::Uri;
-use http::uri::Scheme;
+use http::uri::{Authority, Scheme};
+use rustls_pki_types::ServerName;
+use thiserror::Error;
 
-use crate::error::RailError;
 use crate::settings::PlainHttp;
 
 /// A checked URL.
@@ -21,35 +22,81 @@ pub(crate) struct Endpoint {
     pub(crate) shown: String,
 }
 
+/// Why a URL is none that payments can be posted to, and what to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum UrlFault {
+    /// It does not parse.
+    #[error("is no URL")]
+    NotAUrl,
+    /// It has another scheme, or no host.
+    #[error("must begin with https:// and a host")]
+    NoHost,
+    /// Its host could be neither resolved nor checked against a certificate.
+    #[error("has a host that is neither a name nor an address")]
+    BadHost,
+    /// Its port is empty, 0 or too large.
+    #[error("has a port that is none; give one from 1 to 65535, or leave it out with its colon")]
+    BadPort,
+    /// It holds a secret.
+    #[error("must not hold a user or password; use secret_headers")]
+    Credentials,
+    /// It has a fragment, which would not be sent.
+    #[error("must not have a fragment (#)")]
+    Fragment,
+    /// It is plain http to where `plain_http` does not let it go.
+    #[error("is plain http to another host; use https, or set allow_plain_http on a test network")]
+    PlainHttp,
+}
+
+/// Checks the URL of a rail, as [`crate::HttpRail::new`] does.
+///
+/// # Errors
+/// The first [`UrlFault`].
+pub fn parse_url(url: &str, plain_http: PlainHttp) -> Result<Uri, UrlFault> {
+    Endpoint::parse(url, plain_http).map(|endpoint| endpoint.uri)
+}
+
 impl Endpoint {
-    pub(crate) fn parse(url: &str, plain_http: PlainHttp) -> Result<Self, RailError> {
-        let bad = |reason| RailError::Url { reason };
-        let uri: Uri = url.parse().map_err(|_| bad("is not a url"))?;
-        let authority = uri.authority().ok_or_else(|| bad("has no host"))?;
-        if authority.as_str().contains('@') {
-            return Err(bad("holds a user name or password; use a secret header"));
-        }
-        if url.contains('#') {
-            return Err(bad("holds a fragment"));
-        }
+    pub(crate) fn parse(url: &str, plain_http: PlainHttp) -> Result<Self, UrlFault> {
+        let uri: Uri = url.parse().map_err(|_| UrlFault::NotAUrl)?;
         let is_tls = match uri.scheme() {
             Some(scheme) if *scheme == Scheme::HTTPS => true,
             Some(scheme) if *scheme == Scheme::HTTP => false,
-            _ => return Err(bad("is neither https nor http")),
+            _ => return Err(UrlFault::NoHost),
         };
+        let authority = uri.authority().ok_or(UrlFault::NoHost)?;
+        if authority.as_str().contains('@') {
+            return Err(UrlFault::Credentials);
+        }
+        // `Uri` drops a fragment silently.
+        if url.contains('#') {
+            return Err(UrlFault::Fragment);
+        }
+        let port = port(authority)?.unwrap_or(if is_tls { 443 } else { 80 });
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        if host.is_empty() || (authority.port().is_some() && authority.port_u16().is_none()) {
-            return Err(bad("has no host, or a port that is none"));
+        if host.is_empty() {
+            return Err(UrlFault::NoHost);
+        }
+        if ServerName::try_from(host.as_str()).is_err() {
+            return Err(UrlFault::BadHost);
         }
         let loopback_only = !is_tls && plain_http == PlainHttp::LoopbackOnly;
         if loopback_only && !names_this_machine(&host) {
-            return Err(bad("is plain http to another machine"));
+            return Err(UrlFault::PlainHttp);
         }
-        let port = authority.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
         let scheme = if is_tls { "https" } else { "http" };
         let shown = format!("{scheme}://{authority}{}", uri.path());
         Ok(Self { host, port, is_tls, loopback_only, shown, uri })
     }
+}
+
+/// The port, if there is one. `Authority::port` gives none as well for one that is empty or above 65535, and
+/// the scheme's own would be connected to.
+fn port(authority: &Authority) -> Result<Option<u16>, UrlFault> {
+    let after_host = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
+    let Some(digits) = after_host.strip_prefix(':') else { return Ok(None) };
+    let port = digits.parse().ok().filter(|port| *port != 0 && digits.bytes().all(|b| b.is_ascii_digit()));
+    port.map(Some).ok_or(UrlFault::BadPort)
 }
 
 fn names_this_machine(host: &str) -> bool {
@@ -60,15 +107,10 @@ fn names_this_machine(host: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn check(url: &str, plain_http: PlainHttp, expected: Result<(&str, u16, bool), &str>) {
+    fn check(url: &str, plain_http: PlainHttp, expected: Result<(&str, u16, bool), UrlFault>) {
         let got = Endpoint::parse(url, plain_http);
-        match (&got, expected) {
-            (Ok(endpoint), Ok(parts)) => {
-                assert_eq!((endpoint.host.as_str(), endpoint.port, endpoint.is_tls), parts, "{url}");
-            }
-            (Err(error), Err(words)) => assert!(error.to_string().contains(words), "{url}: {error}"),
-            _ => panic!("{url}: {got:?}, expected {expected:?}"),
-        }
+        let got = got.as_ref().map(|endpoint| (endpoint.host.as_str(), endpoint.port, endpoint.is_tls));
+        assert_eq!(got, expected.as_ref().map(|parts| *parts), "{url}");
     }
 
     #[test]
@@ -78,23 +120,38 @@ mod tests {
         check("http://localhost:8080/pay", here, Ok(("localhost", 8080, false)));
         check("http://127.8.0.1/pay", here, Ok(("127.8.0.1", 80, false)));
         check("http://[::1]:81/pay", here, Ok(("::1", 81, false)));
-        check("http://rail.example/pay", here, Err("another machine"));
-        check("http://10.0.0.1/pay", here, Err("another machine"));
-        check("http://localhost.example/pay", here, Err("another machine"));
+        check("http://rail.example/pay", here, Err(UrlFault::PlainHttp));
+        check("http://10.0.0.1/pay", here, Err(UrlFault::PlainHttp));
+        check("http://localhost.example/pay", here, Err(UrlFault::PlainHttp));
         check("http://10.0.0.1/pay", PlainHttp::Anywhere, Ok(("10.0.0.1", 80, false)));
     }
 
     #[test]
     fn a_url_with_credentials_or_without_a_host_is_refused() {
-        for (url, words) in [
-            ("", "not a url"),
-            ("/pay", "no host"),
-            ("ftp://rail.example/pay", "neither https nor http"),
-            ("https://user:word@rail.example/pay", "secret header"),
-            ("https://rail.example/pay#part", "fragment"),
+        for (url, fault) in [
+            ("", UrlFault::NotAUrl),
+            ("/pay", UrlFault::NoHost),
+            ("ftp://rail.example/pay", UrlFault::NoHost),
+            ("https://user:word@rail.example/pay", UrlFault::Credentials),
+            ("https://rail.example/pay#part", UrlFault::Fragment),
+            ("https://rail..example/pay", UrlFault::BadHost),
+            ("https://-rail.example/pay", UrlFault::BadHost),
         ] {
-            check(url, PlainHttp::Anywhere, Err(words));
+            check(url, PlainHttp::Anywhere, Err(fault));
         }
+    }
+
+    #[test]
+    fn a_port_that_is_none_never_becomes_the_schemes_own() {
+        for host in ["rail.example", "10.0.0.1", "[::1]"] {
+            for port in ["65536", "99999", "4294967739", "0", "00", "+80", ""] {
+                for scheme in ["https", "http"] {
+                    check(&format!("{scheme}://{host}:{port}/pay"), PlainHttp::Anywhere, Err(UrlFault::BadPort));
+                }
+            }
+        }
+        check("https://rail.example:65535", PlainHttp::Anywhere, Ok(("rail.example", 65535, true)));
+        check("https://[::1]:1/", PlainHttp::Anywhere, Ok(("::1", 1, true)));
     }
 
     #[test]

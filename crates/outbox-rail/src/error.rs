@@ -4,15 +4,14 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::endpoint::UrlFault;
+
 /// A setting or a credential with which no rail can be reached.
 #[derive(Debug, Error)]
 pub enum RailError {
     /// The URL cannot be posted to.
-    #[error("the rail's url {reason}")]
-    Url {
-        /// What is wrong with it.
-        reason: &'static str,
-    },
+    #[error("`url` {0}")]
+    Url(#[from] UrlFault),
     /// A header cannot be sent.
     #[error("the header `{name}` {reason}", name = .name.escape_debug())]
     Header {

@@ -17,6 +17,7 @@ mod request;
 mod settings;
 mod tls;
 
+pub use endpoint::{UrlFault, parse_url};
 pub use error::RailError;
 pub use http_rail::HttpRail;
 pub use rail::{MaySend, Rail, Submission, Submitting};

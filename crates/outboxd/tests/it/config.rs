@@ -269,6 +269,14 @@ fn a_rail_over_plain_http_is_refused_off_this_host() {
 }
 
 #[test]
+fn a_port_of_a_rail_that_is_none_is_refused_with_what_to_do() {
+    for port in ["65536", "0", ""] {
+        let text = GOOD.replace("rail.example", &format!("rail.example:{port}"));
+        case(&text).one_fault(&["outboxd.toml:11: rails.sepa.url: has a port", "from 1 to 65535, or leave it out"]);
+    }
+}
+
+#[test]
 fn headers_are_checked_and_each_is_given_once() {
     for (line, part) in [
         ("headers = { \"X Y\" = \"1\" }", "no header name"),

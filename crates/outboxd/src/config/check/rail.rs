@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use http::header;
 use http::{HeaderName, HeaderValue, Uri};
 use outbox_core::{CodeRule, Meaning, Millis};
+use outbox_rail::PlainHttp;
 
 use super::super::defaults;
 use super::super::fault::KeyPath;
 use super::super::model::{AnswerField, KeyFormat, Rail, RailTls, SecretHeader};
 use super::super::raw::{RawCode, RawRail};
-use super::database::{ClientKeys, is_loopback};
+use super::database::ClientKeys;
 use super::findings::{Findings, human};
 use super::{Secrecy, SecretKeys};
 
@@ -92,35 +93,18 @@ pub(super) fn check(raw: &RawRail, path: &KeyPath, findings: &mut Findings<'_>) 
 fn check_url(raw: &RawRail, path: &KeyPath, findings: &mut Findings<'_>) -> Uri {
     let key = path.join("url");
     let text = findings.required(&key, raw.url.as_ref(), "where payments are POSTed");
-    let uri: Uri = match text.parse() {
-        _ if text.is_empty() => return Uri::default(),
-        Ok(uri) => uri,
-        Err(_) => {
-            findings.add(&key, "is no URL");
-            return Uri::default();
-        }
+    if text.is_empty() {
+        return Uri::default();
+    }
+    let plain_http = match raw.allow_plain_http.unwrap_or_default() {
+        true => PlainHttp::Anywhere,
+        false => PlainHttp::LoopbackOnly,
     };
-    let host = uri.host().unwrap_or_default();
-    match uri.scheme_str() {
-        Some("https") if !host.is_empty() => {}
-        Some("http") if is_loopback(host) || raw.allow_plain_http.unwrap_or_default() => {}
-        Some("http") => {
-            let message = "is plain http to another host; use https, or set allow_plain_http on a test network";
-            findings.add(&key, message);
-        }
-        _ => findings.add(&key, "must begin with https:// and a host"),
-    }
-    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
-        findings.add(&key, "must not hold a user or password; use secret_headers");
-    }
-    if uri.authority().is_some_and(|authority| authority.port().is_some() && authority.port_u16().is_none()) {
-        findings.add(&key, "has a port that is none");
-    }
-    // `Uri` drops a fragment silently.
-    if text.contains('#') {
-        findings.add(&key, "must not have a fragment (#)");
-    }
-    uri
+    outbox_rail::parse_url(&text, plain_http).unwrap_or_else(|fault| {
+        findings.add(&key, fault.to_string());
+        // What depends on the scheme is judged all the same.
+        text.parse().unwrap_or_default()
+    })
 }
 
 fn check_key_format(raw: &RawRail, path: &KeyPath, findings: &mut Findings<'_>) -> KeyFormat {
