@@ -13,7 +13,6 @@ use http::Version;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ProtocolVersion;
-use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -51,7 +50,7 @@ async fn open(endpoint: &Endpoint, tls: Option<&Tls>, until: Instant) -> Result<
     let socket = GatedSocket::new(Arc::clone(&gate));
     let (transport, version) = match tls {
         None => (Transport::Plain(socket), Version::HTTP_11),
-        Some(tls) => secure(endpoint, tls, socket, round_trip).await?,
+        Some(tls) => secure(tls, socket, round_trip).await?,
     };
     handshake(transport, version, gate).await
 }
@@ -80,17 +79,12 @@ async fn connect_tcp(addresses: &[SocketAddr], until: Instant) -> Result<TcpStre
     Err(last)
 }
 
-async fn secure(
-    endpoint: &Endpoint,
-    tls: &Tls,
-    socket: GatedSocket,
-    round_trip: Duration,
-) -> Result<(Transport, Version), Fault> {
+async fn secure(tls: &Tls, socket: GatedSocket, round_trip: Duration) -> Result<(Transport, Version), Fault> {
     let client = tls.current().map_err(|error| Fault::detailed("credential", error))?;
-    let name = ServerName::try_from(tls.server_name().unwrap_or(&endpoint.host).to_owned())
-        .map_err(|_| Fault::detailed("tls", "the rail's name cannot be verified"))?;
-    let mut stream =
-        TlsConnector::from(client).connect(name, socket).await.map_err(|error| Fault::detailed("tls", error))?;
+    let mut stream = TlsConnector::from(client)
+        .connect(tls.server_name(), socket)
+        .await
+        .map_err(|error| Fault::detailed("tls", error))?;
     let connection = stream.get_ref().1;
     let version = if connection.alpn_protocol() == Some(b"h2") { Version::HTTP_2 } else { Version::HTTP_11 };
     let may_be_refused_late = connection.protocol_version() == Some(ProtocolVersion::TLSv1_3);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::endpoint::UrlFault;
+use crate::pem::PemFault;
 
 /// A setting or a credential with which no rail can be reached.
 #[derive(Debug, Error)]
@@ -38,7 +39,15 @@ pub enum RailError {
         /// What the operating system said.
         source: Option<std::io::Error>,
     },
-    /// The credentials do not fit together, or the operating system has no authorities.
+    /// A credential file does not hold what it should.
+    #[error("the credential file {} {fault}", path.display())]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        fault: PemFault,
+    },
+    /// The operating system has no authorities, or TLS cannot be set up at all.
     #[error("tls cannot be set up: {reason}")]
     Tls {
         /// What is wrong.

@@ -63,7 +63,8 @@ impl HttpRail {
         let secret_names = names.into_iter().skip(1 + settings.headers.len());
         let secrets =
             SecretHeaders::load(secret_names.zip(settings.secret_headers).collect(), settings.world_readable)?;
-        let tls = endpoint.is_tls.then(|| Tls::load(settings.tls, settings.world_readable)).transpose()?;
+        let load_tls = || Tls::load(settings.tls, &endpoint.host, settings.world_readable);
+        let tls = endpoint.is_tls.then(load_tls).transpose()?;
         let reference = Field::parse(settings.reference, "reference")?;
         if !reference.is_configured() {
             return Err(RailError::Setting {

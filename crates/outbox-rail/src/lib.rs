@@ -10,6 +10,7 @@ mod error;
 mod fault;
 mod gate;
 mod http_rail;
+mod pem;
 mod pool;
 mod rail;
 mod report;
@@ -20,6 +21,7 @@ mod tls;
 pub use endpoint::{UrlFault, parse_url};
 pub use error::RailError;
 pub use http_rail::HttpRail;
+pub use pem::{PemFault, check_authorities, check_certificates, check_identity, is_server_name};
 pub use rail::{MaySend, Rail, Submission, Submitting};
 pub use report::WireReport;
 pub use settings::{

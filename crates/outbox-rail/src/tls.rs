@@ -9,12 +9,12 @@ use rustls::client::ResolvesClientCert;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, SignatureScheme};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use secrecy::ExposeSecret;
+use rustls_pki_types::ServerName;
+use secrecy::{ExposeSecret, SecretSlice};
 
 use crate::credential::{self, Stamp};
 use crate::error::RailError;
+use crate::pem::{self, PemFault};
 use crate::settings::{TlsSettings, WorldReadable};
 
 /// Presents our certificate, if any, and remembers that it was asked for one.
@@ -44,16 +44,23 @@ struct Loaded {
 /// The TLS configuration of one rail.
 pub(crate) struct Tls {
     settings: TlsSettings,
+    server_name: ServerName<'static>,
     world_readable: WorldReadable,
     was_asked: Arc<AtomicBool>,
     loaded: Mutex<Loaded>,
 }
 
 impl Tls {
-    pub(crate) fn load(settings: TlsSettings, world_readable: WorldReadable) -> Result<Self, RailError> {
+    /// The configuration for a rail at `host`.
+    pub(crate) fn load(settings: TlsSettings, host: &str, world_readable: WorldReadable) -> Result<Self, RailError> {
+        let name = settings.server_name.as_deref().unwrap_or(host).to_owned();
+        let server_name = ServerName::try_from(name).map_err(|_| RailError::Setting {
+            setting: "server_name",
+            reason: "is neither a name nor an address that a certificate can carry",
+        })?;
         let was_asked = Arc::new(AtomicBool::new(false));
         let loaded = Mutex::new(load(&settings, world_readable, &was_asked)?);
-        Ok(Self { settings, world_readable, was_asked, loaded })
+        Ok(Self { settings, server_name, world_readable, was_asked, loaded })
     }
 
     /// The configuration with the files as they are now.
@@ -65,9 +72,9 @@ impl Tls {
         Ok(Arc::clone(&loaded.client))
     }
 
-    /// The name that the rail's certificate must carry, where it is not the URL's host.
-    pub(crate) fn server_name(&self) -> Option<&str> {
-        self.settings.server_name.as_deref()
+    /// The name that the rail's certificate must carry.
+    pub(crate) fn server_name(&self) -> ServerName<'static> {
+        self.server_name.clone()
     }
 
     /// Whether this rail has ever asked for our certificate.
@@ -112,18 +119,15 @@ fn load(
 }
 
 fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, RailError> {
-    let mut roots = RootCertStore::empty();
     if let Some(path) = ca_file {
-        for certificate in certificates(path)? {
-            roots.add(certificate).map_err(|_| bad_pem(path, "holds a certificate that is none"))?;
-        }
-    } else {
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if roots.is_empty() {
-            return Err(RailError::Tls {
-                reason: "the operating system has no certificate authorities, and no ca_file is set".to_owned(),
-            });
-        }
+        return pem::authorities(read_public(path)?.expose_secret()).map_err(bad_pem(path));
+    }
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        return Err(RailError::Tls {
+            reason: "the operating system has no certificate authorities, and no ca_file is set".to_owned(),
+        });
     }
     Ok(roots)
 }
@@ -134,25 +138,18 @@ fn identity(
     provider: &CryptoProvider,
 ) -> Result<Option<Arc<CertifiedKey>>, RailError> {
     let Some(ours) = &settings.client_certificate else { return Ok(None) };
-    let chain = certificates(&ours.certificate_file)?;
-    let (pem, _) = credential::read(&ours.key_file, world_readable)?;
-    let key = PrivateKeyDer::from_pem_slice(pem.expose_secret())
-        .map_err(|_| bad_pem(&ours.key_file, "holds no private key in PEM"))?;
-    let key =
-        CertifiedKey::from_der(chain, key, provider).map_err(|error| RailError::Tls { reason: error.to_string() })?;
-    Ok(Some(Arc::new(key)))
+    let certificate = read_public(&ours.certificate_file)?;
+    pem::check_certificates(certificate.expose_secret()).map_err(bad_pem(&ours.certificate_file))?;
+    let (key, _) = credential::read(&ours.key_file, world_readable)?;
+    let identity = pem::identity(certificate.expose_secret(), key.expose_secret(), provider);
+    Ok(Some(Arc::new(identity.map_err(bad_pem(&ours.key_file))?)))
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, RailError> {
-    // Certificates are public; only the key is guarded.
-    let (pem, _) = credential::read(path, WorldReadable::Allow)?;
-    let parsed: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.expose_secret()).collect();
-    match parsed {
-        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        _ => Err(bad_pem(path, "holds no certificates in PEM")),
-    }
+/// Certificates are public; only the key is guarded.
+fn read_public(path: &Path) -> Result<SecretSlice<u8>, RailError> {
+    credential::read(path, WorldReadable::Allow).map(|(content, _)| content)
 }
 
-fn bad_pem(path: &Path, reason: &'static str) -> RailError {
-    RailError::Credential { path: path.to_owned(), reason, source: None }
+fn bad_pem(path: &Path) -> impl FnOnce(PemFault) -> RailError {
+    move |fault| RailError::Pem { path: path.to_owned(), fault }
 }

@@ -12,7 +12,9 @@ use thiserror::Error;
 use crate::config::model::{Credentials, SecretSource};
 
 /// More than any key or token has; a larger file is another file.
-const BYTES_MAX: u64 = 65_536;
+const SECRET_BYTES_MAX: u64 = 65_536;
+/// Room for every authority of an operating system or of a cloud, several times over.
+const PUBLIC_BYTES_MAX: u64 = 1_048_576;
 /// The permission of everybody to read.
 const READABLE_BY_ALL: u32 = 0o004;
 
@@ -57,8 +59,11 @@ pub enum SecretFault {
     #[error("is empty")]
     Empty,
     /// It is too large.
-    #[error("is larger than {BYTES_MAX} bytes")]
-    TooLarge,
+    #[error("is larger than {bytes_max} bytes")]
+    TooLarge {
+        /// What it may have.
+        bytes_max: u64,
+    },
     /// It has more than one line, or bytes that are no text.
     #[error("must hold one line of text")]
     NotOneLine,
@@ -99,9 +104,10 @@ fn examine(path: &Path, content: Content, access: Credentials) -> Result<Vec<u8>
         return Err(SecretFault::WorldReadable { mode });
     }
     let mut bytes = Vec::new();
-    let length = file.take(BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    if length as u64 > BYTES_MAX {
-        return Err(SecretFault::TooLarge);
+    let bytes_max = if content == Content::Public { PUBLIC_BYTES_MAX } else { SECRET_BYTES_MAX };
+    let length = file.take(bytes_max + 1).read_to_end(&mut bytes)?;
+    if length as u64 > bytes_max {
+        return Err(SecretFault::TooLarge { bytes_max });
     }
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Err(SecretFault::Empty);
@@ -162,8 +168,8 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_may_be_world_readable() {
-        let (_dir, source) = file(b"PEM", 0o644);
+    fn certificates_may_be_world_readable_and_as_many_as_an_operating_system_trusts() {
+        let (_dir, source) = file(&b"PEM\n".repeat(60_000), 0o644);
         assert!(read_bytes(&source.path, Content::Public, STRICT).is_ok());
         assert!(read_bytes(&source.path, Content::SecretKey, STRICT).is_err());
     }

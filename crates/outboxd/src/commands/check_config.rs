@@ -1,5 +1,5 @@
 //! `outboxd check-config`: every fault of the configuration, or every value in force. It reads the
-//! files of secrets, shows nothing of them, and connects nowhere.
+//! files of secrets and of certificates, shows nothing of them, and connects nowhere.
 
 use std::io::Write;
 

@@ -5,13 +5,12 @@ use std::ffi::OsString;
 use std::io::Read;
 use std::path::PathBuf;
 
-use super::check::{self, Checked, Host, Secrecy};
+use super::check::{self, Host};
 use super::fault::{Fault, Faults, KeyPath, Origins, Place};
 use super::layer::{self, Layer};
 use super::model::Config;
 use super::raw::RawConfig;
-use super::{describe, warnings};
-use crate::secrets::{self, Content};
+use super::{describe, files, warnings};
 
 /// More than any configuration needs; a larger file is another file.
 const FILE_BYTES_MAX: u64 = 1_048_576;
@@ -59,7 +58,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
     });
     let raw = merge(sources, &text, &mut origins, &mut faults);
     let checked = check::check(&raw, &origins, &sources.host);
-    faults.extend(file_faults(&checked, &origins));
+    faults.extend(files::faults(&checked, &origins));
     faults.extend(checked.faults);
     if !faults.is_empty() {
         return Err(Faults::new(faults));
@@ -67,26 +66,6 @@ pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
     let config_sha256 = describe::sha256(&checked.config);
     let warnings = warnings::warnings(&checked.config);
     Ok(Loaded { config: checked.config, config_sha256, warnings })
-}
-
-/// Whether each file named can be read, and by whom else.
-fn file_faults(checked: &Checked, origins: &Origins) -> Vec<Fault> {
-    let access = checked.config.credentials;
-    let fault_of = |file: &check::NamedFile| {
-        let content = match file.secrecy {
-            Secrecy::Public => Content::Public,
-            Secrecy::SecretLine => Content::SecretLine,
-            Secrecy::SecretKey => Content::SecretKey,
-        };
-        let error = secrets::read_bytes(&file.path, content, access).err()?;
-        Some(Fault {
-            place: origins.place(&file.key),
-            key: Some(file.key.clone()),
-            message: error.to_string(),
-            excerpt: None,
-        })
-    };
-    checked.files.iter().filter_map(fault_of).collect()
 }
 
 fn read(sources: &Sources) -> Result<String, Fault> {

@@ -5,6 +5,7 @@ mod check;
 mod defaults;
 mod describe;
 mod fault;
+mod files;
 mod layer;
 mod load;
 pub mod model;

@@ -23,12 +23,12 @@ url = "https://rail.example/payments"
 reference_json_pointer = "/id"
 "#;
 
-struct Case {
-    dir: TempDir,
+pub(crate) struct Case {
+    pub(crate) dir: TempDir,
     sources: Sources,
 }
 
-fn case(text: &str) -> Case {
+pub(crate) fn case(text: &str) -> Case {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("outboxd.toml");
     fs::write(&file, text).unwrap();
@@ -51,19 +51,19 @@ impl Case {
         load(&self.sources)
     }
 
-    fn config(&self) -> Config {
+    pub(crate) fn config(&self) -> Config {
         self.load().unwrap_or_else(|faults| panic!("{faults}")).config
     }
 
     /// Each fault as `place: message`, the directory left out.
-    fn faults(&self) -> Vec<String> {
+    pub(crate) fn faults(&self) -> Vec<String> {
         let faults = self.load().err().map(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>());
         let directory = format!("{}/", self.dir.path().display());
         faults.unwrap_or_default().iter().map(|fault| fault.replace(&directory, "")).collect()
     }
 
     /// Asserts that there is exactly one fault, which has all these parts.
-    fn one_fault(&self, parts: &[&str]) {
+    pub(crate) fn one_fault(&self, parts: &[&str]) {
         let faults = self.faults();
         assert_eq!(faults.len(), 1, "{faults:#?}");
         for part in parts {
@@ -71,20 +71,20 @@ impl Case {
         }
     }
 
-    fn file(&self, name: &str, content: &str, mode: u32) -> String {
+    pub(crate) fn file(&self, name: &str, content: &str, mode: u32) -> String {
         let path = self.dir.path().join(name);
         fs::write(&path, content).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         path.display().to_string()
     }
 
-    fn write(&self, text: &str) {
+    pub(crate) fn write(&self, text: &str) {
         fs::write(&self.sources.file, text).unwrap();
     }
 }
 
 /// `GOOD` with `line` put behind the header of `table`.
-fn with(table: &str, line: &str) -> String {
+pub(crate) fn with(table: &str, line: &str) -> String {
     let header = format!("[{table}]\n");
     if GOOD.contains(&header) {
         GOOD.replace(&header, &format!("{header}{line}\n"))
@@ -416,18 +416,6 @@ fn a_credential_of_systemd_is_read_from_its_directory() {
     case.one_fault(&["must be the name of a credential"]);
     case.write(&with("database", "password_credential = \"pw\"\npassword_file = \"/pw\""));
     case.one_fault(&["give either this or database.password_file"]);
-}
-
-#[test]
-fn a_client_certificate_and_its_key_go_together() {
-    let case = case("");
-    let (cert, key) = (case.file("cert", "PEM", 0o644), case.file("key", "PEM", 0o600));
-    case.write(&with("rails.sepa", &format!("client_cert_file = \"{cert}\"")));
-    case.one_fault(&["client_cert_file", "needs its key"]);
-    case.write(&with("rails.sepa", &format!("client_key_file = \"{key}\"")));
-    case.one_fault(&["client_key_file", "needs its certificate"]);
-    case.write(&with("rails.sepa", &format!("client_cert_file = \"{cert}\"\nclient_key_file = \"{key}\"")));
-    assert!(case.config().rails.values().all(|rail| rail.tls.client.is_some()));
 }
 
 #[test]

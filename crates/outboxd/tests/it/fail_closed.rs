@@ -40,6 +40,19 @@ async fn a_credential_that_is_missing_or_readable_by_all_ends_with_78() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn authorities_of_the_database_that_are_none_end_with_78_and_are_not_waited_for() {
+    let db = TestDb::create().await.unwrap();
+    let launch = Launch::on(&db);
+    let path = launch.dir.path().join("ca.pem");
+    let launch = launch.set("database.host", "localhost").set("database.tls", "verify-full");
+    let launch = launch.set("database.ca_file", path.display());
+    launch.refused(BAD_CONFIGURATION, "ca.pem: cannot be read").await;
+    launch.file("ca.pem", "no PEM", 0o644);
+    let said = launch.refused(BAD_CONFIGURATION, "ca.pem: holds no certificate in PEM").await;
+    assert!(said.contains("database.ca_file: "), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn variables_of_libpq_that_would_change_the_connection_end_with_78() {
     let db = TestDb::create().await.unwrap();
     for name in ["PGOPTIONS", "PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY"] {

@@ -11,6 +11,7 @@ mod commands_migrate;
 mod commands_rail;
 mod commands_status;
 mod config;
+mod config_certificates;
 mod config_example;
 mod crashes;
 mod daemon_start;

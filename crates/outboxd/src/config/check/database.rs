@@ -10,7 +10,7 @@ use super::super::fault::KeyPath;
 use super::super::model::{ClientIdentity, Database, DatabaseAddress, DatabaseTls};
 use super::super::raw::RawDatabase;
 use super::findings::{Findings, human};
-use super::{Secrecy, SecretKeys};
+use super::{Holds, SecretKeys};
 
 fn key(name: &str) -> KeyPath {
     KeyPath::of(&["database", name])
@@ -30,7 +30,7 @@ pub(super) fn check(raw: &RawDatabase, findings: &mut Findings<'_>) -> Database 
         file: raw.password_file.as_ref(),
         credential_key: key("password_credential"),
         credential: raw.password_credential.as_deref(),
-        secrecy: Secrecy::SecretLine,
+        holds: Holds::SecretLine,
     }
     .source(findings);
     let mut time = |name: &str, given, default| findings.time(&key(name), given, default, Millis(10)..=Millis(300_000));
@@ -101,7 +101,10 @@ fn check_tls(raw: &RawDatabase, address: &DatabaseAddress, findings: &mut Findin
         "verify-full" if on_socket => {
             findings.add(&key("tls"), "a unix socket has no TLS; remove this key or set \"disable\"");
         }
-        "verify-full" => return check_verify_full(raw, findings),
+        "verify-full" => {
+            check_name(address, findings);
+            return check_verify_full(raw, findings);
+        }
         "disable" if local => refuse_tls_files(raw, findings),
         "disable" => {
             let message = "the database is not on this host, so its connection must be encrypted and the server's \
@@ -129,18 +132,26 @@ fn refuse_tls_files(raw: &RawDatabase, findings: &mut Findings<'_>) {
     }
 }
 
+/// Whether the server's certificate can carry its name: a connect would fail for it each time.
+fn check_name(address: &DatabaseAddress, findings: &mut Findings<'_>) {
+    if let DatabaseAddress::Tcp { host, .. } = address
+        && !host.is_empty()
+        && !outbox_rail::is_server_name(host)
+    {
+        let message = "is neither a name nor an address that a certificate can carry, such as db.example or 10.0.0.1";
+        findings.relation(&key("host"), &key("tls"), message);
+    }
+}
+
 fn check_verify_full(raw: &RawDatabase, findings: &mut Findings<'_>) -> DatabaseTls {
-    let ca_file = raw.ca_file.as_ref().and_then(|path| findings.file(&key("ca_file"), path, Secrecy::Public));
+    let ca_file = raw.ca_file.as_ref().and_then(|path| findings.file(&key("ca_file"), path, Holds::Authorities));
     let keys = ClientKeys {
         cert_key: key("client_cert_file"),
         cert_file: raw.client_cert_file.as_ref(),
-        key: SecretKeys {
-            file_key: key("client_key_file"),
-            file: raw.client_key_file.as_ref(),
-            credential_key: key("client_key_credential"),
-            credential: raw.client_key_credential.as_deref(),
-            secrecy: Secrecy::SecretKey,
-        },
+        file_key: key("client_key_file"),
+        file: raw.client_key_file.as_ref(),
+        credential_key: key("client_key_credential"),
+        credential: raw.client_key_credential.as_deref(),
     };
     DatabaseTls::VerifyFull { ca_file, client: keys.identity(findings) }
 }
@@ -149,25 +160,31 @@ fn check_verify_full(raw: &RawDatabase, findings: &mut Findings<'_>) -> Database
 pub(super) struct ClientKeys<'a> {
     pub(super) cert_key: KeyPath,
     pub(super) cert_file: Option<&'a PathBuf>,
-    pub(super) key: SecretKeys<'a>,
+    pub(super) file_key: KeyPath,
+    pub(super) file: Option<&'a PathBuf>,
+    pub(super) credential_key: KeyPath,
+    pub(super) credential: Option<&'a str>,
 }
 
 impl ClientKeys<'_> {
     /// The client's identity, if one is given.
-    pub(super) fn identity(&self, findings: &mut Findings<'_>) -> Option<ClientIdentity> {
-        let cert = self.cert_file.map(|path| findings.file(&self.cert_key, path, Secrecy::Public));
-        let key_given = self.key.file.is_some() || self.key.credential.is_some();
-        let key = self.key.source(findings);
-        match (&cert, key_given) {
-            (Some(_), false) => {
-                findings.add(&self.cert_key, "a client certificate needs its key: add client_key_file");
-            }
+    pub(super) fn identity(self, findings: &mut Findings<'_>) -> Option<ClientIdentity> {
+        let Self { cert_key, cert_file, file_key, file, credential_key, credential } = self;
+        let cert = cert_file.and_then(|path| findings.file(&cert_key, path, Holds::Certificate));
+        let key_given = file.is_some() || credential.is_some();
+        let missing = match (cert_file, key_given) {
+            (Some(_), false) => Some((&cert_key, "a client certificate needs its key: add client_key_file")),
             (None, true) => {
-                let key = if self.key.file.is_some() { &self.key.file_key } else { &self.key.credential_key };
-                findings.add(key, "a client key needs its certificate: add client_cert_file");
+                let key = if file.is_some() { &file_key } else { &credential_key };
+                Some((key, "a client key needs its certificate: add client_cert_file"))
             }
-            _ => {}
+            _ => None,
+        };
+        if let Some((key, message)) = missing {
+            findings.add(key, message);
         }
-        Some(ClientIdentity { cert_file: cert.flatten()?, key: key? })
+        let holds = Holds::Key { of: cert.clone() };
+        let key = SecretKeys { file_key, file, credential_key, credential, holds }.source(findings);
+        Some(ClientIdentity { cert_file: cert?, key: key? })
     }
 }

@@ -9,7 +9,7 @@ use http::HeaderName;
 use outbox_core::Millis;
 
 use super::super::fault::{Fault, KeyPath, Origins};
-use super::{Host, NamedFile, Secrecy};
+use super::{Holds, Host, NamedFile};
 
 /// The longest time any setting takes: one day, beyond which a typing error is likelier than a wish.
 pub(super) const DAY: Millis = Millis(86_400_000);
@@ -101,17 +101,17 @@ impl<'a> Findings<'a> {
     }
 
     /// The absolute path of a file.
-    pub(super) fn file(&mut self, key: &KeyPath, path: &Path, secrecy: Secrecy) -> Option<PathBuf> {
+    pub(super) fn file(&mut self, key: &KeyPath, path: &Path, holds: Holds) -> Option<PathBuf> {
         if !path.is_absolute() {
             self.add(key, "must be an absolute path");
             return None;
         }
-        self.files.push(NamedFile { key: key.clone(), path: path.to_owned(), secrecy });
+        self.files.push(NamedFile { key: key.clone(), path: path.to_owned(), holds });
         Some(path.to_owned())
     }
 
     /// The path of a systemd credential.
-    pub(super) fn credential(&mut self, key: &KeyPath, name: &str, secrecy: Secrecy) -> Option<PathBuf> {
+    pub(super) fn credential(&mut self, key: &KeyPath, name: &str, holds: Holds) -> Option<PathBuf> {
         let valid = (1..=255).contains(&name.len())
             && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
             && !name.starts_with('.');
@@ -125,7 +125,7 @@ impl<'a> Findings<'a> {
             return None;
         };
         let path = directory.join(name);
-        self.files.push(NamedFile { key: key.clone(), path: path.clone(), secrecy });
+        self.files.push(NamedFile { key: key.clone(), path: path.clone(), holds });
         Some(path)
     }
 

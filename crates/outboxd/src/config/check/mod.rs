@@ -1,5 +1,5 @@
 //! From a configuration as typed to a checked one: a pure function that finds every fault at once,
-//! relations between values included. Whether files of secrets can be read is `secrets`' part.
+//! relations between values included. Whether the files it names can be used is `files`' part.
 
 mod database;
 mod dispatcher;
@@ -36,19 +36,24 @@ pub(super) struct NamedFile {
     pub key: KeyPath,
     /// The file.
     pub path: PathBuf,
-    /// Whether what it holds is a secret.
-    pub secrecy: Secrecy,
+    /// What it must hold.
+    pub holds: Holds,
 }
 
-/// Whether a file's content is a secret.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Secrecy {
-    /// Certificates and the like.
-    Public,
-    /// One line: a password, a token.
+/// What a file must hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Holds {
+    /// The certificates of authorities to trust.
+    Authorities,
+    /// Our certificate and its chain.
+    Certificate,
+    /// Our private key.
+    Key {
+        /// The file of the certificate that it belongs to, if that is known.
+        of: Option<PathBuf>,
+    },
+    /// One line that is secret: a password, a token.
     SecretLine,
-    /// A private key.
-    SecretKey,
 }
 
 /// What a check came to.
@@ -129,7 +134,7 @@ struct SecretKeys<'a> {
     file: Option<&'a PathBuf>,
     credential_key: KeyPath,
     credential: Option<&'a str>,
-    secrecy: Secrecy,
+    holds: Holds,
 }
 
 impl SecretKeys<'_> {
@@ -142,9 +147,11 @@ impl SecretKeys<'_> {
                 findings.add(&self.credential_key, message);
                 None
             }
-            (Some(path), None) => findings.file(&self.file_key, path, self.secrecy).map(|path| SecretSource { path }),
+            (Some(path), None) => {
+                findings.file(&self.file_key, path, self.holds.clone()).map(|path| SecretSource { path })
+            }
             (None, Some(name)) => {
-                findings.credential(&self.credential_key, name, self.secrecy).map(|path| SecretSource { path })
+                findings.credential(&self.credential_key, name, self.holds.clone()).map(|path| SecretSource { path })
             }
         }
     }

@@ -13,7 +13,7 @@ use super::super::model::{AnswerField, KeyFormat, Rail, RailTls, SecretHeader};
 use super::super::raw::{RawCode, RawRail};
 use super::database::ClientKeys;
 use super::findings::{Findings, human};
-use super::{Secrecy, SecretKeys};
+use super::{Holds, SecretKeys};
 
 /// Headers that the client itself sets, and that change how a request is framed or routed.
 const OWN_HEADERS: [HeaderName; 15] = [
@@ -132,22 +132,23 @@ fn check_tls(raw: &RawRail, plain: bool, path: &KeyPath, findings: &mut Findings
         }
         return RailTls::default();
     }
-    let ca_file = raw.ca_file.as_ref().and_then(|file| findings.file(&path.join("ca_file"), file, Secrecy::Public));
+    let ca_file = raw.ca_file.as_ref().and_then(|file| findings.file(&path.join("ca_file"), file, Holds::Authorities));
     let keys = ClientKeys {
         cert_key: path.join("client_cert_file"),
         cert_file: raw.client_cert_file.as_ref(),
-        key: SecretKeys {
-            file_key: path.join("client_key_file"),
-            file: raw.client_key_file.as_ref(),
-            credential_key: path.join("client_key_credential"),
-            credential: raw.client_key_credential.as_deref(),
-            secrecy: Secrecy::SecretKey,
-        },
+        file_key: path.join("client_key_file"),
+        file: raw.client_key_file.as_ref(),
+        credential_key: path.join("client_key_credential"),
+        credential: raw.client_key_credential.as_deref(),
     };
-    let server_name = raw
-        .server_name
-        .as_ref()
-        .map(|name| findings.required(&path.join("server_name"), Some(name), "the name in the rail's certificate"));
+    let server_name = raw.server_name.as_ref().map(|name| {
+        let key = path.join("server_name");
+        let name = findings.required(&key, Some(name), "the name in the rail's certificate");
+        if !name.is_empty() && !outbox_rail::is_server_name(&name) {
+            findings.add(&key, "is neither a name nor an address that a certificate can carry, such as rail.example");
+        }
+        name
+    });
     RailTls { ca_file, client: keys.identity(findings), server_name }
 }
 
@@ -200,7 +201,7 @@ impl Headers<'_, '_> {
                 file: given.file.as_ref(),
                 credential_key: key.join("credential"),
                 credential: given.credential.as_deref(),
-                secrecy: Secrecy::SecretLine,
+                holds: Holds::SecretLine,
             };
             let source = keys.source(self.findings);
             if given.file.is_none() && given.credential.is_none() {
