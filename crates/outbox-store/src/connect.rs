@@ -49,7 +49,9 @@ pub enum Tls {
     Disabled,
     /// The server's certificate and name are checked.
     VerifyFull {
-        /// The only authority that is trusted, PEM; `None`: those that come with the program.
+        /// Authorities that are trusted, PEM, **besides** those of the public web that are compiled in: sqlx
+        /// adds to them and has no way to leave them out. So the check is that of the name: whoever gets a
+        /// certificate for it from a public authority passes as well.
         ca_file: Option<PathBuf>,
         /// Our own certificate.
         client: Option<ClientIdentity>,
