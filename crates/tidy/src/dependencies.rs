@@ -30,9 +30,20 @@ const PLACES: [Place; 7] = [
 /// The core decides without I/O, clock, randomness, async or serialisation: this is all it may link.
 const CORE_LINKS: [&str; 1] = ["uuid"];
 
-/// Libraries that reach the outside, and the only crates that may link them.
-const EDGES: [(&str, &[&str]); 3] =
-    [("sqlx", &["outbox-store", "outbox-testkit"]), ("reqwest", &["outbox-rail"]), ("rcgen", &["outbox-testkit"])];
+const RAIL: &str = "outbox-rail";
+
+/// Libraries that reach the outside, and the only crates that may link them. The simulated rail serves TLS.
+const EDGES: [(&[&str], &[&str]); 5] = [
+    (&["sqlx", "postgres", "tokio-postgres"], &["outbox-store", "outbox-testkit"]),
+    (&["rcgen"], &["outbox-testkit"]),
+    (&["rustls", "tokio-rustls"], &[RAIL, "rail-sim"]),
+    (&["h2", "hyper-rustls", "hyper-tls", "native-tls", "openssl", "tokio-native-tls"], &[RAIL]),
+    (&["attohttpc", "awc", "curl", "isahc", "reqwest", "surf", "tonic", "ureq"], &[RAIL]),
+];
+
+/// Libraries that serve HTTP as well as ask for it, and the features with which they ask.
+const TWO_SIDED: [&str; 2] = ["hyper", "hyper-util"];
+const CLIENT_FEATURES: [&str; 5] = ["client", "client-legacy", "client-pool", "client-proxy", "full"];
 
 /// Crates depend on each other as the architecture says.
 #[must_use]
@@ -45,7 +56,7 @@ pub fn crates_keep_their_places(tree: &Tree) -> Vec<Finding> {
             continue;
         };
         let Some(manifest) = read_manifest(tree, &path, &mut findings) else { continue };
-        for (section, name) in dependencies_of(&manifest) {
+        for (section, name, entry) in dependencies_of(&manifest) {
             let is_ours = PLACES.iter().any(|place| place.name == name);
             let for_tests = section == "dev-dependencies";
             let allowed = place.links.contains(&name) || (for_tests && place.tests_use.contains(&name));
@@ -55,13 +66,22 @@ pub fn crates_keep_their_places(tree: &Tree) -> Vec<Finding> {
             if !for_tests && crate_name == "outbox-core" && !CORE_LINKS.contains(&name) {
                 findings.push(Finding::whole(&path, format!("the core may not link {name}")));
             }
-            let edge = EDGES.iter().find(|(library, _)| *library == name);
+            let edge = EDGES.iter().find(|(libraries, _)| libraries.contains(&name));
             if !for_tests && edge.is_some_and(|(_, crates)| !crates.contains(&crate_name)) {
                 findings.push(Finding::whole(&path, format!("{crate_name} may not link {name}")));
+            }
+            if !for_tests && crate_name != RAIL && asks(name, entry) {
+                findings.push(Finding::whole(&path, format!("{crate_name} may only serve with {name}, not ask")));
             }
         }
     }
     findings
+}
+
+/// Whether a dependency can ask over HTTP.
+fn asks(name: &str, entry: &Value) -> bool {
+    let features = entry.get("features").and_then(Value::as_array).into_iter().flatten();
+    TWO_SIDED.contains(&name) && features.filter_map(Value::as_str).any(|feature| CLIENT_FEATURES.contains(&feature))
 }
 
 /// Every dependency takes its version from the workspace, and there its default features are off.
@@ -71,9 +91,8 @@ pub fn versions_come_from_the_workspace(tree: &Tree) -> Vec<Finding> {
     for crate_name in tree.names_in("crates") {
         let path = format!("crates/{crate_name}/Cargo.toml");
         let Some(manifest) = read_manifest(tree, &path, &mut findings) else { continue };
-        for (section, name) in dependencies_of(&manifest) {
-            let entry = manifest.get(section).and_then(|table| table.get(name));
-            if entry.and_then(|entry| entry.get("workspace")) != Some(&Value::Boolean(true)) {
+        for (_, name, entry) in dependencies_of(&manifest) {
+            if entry.get("workspace") != Some(&Value::Boolean(true)) {
                 findings.push(Finding::whole(&path, format!("{name} is not `workspace = true`")));
             }
         }
@@ -84,6 +103,10 @@ pub fn versions_come_from_the_workspace(tree: &Tree) -> Vec<Finding> {
         let is_ours = entry.get("path").is_some();
         if !is_ours && entry.get("default-features") != Some(&Value::Boolean(false)) {
             findings.push(Finding::whole("Cargo.toml", format!("{name} keeps its default features")));
+        }
+        // Every crate would have it, the one that serves health among them.
+        if asks(name, entry) {
+            findings.push(Finding::whole("Cargo.toml", format!("{name} asks in every crate; only {RAIL} may")));
         }
     }
     findings
@@ -103,13 +126,18 @@ fn read_manifest(tree: &Tree, path: &str, findings: &mut Vec<Finding>) -> Option
     }
 }
 
-fn dependencies_of(manifest: &Table) -> Vec<(&'static str, &str)> {
-    let sections = ["dependencies", "dev-dependencies", "build-dependencies"];
-    let tables = sections.map(|section| (section, manifest.get(section).and_then(Value::as_table)));
-    tables
-        .into_iter()
-        .flat_map(|(section, table)| table.into_iter().flatten().map(move |(name, _)| (section, name.as_str())))
-        .collect()
+/// Section, name and entry of each dependency, those of one target only included.
+fn dependencies_of(manifest: &Table) -> Vec<(&'static str, &str, &Value)> {
+    let targets = manifest.get("target").and_then(Value::as_table);
+    let targets = targets.into_iter().flat_map(Table::values).filter_map(Value::as_table);
+    let mut found = Vec::new();
+    for table in std::iter::once(manifest).chain(targets) {
+        for section in ["dependencies", "dev-dependencies", "build-dependencies"] {
+            let entries = table.get(section).and_then(Value::as_table);
+            found.extend(entries.into_iter().flatten().map(|(name, entry)| (section, name.as_str(), entry)));
+        }
+    }
+    found
 }
 
 #[cfg(test)]
@@ -131,6 +159,30 @@ mod tests {
         assert_eq!(check("outbox-core", "[dependencies]\ntokio.workspace = true"), 1);
         assert_eq!(check("outbox-rail", "[dependencies]\nsqlx.workspace = true"), 1);
         assert_eq!(check("outbox-extra", ""), 1);
+    }
+
+    #[test]
+    fn only_the_rail_links_a_client_of_http_or_tls() {
+        for library in ["reqwest", "ureq", "h2", "hyper-rustls", "tokio-rustls", "rustls"] {
+            for section in ["dependencies", "build-dependencies", "target.'cfg(unix)'.dependencies"] {
+                let manifest = format!("[{section}]\n{library}.workspace = true");
+                assert_eq!(check("outboxd", &manifest), 1, "{manifest}");
+                assert_eq!(check("outbox-store", &manifest), 1, "{manifest}");
+                assert_eq!(check("outbox-rail", &manifest), 0, "{manifest}");
+            }
+            assert_eq!(check("outboxd", &format!("[dev-dependencies]\n{library}.workspace = true")), 0);
+        }
+        let asking = |library: &str, feature: &str| {
+            format!("[dependencies]\n{library} = {{ workspace = true, features = [\"tokio\", \"{feature}\"] }}")
+        };
+        for (library, feature) in [("hyper", "client"), ("hyper-util", "client-legacy"), ("hyper", "full")] {
+            assert_eq!(check("outboxd", &asking(library, feature)), 1, "{library} {feature}");
+            assert_eq!(check("outbox-rail", &asking(library, feature)), 0, "{library} {feature}");
+        }
+        assert_eq!(check("outboxd", &asking("hyper", "server")), 0);
+        let everywhere =
+            "[workspace.dependencies]\nhyper = { version = \"1\", default-features = false, features = [\"client\"] }";
+        assert_eq!(versions_come_from_the_workspace(&Tree::of(&[("Cargo.toml", everywhere)])).len(), 1);
     }
 
     #[test]

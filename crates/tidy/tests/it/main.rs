@@ -3,7 +3,9 @@
 
 use std::path::Path;
 
-use tidy::{Finding, Tree, dependencies, documents, invariants, layout, machines, mentions, rust_files, sql, words};
+use tidy::{
+    Finding, Tree, clients, dependencies, documents, invariants, layout, machines, mentions, rust_files, sql, words,
+};
 
 fn check(rule: impl Fn(&Tree) -> Vec<Finding>) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
@@ -21,6 +23,7 @@ macro_rules! rules {
 }
 
 rules! {
+    clients::only_the_rail_asks_over_http,
     dependencies::crates_keep_their_places,
     dependencies::versions_come_from_the_workspace,
     documents::architecture_lists_the_crates,
