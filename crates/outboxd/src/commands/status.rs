@@ -22,7 +22,8 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 /// A watch is not to hang for ever on a connection whose other end is gone; it connects again.
 const WATCH_CALL_TIMEOUT: Millis = Millis(30_000);
 
-/// Below this many months somebody must look why the daily `migrate` does not run; at zero, enqueueing stops.
+/// Half of what each `migrate` makes: below it, nobody has run one for a year. Below zero, this month has no partition
+/// and enqueueing fails.
 const HEADROOM_MIN_MONTHS: i32 = 12;
 
 /// Clears a terminal and goes to its top left corner.
