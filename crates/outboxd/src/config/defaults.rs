@@ -6,7 +6,7 @@ use outbox_core::Millis;
 /// Where the configuration is, unless told otherwise.
 pub const CONFIG_FILE: &str = "/etc/outboxd/outboxd.toml";
 
-/// Longer than most exchanges with a rail, and well inside the unit's `TimeoutStopSec`.
+/// Longer than most exchanges with a rail. A drain may take twice this: the unit's `TimeoutStopSec` is above.
 pub(super) const DRAIN_TIMEOUT: Millis = Millis(30_000);
 /// Bounds the rows one claim locks and one reply carries; more would make one lost reply cost more leases.
 pub(super) const CLAIM_BATCH_MAX: u32 = 200;
