@@ -512,7 +512,7 @@ CREATE FUNCTION outbox.excess_privilege_of(p_login name) RETURNS text
             union all
             select 3, 'is a member of ' || g.rolname
               from pg_roles g
-             where g.rolname in ('outbox_owner', 'outbox_migrator', 'outbox_ingest', 'outbox_operator', 'outbox_approver', 'outbox_auditor',
+             where g.rolname in ('outbox_owner', 'outbox_ingest', 'outbox_operator', 'outbox_approver', 'outbox_auditor',
                                  'outbox_monitor', 'pg_read_all_data', 'pg_write_all_data', 'pg_execute_server_program',
                                  'pg_read_server_files', 'pg_write_server_files')
                and pg_has_role(p_login, g.oid, 'member')

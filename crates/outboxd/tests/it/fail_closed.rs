@@ -146,7 +146,7 @@ async fn a_login_that_may_more_than_a_dispatcher_ends_with_77() {
     Launch::on(&db).set("database.user", "t_migrator").refused(WRONG_LOGIN, "is a member of outbox_owner").await;
     for verb in ["select", "insert", "update", "delete", "truncate"] {
         run_on(&db, &format!("grant {verb} on outbox.payment_outbox_pending to t_dispatcher")).await;
-        let words = "has table privileges on outbox.payment_outbox_pending";
+        let words = "has privileges on the table outbox.payment_outbox_pending";
         Launch::on(&db).refused(WRONG_LOGIN, words).await;
         run_on(&db, "revoke all on outbox.payment_outbox_pending from t_dispatcher").await;
     }

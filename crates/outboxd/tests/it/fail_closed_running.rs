@@ -152,7 +152,7 @@ async fn a_login_that_is_given_too_much_stops_claims_on_open_connections() {
     }
     rig.settled().await;
     rig.run("grant select on outbox.payment_outbox_attempts to t_dispatcher").await;
-    says(&daemon, "has table privileges on outbox.payment_outbox_attempts").await;
+    says(&daemon, "has privileges on the table outbox.payment_outbox_attempts").await;
     rig.run("revoke all on outbox.payment_outbox_attempts from t_dispatcher").await;
     daemon.becomes_ready(true).await;
     daemon.stop().await;
