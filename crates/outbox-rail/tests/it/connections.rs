@@ -49,6 +49,26 @@ async fn a_connection_is_used_again_after_a_whole_answer_only() {
 }
 
 #[tokio::test]
+async fn a_connection_with_a_request_that_has_not_left_whole_is_not_used_again() {
+    // More than the socket buffers of both sides hold.
+    let payload: &'static str = Box::leak("x".repeat(12_000_000).into_boxed_str());
+    let hostile = Hostile::start(None, Ending::Orderly, |number, mut peer| async move {
+        if number > 0 {
+            return always(peer, Arc::new(ACCEPTED.to_vec())).await;
+        }
+        peer.more().await;
+        peer.write(ACCEPTED).await;
+        // Answered, and the rest of the request is left in the socket.
+        std::future::pending().await
+    })
+    .await;
+    let rail = rail(impatient(hostile.url()));
+    assert_eq!(send(&rail, payload).await.outcome, Outcome::Accepted);
+    let second = send(&rail, "{}").await;
+    assert_eq!((second.outcome, hostile.connections()), (Outcome::Accepted, 2), "{second:?}");
+}
+
+#[tokio::test]
 async fn without_an_idle_time_every_payment_has_its_own_connection() {
     let (closed, mut happened) = tokio::sync::mpsc::unbounded_channel();
     let hostile = Hostile::start(None, Ending::Orderly, move |number, peer| {
