@@ -48,6 +48,8 @@ async fn serve(config: Config) -> Result<(), Failure> {
     // From here on a signal asks for an orderly end.
     let stop = shutdown::requested()?;
     let health = HealthState::new();
+    // Until the lanes are there, and say for themselves whether they may claim.
+    health.not_ready("daemon", "starting");
     let rails = rails(&config)?;
     if let Some(address) = config.health.listen {
         let listener = health_server::bind(address).await?;

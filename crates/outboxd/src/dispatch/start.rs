@@ -182,6 +182,7 @@ impl Services {
             let lane = self.lane(rail, client, lane_commands, &sleep, &results, &leases, &handle);
             lanes.spawn(lane.run());
         }
+        self.deps.health.ready("daemon");
         // The lanes hold the only other ends: when they are gone, so is the queue's.
         drop((results, sleep));
         let completer =

@@ -104,7 +104,9 @@ async fn killed_in_the_middle_of_the_body() {
     reader.half_read(2 * EACH).await;
     daemon.kill();
     ends_as_the_contracts_say(&rig).await;
-    assert_eq!((rig.resend.stats().requests, rig.hold.stats().requests), (EACH as u64, 0));
+    // On a busy machine a large payment may take longer than its timeout: then it is asked again, and in the ledger.
+    let unknown = rig.count(RESEND, "IN_DOUBT").await;
+    assert_eq!((rig.resend.stats().requests, rig.hold.stats().requests), ((EACH as i64 + unknown) as u64, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -128,13 +128,14 @@ async fn payments_of_many_producers_all_arrive() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lane_that_may_not_claim_lets_go_of_its_lock() {
     let rig = Rig::start().await;
-    let daemon = asleep(&rig, &["rails.hold.concurrency=1"]).await;
+    // A send that lasts as long as this test looks.
+    rig.contract(HOLD, "null, p_rail_timeout_ms => 50000, p_lease_duration_ms => 120000").await;
+    let daemon = asleep(&rig, &["rails.hold.concurrency=1", "rails.hold.timeout=50s"]).await;
     rig.contract(RESEND, "null, p_paused => true").await;
     locks_stay(&rig, &[HOLD]).await;
     rig.contract(RESEND, "null, p_paused => false").await;
     rig.until("lanes asleep", &locks_are(&[RESEND, HOLD])).await;
     // Saturated: as many sends as the lane has slots.
-    rig.contract(HOLD, "null, p_rail_timeout_ms => 30000, p_lease_duration_ms => 60000").await;
     rig.hold.park(Point::AfterExecution);
     rig.enqueue(HOLD, 1).await;
     rig.hold.wait_for_parked(Point::AfterExecution, 1).await;
