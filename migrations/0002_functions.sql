@@ -412,6 +412,22 @@ as $$
                p_attestation_id, p_hint) as b
 $$;
 
+create or replace function outbox.attempt_kind_of(p_disposition text) returns text
+language sql immutable parallel safe
+as $$
+-- Purpose: what a lease on a payment in this disposition is for. No column says it, so that a claim stays HOT.
+    select case p_disposition when 'IN_DOUBT' then 'INQUIRE' else 'SUBMIT' end
+$$;
+
+create or replace function outbox.disposition_of(p_on_unknown text, p_in_doubt boolean) returns text
+language sql immutable parallel safe
+as $$
+-- Purpose: where a payment stands in the queue that is not held: IN_DOUBT, its next lease asks after it; READY, it
+--   sends. Only an inquire rail is asked.
+-- Parameters: p_in_doubt, it may have been executed, or a late success is known.
+    select case when p_on_unknown = 'inquire' and p_in_doubt then 'IN_DOUBT' else 'READY' end
+$$;
+
 create or replace function outbox.settle_lost_leases(p_outbox_ids uuid[], p_now timestamptz)
 returns table (outbox_id uuid, attempt_no integer, hold_reason text)
 language plpgsql volatile
@@ -427,29 +443,31 @@ as $$
 -- Purpose: ends each lost lease in a LEASE_EXPIRED attempt and applies the contract: the payment may have
 --   been executed. Internal to claim and expire; the caller holds the rows' locks and saw the leases lost.
 -- Parameters: p_now, the caller's clock.
--- Results: each payment with the reason it is held, or null if it may be sent again.
+-- Results: each payment with the reason it is held, or null if it may be sent again or inquired after.
 -- Hazards: sent again without this row, a payment is paid twice with nothing in the ledger to show it. The
 --   update goes to the ctid found (the caller's locks keep it): another join may rescan the batch for each row.
 begin
     insert into outbox.payment_outbox_attempts
         (outbox_id, attempt_no, rail, kind, state, worker_id, lease_token, claimed_at, completed_at, error_class)
-    select p.outbox_id, p.attempt_count, p.rail, 'SUBMIT', 'LEASE_EXPIRED', p.claimed_by, p.lease_token, p.claimed_at, p_now, 'lease_lost'
+    select p.outbox_id, p.attempt_count, p.rail, outbox.attempt_kind_of(p.disposition), 'LEASE_EXPIRED', p.claimed_by, p.lease_token, p.claimed_at, p_now, 'lease_lost'
       from outbox.payment_outbox_pending p
      where p.outbox_id = any (p_outbox_ids);
 
     return query
     update outbox.payment_outbox_pending p
-       set disposition = case when l.reason is null then p.disposition else 'HELD' end, hold_reason = l.reason,
+       set disposition = case when l.reason is null then outbox.disposition_of(l.on_unknown, true) else 'HELD' end, hold_reason = l.reason,
            hold_requested = p.hold_requested and l.reason is null,
            crash_count = p.crash_count + 1, in_doubt_since = coalesce(p.in_doubt_since, p.lease_expires_at),
-           quarantine_until = greatest(p.quarantine_until, p.lease_expires_at + l.doubt_ms * interval '1 ms'),
+           quarantine_until = greatest(p.quarantine_until, l.quarantine_until),
            claimed_by = null, claimed_at = null, lease_token = null, lease_expires_at = null
       from unnest(p_outbox_ids) as c (id)
      cross join lateral (
-        select q.ctid as tid, r.rail_timeout_ms + r.processing_bound_ms as doubt_ms,
-               case when q.late_success then 'LATE_SUCCESS'
+        select q.ctid as tid, r.on_unknown,
+               -- A lost inquiry sends nothing late.
+               case q.disposition when 'READY' then q.lease_expires_at + (r.rail_timeout_ms + r.processing_bound_ms) * interval '1 ms' end as quarantine_until,
+               case when q.late_success and r.on_unknown <> 'inquire' then 'LATE_SUCCESS'
                     when q.hold_requested then 'REQUESTED'
-                    when r.on_unknown <> 'resend' then 'UNKNOWN'
+                    when r.on_unknown = 'hold' then 'UNKNOWN'
                     when q.crash_count + 1 >= r.max_crashes then 'EXHAUSTED'
                end as reason
           from outbox.payment_outbox_pending q
@@ -461,12 +479,34 @@ begin
 end
 $$;
 
+create or replace function outbox.hold_reason_before(p_payment outbox.payment_outbox_pending, p_rail outbox.payment_rails, p_now timestamptz) returns text
+language sql stable parallel safe
+as $$
+-- Purpose: why a payment that is due is held instead of leased.
+-- Parameters: p_now, the claim's clock.
+-- Results: the reason, or null: it is sent, or inquired after (`disposition_of`).
+-- Hazard: past the key window the rail may have forgotten the key, and the same key pays again. A whole lease is
+--   kept free, since the claim's reply may be slow and a send begins as long as its lease lets it.
+    select case
+        when p_payment.late_success and p_rail.on_unknown <> 'inquire' then 'LATE_SUCCESS'
+        when p_payment.hold_requested then 'REQUESTED'
+        when p_payment.crash_count >= p_rail.max_crashes then 'EXHAUSTED'
+        when (p_payment.in_doubt_since is not null or p_payment.late_success) and p_rail.on_unknown = 'inquire'
+            then case when p_payment.inquiry_count >= p_rail.max_inquiries then 'EXHAUSTED' end
+        when p_payment.not_after < p_now then 'MISSED_WINDOW'
+        when p_payment.send_count >= p_rail.max_sends then 'EXHAUSTED'
+        when p_payment.in_doubt_since is null then null
+        when p_rail.on_unknown <> 'resend' then 'UNKNOWN'
+        when p_payment.first_sent_at + (p_rail.idempotency_window_ms - p_rail.lease_duration_ms) * interval '1 ms' < p_now then 'KEY_WINDOW'
+    end
+$$;
+
 create or replace function outbox.claim_outbox_batch(
     p_rail text, p_worker_id text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer,
     p_after_at timestamptz default null, p_after_id uuid default null
 ) returns table (
     kind text, outbox_id uuid, attempt_no integer, lease_token uuid, lease_ms bigint, due_at timestamptz, payload bytea,
-    content_type text, traceparent text, not_after timestamptz, crash_count integer, hold_reason text,
+    content_type text, traceparent text, not_after timestamptz, crash_count integer, is_resend boolean, hold_reason text,
     db_now timestamptz, next_due_at timestamptz, held_count integer, expired_count integer, suspect_count integer, paused boolean)
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
@@ -482,7 +522,8 @@ as $$
 -- Purpose: leases at most p_limit due payments of one rail, and applies contract and pause.
 -- Parameters: p_min_lease_ms, what one send and its completion need; p_in_flight, the lane's sends under way:
 --   a payment that crashed two workers is claimed only at 0, and alone; p_after_*, the claim cursor, null for a sweep.
--- Results: SUBMIT, a leased payment (due_at and outbox_id make the cursor); HELD, one that now waits for a person;
+-- Results: SUBMIT, a payment to send (is_resend: an earlier attempt was not certainly unsent); INQUIRE, one to ask after,
+--   without its payload; HELD, one that now waits for a person;
 --   last SUMMARY: due_at and outbox_id are the greatest pair looked at, expired_count lost leases were settled
 --   and are due again, suspect_count crashers wait for an empty lane.
 -- Locks taken: the rows, for no key update, in due order, skip locked.
@@ -512,14 +553,7 @@ begin
         select array_agg(s.outbox_id), array_agg(s.next_attempt_at), array_agg(s.lost), array_agg(s.reason), array_agg(s.crash_count)
           into v_ids, v_due, v_lost, v_reasons, v_crashes
           from (select p.outbox_id, p.next_attempt_at, p.lease_token is not null as lost, p.crash_count,
-                       case when p.late_success then 'LATE_SUCCESS'
-                            when p.hold_requested then 'REQUESTED'
-                            when p.not_after < v_now then 'MISSED_WINDOW'
-                            when p.send_count >= v_rail.max_sends or p.crash_count >= v_rail.max_crashes then 'EXHAUSTED'
-                            when p.in_doubt_since is null then null
-                            when v_rail.on_unknown <> 'resend' then 'UNKNOWN'
-                            when p.first_sent_at + (v_rail.idempotency_window_ms - v_rail.lease_duration_ms) * interval '1 ms' < v_now
-                            then 'KEY_WINDOW' end as reason
+                       outbox.hold_reason_before(p, v_rail, v_now) as reason
                   from outbox.payment_outbox_pending p
                  where p.rail = p_rail and p.disposition in ('READY', 'IN_DOUBT') and p.next_attempt_at <= v_now
                    and (p.next_attempt_at, p.outbox_id) > (coalesce(p_after_at, '-infinity'), coalesce(p_after_id, '00000000-0000-0000-0000-000000000000'))
@@ -560,14 +594,16 @@ begin
     return query
     with leased as (
         update outbox.payment_outbox_pending p
-           set attempt_count = p.attempt_count + 1, first_sent_at = coalesce(p.first_sent_at, v_now), claimed_by = p_worker_id, claimed_at = v_now,
+           set disposition = outbox.disposition_of(v_rail.on_unknown, p.in_doubt_since is not null or p.late_success), attempt_count = p.attempt_count + 1,
+               first_sent_at = coalesce(p.first_sent_at, v_now), claimed_by = p_worker_id, claimed_at = v_now,
                lease_token = gen_random_uuid(), lease_expires_at = v_now + v_rail.lease_duration_ms * interval '1 ms'
          where p.outbox_id = any (v_chosen)
-        returning p.outbox_id, p.attempt_count, p.lease_token, p.next_attempt_at, p.not_after, p.crash_count)
-    select 'SUBMIT', l.outbox_id, l.attempt_count, l.lease_token, v_rail.lease_duration_ms, l.next_attempt_at, i.payload, i.content_type,
-           i.traceparent, l.not_after, l.crash_count, null::text, v_now, null::timestamptz, null::integer, null::integer, null::integer, null::boolean
+        returning p.outbox_id, p.attempt_count, p.lease_token, p.next_attempt_at, p.not_after, p.crash_count, outbox.attempt_kind_of(p.disposition) as kind,
+                  p.first_sent_at < v_now as is_resend)
+    select l.kind, l.outbox_id, l.attempt_count, l.lease_token, v_rail.lease_duration_ms, l.next_attempt_at, i.payload, i.content_type,
+           i.traceparent, l.not_after, l.crash_count, l.is_resend, null::text, v_now, null::timestamptz, null::integer, null::integer, null::integer, null::boolean
       from leased l
-     cross join lateral (select n.payload, n.content_type, n.traceparent from outbox.payment_outbox_instructions n
+     cross join lateral (select case l.kind when 'SUBMIT' then n.payload end as payload, n.content_type, n.traceparent from outbox.payment_outbox_instructions n
                           where n.outbox_id = l.outbox_id and n.outbox_id between v_lo and v_hi limit 1) as i;
 
     kind := 'SUMMARY'; attempt_no := null; hold_reason := null;
@@ -630,16 +666,18 @@ begin
 end
 $$;
 
-create or replace function outbox.attempt_state_after(p_outcome text, p_late_success boolean) returns text
+create or replace function outbox.attempt_state_after(p_outcome text, p_late_success boolean, p_not_found_counts boolean) returns text
 language sql immutable parallel safe
 as $$
 -- Purpose: the state an attempt is recorded in. The same table as `attempt_state` of the core; a test
 --   compares the two.
+-- Parameters: p_not_found_counts, the rail's "not found" is a promise and the quarantine is over.
 -- Results: the state, or null for an outcome that is not known.
     select case
         when p_outcome = 'ACCEPTED' then 'DISPATCHED'
         -- A refusal after a success was seen does not end the payment: no terminal attempt.
         when p_outcome = 'REFUSED' then case when p_late_success then 'IN_DOUBT' else 'FAILED' end
+        when p_outcome = 'NOT_FOUND' then case when p_not_found_counts and not p_late_success then 'RETRYABLE' else 'IN_DOUBT' end
         when p_outcome in ('NOT_SENT', 'NOT_EXECUTED', 'THROTTLED', 'RAIL_REFUSED_US') then 'RETRYABLE'
         when p_outcome in ('INTERIM', 'UNKNOWN', 'KEY_REUSED') then 'IN_DOUBT'
         when p_outcome = 'RELEASED' then 'RELEASED'
@@ -647,20 +685,23 @@ as $$
 $$;
 
 create or replace function outbox.hold_reason_after(
-    p_outcome text, p_on_unknown text, p_send_count integer, p_max_sends integer, p_late_success boolean, p_hold_requested boolean
+    p_outcome text, p_on_unknown text, p_in_doubt boolean, p_send_count integer, p_max_sends integer, p_inquiry_count integer,
+    p_max_inquiries integer, p_late_success boolean, p_hold_requested boolean
 ) returns text
 language sql immutable parallel safe
 as $$
 -- Purpose: why a payment waits for a person after an attempt that is not terminal. The same table as
 --   `after_attempt` of the core; a test compares the two on every combination.
--- Parameters: p_send_count, sends counted against the payment, this attempt included.
--- Results: the reason, or null: it is sent again. A limit ends in a hold, never in FAILED.
+-- Parameters: p_in_doubt and the counts as they are after the attempt.
+-- Results: the reason, or null: it is sent again, or inquired after. A limit ends in a hold, never in FAILED.
     select case
         when p_outcome = 'KEY_REUSED' then 'CONTRADICTION'
-        when p_outcome = 'REFUSED' and p_late_success then 'CONTRADICTION'
-        when p_late_success then 'LATE_SUCCESS'
+        when p_outcome in ('REFUSED', 'NOT_FOUND') and p_late_success then 'CONTRADICTION'
+        when p_late_success and p_on_unknown <> 'inquire' then 'LATE_SUCCESS'
         when p_hold_requested then 'REQUESTED'
-        when p_outcome in ('INTERIM', 'UNKNOWN') and p_on_unknown <> 'resend' then 'UNKNOWN'
+        when p_in_doubt and p_on_unknown = 'hold' then 'UNKNOWN'
+        when (p_in_doubt or p_late_success) and p_on_unknown = 'inquire'
+            then case when p_inquiry_count >= p_max_inquiries then 'EXHAUSTED' end
         when p_outcome <> 'RELEASED' and p_send_count >= p_max_sends then 'EXHAUSTED'
     end
 $$;
@@ -686,11 +727,51 @@ begin
         raise exception 'a completion names its payment, attempt and lease token: none of them may be null' using errcode = 'OB003';
     end if;
     select c.outcome into v_outcome from unnest(p_outcomes) as c (outcome)
-     where outbox.attempt_state_after(c.outcome, false) is null limit 1;
+     where outbox.attempt_state_after(c.outcome, false, false) is null limit 1;
     if found then
         raise exception 'outcome % is not known', coalesce(quote_literal(v_outcome), 'null') using errcode = 'OB003';
     end if;
 end
+$$;
+
+create or replace function outbox.after_attempt(
+    p_payment outbox.payment_outbox_pending, p_rail outbox.payment_rails, p_outcome text, p_delay interval, p_now timestamptz
+) returns table (
+    kind text, state text, hold_reason text, disposition text, in_doubt boolean, send_count integer, inquiry_count integer,
+    next_attempt_at timestamptz, first_sent_at timestamptz, quarantine_until timestamptz)
+language sql stable parallel safe
+as $$
+-- Purpose: what becomes of a leased payment whose attempt ended in p_outcome. The same table as `after_attempt` of
+--   the core; a test compares the two on every combination. Internal to complete.
+-- Parameters: p_delay, the wait before another attempt, if there is one; p_now, the clock after the row's lock.
+-- Results: one row. An inquiry that taught nothing leaves the doubt; only a "not found" that the contract makes final,
+--   after the quarantine, ends it. No limit makes a doubt FAILED.
+-- Hazard: a "not found" before the quarantine is over may be overtaken by a send that is still on its way.
+    select k.kind, s.state,
+           outbox.hold_reason_after(e.outcome, p_rail.on_unknown, d.in_doubt, c.send_count, p_rail.max_sends, c.inquiry_count, p_rail.max_inquiries,
+                                    p_payment.late_success, p_payment.hold_requested),
+           outbox.disposition_of(p_rail.on_unknown, d.in_doubt or p_payment.late_success), d.in_doubt, c.send_count,
+           case when d.in_doubt then c.inquiry_count else 0 end,
+           case when e.outcome = 'RELEASED' then p_payment.next_attempt_at
+                when e.outcome = 'NOT_FOUND' and p_rail.not_found_is_final and d.in_doubt then greatest(p_now + p_delay, p_payment.quarantine_until)
+                else p_now + p_delay end,
+           case when k.kind = 'SUBMIT' and e.outcome in ('NOT_SENT', 'RELEASED') then nullif(p_payment.first_sent_at, p_payment.claimed_at)
+                else p_payment.first_sent_at end,
+           case when k.kind = 'SUBMIT' and s.state = 'IN_DOUBT'
+                then greatest(p_payment.quarantine_until, p_now + (p_rail.rail_timeout_ms + p_rail.processing_bound_ms) * interval '1 ms')
+                else p_payment.quarantine_until end
+      from (select outbox.attempt_kind_of(p_payment.disposition) as kind) as k
+     -- What an attempt of this kind cannot end in proves nothing.
+     cross join lateral (select case when k.kind = 'SUBMIT' and p_outcome = 'NOT_FOUND' or k.kind = 'INQUIRE' and p_outcome in ('NOT_EXECUTED', 'KEY_REUSED')
+                                then 'UNKNOWN' else p_outcome end as outcome) as e
+     cross join lateral (select outbox.attempt_state_after(e.outcome, p_payment.late_success, k.kind = 'INQUIRE' and p_rail.not_found_is_final
+                                    and coalesce(p_payment.quarantine_until <= p_now, true)) as state) as s
+     cross join lateral (select (p_payment.in_doubt_since is not null or k.kind = 'INQUIRE' or s.state = 'IN_DOUBT')
+                                and not (e.outcome = 'NOT_FOUND' and s.state = 'RETRYABLE') as in_doubt) as d
+     cross join lateral (select p_payment.send_count + (k.kind = 'SUBMIT' and e.outcome in ('NOT_EXECUTED', 'INTERIM', 'UNKNOWN'))::integer
+                                    as send_count,
+                                p_payment.inquiry_count + (k.kind = 'INQUIRE' and (e.outcome = 'INTERIM'
+                                    or e.outcome = 'NOT_FOUND' and not p_rail.not_found_is_final))::integer as inquiry_count) as c
 $$;
 
 create or replace function outbox.complete_outbox_batch(
@@ -749,18 +830,16 @@ begin
                as c (outbox_id, attempt_no, lease_token, outcome, delay_ms, first_byte_at, last_byte_at, endpoint, request_sha256,
                      response_sha256, rail_reference, rail_code, error_class, error_detail, ordinal)
     ), judged as materialized (
-        select g.*, p.tid, p.rail, p.claimed_by, p.claimed_at, p.first_sent_at, p.next_attempt_at as due_at, r.rail_timeout_ms + r.processing_bound_ms as doubt_ms,
-               p.send_count + (g.outcome in ('NOT_EXECUTED', 'INTERIM', 'UNKNOWN'))::integer as send_count, p.late_success, p.hold_requested,
-               r.on_unknown, r.max_sends, outbox.attempt_state_after(g.outcome, coalesce(p.late_success, false)) as state,
+        select g.*, p.tid, p.rail, p.claimed_by, p.claimed_at, n.*, r.on_unknown, (r.rail_timeout_ms + r.processing_bound_ms) * interval '1 ms' as doubt,
                case when p.outbox_id is not null and (g.nth > 1 or g.outbox_id <> all (v_locked)) then 'busy'
                     when p.attempt_count = g.attempt_no and p.lease_token = g.lease_token and p.lease_expires_at > v_now then 'applied'
                     when g.nth > 1 then 'busy' else 'late' end as verdict
           from given g
-          left join lateral (select q.ctid as tid, q.* from outbox.payment_outbox_pending q where q.outbox_id = g.outbox_id limit 1) as p on true
+          left join lateral (select q as pending, q.ctid as tid, q.* from outbox.payment_outbox_pending q where q.outbox_id = g.outbox_id limit 1) as p on true
           left join outbox.payment_rails r on r.rail = p.rail
+         cross join lateral outbox.after_attempt(p.pending, r, g.outcome, g.delay, v_now) as n
     ), decided as materialized (
-        select j.*, a.outbox_id is not null as already, outbox.hold_reason_after(j.outcome, j.on_unknown, j.send_count, j.max_sends, j.late_success, j.hold_requested) as hold_reason,
-               case when j.outcome = 'RELEASED' then j.due_at else v_now + j.delay end as next_attempt_at
+        select j.*, a.outbox_id is not null as already
           from judged j
           left join lateral (select b.* from outbox.payment_outbox_attempts b where j.verdict = 'late' and b.outbox_id = j.outbox_id
                                 and b.attempt_no = j.attempt_no and b.outbox_id between v_lo and v_hi limit 1) as a
@@ -768,7 +847,7 @@ begin
            and a.response_sha256 is not distinct from j.response_sha256
     ), recorded as (
         insert into outbox.payment_outbox_attempts
-        select d.outbox_id, d.attempt_no, d.rail, 'SUBMIT', d.state, d.outcome, d.claimed_by, d.lease_token, d.claimed_at, d.first_byte_at, d.last_byte_at,
+        select d.outbox_id, d.attempt_no, d.rail, d.kind, d.state, d.outcome, d.claimed_by, d.lease_token, d.claimed_at, d.first_byte_at, d.last_byte_at,
                v_now, d.endpoint, d.request_sha256, d.response_sha256, d.rail_reference, d.rail_code, d.error_class, d.error_detail
           from decided d where d.verdict = 'applied'
     ), settled as (
@@ -776,11 +855,10 @@ begin
          where p.ctid = d.tid and d.verdict = 'applied' and d.state in ('DISPATCHED', 'FAILED')
     ), moved as (
         update outbox.payment_outbox_pending p
-           set disposition = case when d.hold_reason is null then 'READY' else 'HELD' end, hold_reason = d.hold_reason,
-               hold_requested = p.hold_requested and d.hold_reason is null, send_count = d.send_count, next_attempt_at = d.next_attempt_at,
-               first_sent_at = case when d.outcome in ('NOT_SENT', 'RELEASED') then nullif(p.first_sent_at, p.claimed_at) else p.first_sent_at end,
-               in_doubt_since = case when d.state = 'IN_DOUBT' then coalesce(p.in_doubt_since, v_now) else p.in_doubt_since end,
-               quarantine_until = case when d.state = 'IN_DOUBT' then greatest(p.quarantine_until, v_now + d.doubt_ms * interval '1 ms') else p.quarantine_until end,
+           set disposition = case when d.hold_reason is null then d.disposition else 'HELD' end, hold_reason = d.hold_reason,
+               hold_requested = p.hold_requested and d.hold_reason is null, send_count = d.send_count, inquiry_count = d.inquiry_count,
+               next_attempt_at = d.next_attempt_at, first_sent_at = d.first_sent_at, quarantine_until = d.quarantine_until,
+               in_doubt_since = case when d.in_doubt then coalesce(p.in_doubt_since, v_now) end,
                claimed_by = null, claimed_at = null, lease_token = null, lease_expires_at = null
           from decided d
          where p.ctid = d.tid and d.verdict = 'applied' and d.state not in ('DISPATCHED', 'FAILED')
@@ -794,7 +872,8 @@ begin
     ), warned as (
         update outbox.payment_outbox_pending p
            set late_success = p.late_success or l.outcome = 'ACCEPTED', in_doubt_since = coalesce(p.in_doubt_since, v_now),
-               first_sent_at = coalesce(p.first_sent_at, l.first_byte_at, v_now)
+               first_sent_at = coalesce(p.first_sent_at, l.first_byte_at, v_now), quarantine_until = greatest(p.quarantine_until, v_now + l.doubt),
+               disposition = case when p.disposition = 'READY' and p.lease_token is null then outbox.disposition_of(l.on_unknown, true) else p.disposition end
           from decided l
          where p.ctid = l.tid and l.verdict = 'late' and not l.already and l.outcome in ('ACCEPTED', 'INTERIM', 'UNKNOWN', 'KEY_REUSED')
     )
@@ -907,15 +986,15 @@ end
 $$;
 
 create or replace function outbox.read_payment_rails() returns table (
-    rail text, on_unknown text, idempotency_window_ms bigint, rail_timeout_ms bigint, processing_bound_ms bigint, amount_required boolean,
-    max_sends integer, max_crashes integer, backoff_base_ms bigint, backoff_cap_ms bigint, lease_duration_ms bigint, paused boolean)
+    rail text, on_unknown text, idempotency_window_ms bigint, not_found_is_final boolean, rail_timeout_ms bigint, processing_bound_ms bigint, amount_required boolean,
+    max_sends integer, max_inquiries integer, max_crashes integer, backoff_base_ms bigint, backoff_cap_ms bigint, lease_duration_ms bigint, paused boolean)
 language sql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
 -- Purpose: the contracts of all rails.
 -- Results: a row a rail, by name; times in milliseconds.
-    select r.rail, r.on_unknown, r.idempotency_window_ms, r.rail_timeout_ms, r.processing_bound_ms, r.amount_required, r.max_sends,
-           r.max_crashes, r.backoff_base_ms, r.backoff_cap_ms, r.lease_duration_ms, r.paused
+    select r.rail, r.on_unknown, r.idempotency_window_ms, r.not_found_is_final, r.rail_timeout_ms, r.processing_bound_ms, r.amount_required, r.max_sends,
+           r.max_inquiries, r.max_crashes, r.backoff_base_ms, r.backoff_cap_ms, r.lease_duration_ms, r.paused
       from outbox.payment_rails r
      order by r.rail
 $$;
@@ -924,7 +1003,8 @@ create or replace function outbox.set_payment_rail(
     p_rail text, p_on_unknown text default null, p_idempotency_window_ms bigint default null, p_rail_timeout_ms bigint default null,
     p_processing_bound_ms bigint default null, p_amount_required boolean default null, p_max_sends integer default null,
     p_max_crashes integer default null, p_backoff_base_ms bigint default null, p_backoff_cap_ms bigint default null,
-    p_lease_duration_ms bigint default null, p_paused boolean default null
+    p_lease_duration_ms bigint default null, p_paused boolean default null, p_not_found_is_final boolean default null,
+    p_max_inquiries integer default null
 ) returns boolean
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
@@ -934,15 +1014,11 @@ as $$
 -- Parameters: times in milliseconds; p_paused stops claiming at the next claim.
 -- Results: whether the rail is new.
 -- Locks taken: the rail's row.
--- Hazard: `resend` says that the rail executes a key at most once within the window. Where that is not so,
---   every unknown outcome is a possible double payment.
+-- Hazard: `resend` says that the rail executes a key at most once within the window, and p_not_found_is_final that
+--   what it does not find it never executed. Where that is not so, every unknown outcome is a possible double payment.
 declare
     v_new boolean := false;
 begin
-    if p_on_unknown = 'inquire' then
-        raise exception 'rail %: on_unknown = inquire is not supported by this version', p_rail
-            using errcode = 'OB005', hint = 'use hold: unknown outcomes wait for a person';
-    end if;
     -- Only for a rail that is not there: the table's checks come before its conflicts, and would refuse a change
     -- that the rail as it is allows.
     if not exists (select from outbox.payment_rails r where r.rail = p_rail) then
@@ -963,6 +1039,8 @@ begin
            backoff_cap_ms = coalesce(p_backoff_cap_ms, r.backoff_cap_ms),
            lease_duration_ms = coalesce(p_lease_duration_ms, r.lease_duration_ms),
            paused = coalesce(p_paused, r.paused),
+           not_found_is_final = coalesce(p_not_found_is_final, r.not_found_is_final),
+           max_inquiries = coalesce(p_max_inquiries, r.max_inquiries),
            changed_at = clock_timestamp(), changed_by = session_user
      where r.rail = p_rail;
     return v_new;
@@ -1147,7 +1225,7 @@ grant execute on function
     to outbox_dispatcher;
 grant execute on function outbox.read_payment_rails() to outbox_ingest, outbox_dispatcher, outbox_operator, outbox_approver, outbox_auditor, outbox_monitor;
 grant execute on function outbox.read_api_range() to outbox_ingest, outbox_dispatcher, outbox_operator, outbox_approver, outbox_auditor, outbox_monitor;
-grant execute on function outbox.set_payment_rail(text, text, bigint, bigint, bigint, boolean, integer, integer, bigint, bigint, bigint, boolean)
+grant execute on function outbox.set_payment_rail(text, text, bigint, bigint, bigint, boolean, integer, integer, bigint, bigint, bigint, boolean, boolean, integer)
     to outbox_operator;
 grant execute on function outbox.read_outbox_status(timestamptz) to outbox_operator, outbox_approver, outbox_auditor, outbox_monitor;
 grant execute on function outbox.read_payment_timelines(text, text) to outbox_operator, outbox_approver, outbox_auditor;

@@ -3,7 +3,7 @@ create or replace function outbox.claim_outbox_batch(
     p_after_at timestamptz default null, p_after_id uuid default null
 ) returns table (
     kind text, outbox_id uuid, attempt_no integer, lease_token uuid, lease_ms bigint, due_at timestamptz, payload bytea,
-    content_type text, traceparent text, not_after timestamptz, crash_count integer, hold_reason text,
+    content_type text, traceparent text, not_after timestamptz, crash_count integer, is_resend boolean, hold_reason text,
     db_now timestamptz, next_due_at timestamptz, held_count integer, expired_count integer, suspect_count integer, paused boolean)
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
@@ -19,7 +19,8 @@ as $$
 -- Purpose: leases at most p_limit due payments of one rail, and applies contract and pause.
 -- Parameters: p_min_lease_ms, what one send and its completion need; p_in_flight, the lane's sends under way:
 --   a payment that crashed two workers is claimed only at 0, and alone; p_after_*, the claim cursor, null for a sweep.
--- Results: SUBMIT, a leased payment (due_at and outbox_id make the cursor); HELD, one that now waits for a person;
+-- Results: SUBMIT, a payment to send (is_resend: an earlier attempt was not certainly unsent); INQUIRE, one to ask after,
+--   without its payload; HELD, one that now waits for a person;
 --   last SUMMARY: due_at and outbox_id are the greatest pair looked at, expired_count lost leases were settled
 --   and are due again, suspect_count crashers wait for an empty lane.
 -- Locks taken: the rows, for no key update, in due order, skip locked.
@@ -49,14 +50,7 @@ begin
         select array_agg(s.outbox_id), array_agg(s.next_attempt_at), array_agg(s.lost), array_agg(s.reason), array_agg(s.crash_count)
           into v_ids, v_due, v_lost, v_reasons, v_crashes
           from (select p.outbox_id, p.next_attempt_at, p.lease_token is not null as lost, p.crash_count,
-                       case when p.late_success then 'LATE_SUCCESS'
-                            when p.hold_requested then 'REQUESTED'
-                            when p.not_after < v_now then 'MISSED_WINDOW'
-                            when p.send_count >= v_rail.max_sends or p.crash_count >= v_rail.max_crashes then 'EXHAUSTED'
-                            when p.in_doubt_since is null then null
-                            when v_rail.on_unknown <> 'resend' then 'UNKNOWN'
-                            when p.first_sent_at + (v_rail.idempotency_window_ms - v_rail.lease_duration_ms) * interval '1 ms' < v_now
-                            then 'KEY_WINDOW' end as reason
+                       outbox.hold_reason_before(p, v_rail, v_now) as reason
                   from outbox.payment_outbox_pending p
                  where p.rail = p_rail and p.disposition in ('READY', 'IN_DOUBT') and p.next_attempt_at <= v_now
                    and (p.next_attempt_at, p.outbox_id) > (coalesce(p_after_at, '-infinity'), coalesce(p_after_id, '00000000-0000-0000-0000-000000000000'))
@@ -97,14 +91,16 @@ begin
     return query
     with leased as (
         update outbox.payment_outbox_pending p
-           set attempt_count = p.attempt_count + 1, first_sent_at = coalesce(p.first_sent_at, v_now), claimed_by = p_worker_id, claimed_at = v_now,
+           set disposition = outbox.disposition_of(v_rail.on_unknown, p.in_doubt_since is not null or p.late_success), attempt_count = p.attempt_count + 1,
+               first_sent_at = coalesce(p.first_sent_at, v_now), claimed_by = p_worker_id, claimed_at = v_now,
                lease_token = gen_random_uuid(), lease_expires_at = v_now + v_rail.lease_duration_ms * interval '1 ms'
          where p.outbox_id = any (v_chosen)
-        returning p.outbox_id, p.attempt_count, p.lease_token, p.next_attempt_at, p.not_after, p.crash_count)
-    select 'SUBMIT', l.outbox_id, l.attempt_count, l.lease_token, v_rail.lease_duration_ms, l.next_attempt_at, i.payload, i.content_type,
-           i.traceparent, l.not_after, l.crash_count, null::text, v_now, null::timestamptz, null::integer, null::integer, null::integer, null::boolean
+        returning p.outbox_id, p.attempt_count, p.lease_token, p.next_attempt_at, p.not_after, p.crash_count, outbox.attempt_kind_of(p.disposition) as kind,
+                  p.first_sent_at < v_now as is_resend)
+    select l.kind, l.outbox_id, l.attempt_count, l.lease_token, v_rail.lease_duration_ms, l.next_attempt_at, i.payload, i.content_type,
+           i.traceparent, l.not_after, l.crash_count, l.is_resend, null::text, v_now, null::timestamptz, null::integer, null::integer, null::integer, null::boolean
       from leased l
-     cross join lateral (select n.payload, n.content_type, n.traceparent from outbox.payment_outbox_instructions n
+     cross join lateral (select case l.kind when 'SUBMIT' then n.payload end as payload, n.content_type, n.traceparent from outbox.payment_outbox_instructions n
                           where n.outbox_id = l.outbox_id and n.outbox_id between v_lo and v_hi limit 1) as i;
 
     kind := 'SUMMARY'; attempt_no := null; hold_reason := null;

@@ -54,18 +54,16 @@ begin
                as c (outbox_id, attempt_no, lease_token, outcome, delay_ms, first_byte_at, last_byte_at, endpoint, request_sha256,
                      response_sha256, rail_reference, rail_code, error_class, error_detail, ordinal)
     ), judged as materialized (
-        select g.*, p.tid, p.rail, p.claimed_by, p.claimed_at, p.first_sent_at, p.next_attempt_at as due_at, r.rail_timeout_ms + r.processing_bound_ms as doubt_ms,
-               p.send_count + (g.outcome in ('NOT_EXECUTED', 'INTERIM', 'UNKNOWN'))::integer as send_count, p.late_success, p.hold_requested,
-               r.on_unknown, r.max_sends, outbox.attempt_state_after(g.outcome, coalesce(p.late_success, false)) as state,
+        select g.*, p.tid, p.rail, p.claimed_by, p.claimed_at, n.*, r.on_unknown, (r.rail_timeout_ms + r.processing_bound_ms) * interval '1 ms' as doubt,
                case when p.outbox_id is not null and (g.nth > 1 or g.outbox_id <> all (v_locked)) then 'busy'
                     when p.attempt_count = g.attempt_no and p.lease_token = g.lease_token and p.lease_expires_at > v_now then 'applied'
                     when g.nth > 1 then 'busy' else 'late' end as verdict
           from given g
-          left join lateral (select q.ctid as tid, q.* from outbox.payment_outbox_pending q where q.outbox_id = g.outbox_id limit 1) as p on true
+          left join lateral (select q as pending, q.ctid as tid, q.* from outbox.payment_outbox_pending q where q.outbox_id = g.outbox_id limit 1) as p on true
           left join outbox.payment_rails r on r.rail = p.rail
+         cross join lateral outbox.after_attempt(p.pending, r, g.outcome, g.delay, v_now) as n
     ), decided as materialized (
-        select j.*, a.outbox_id is not null as already, outbox.hold_reason_after(j.outcome, j.on_unknown, j.send_count, j.max_sends, j.late_success, j.hold_requested) as hold_reason,
-               case when j.outcome = 'RELEASED' then j.due_at else v_now + j.delay end as next_attempt_at
+        select j.*, a.outbox_id is not null as already
           from judged j
           left join lateral (select b.* from outbox.payment_outbox_attempts b where j.verdict = 'late' and b.outbox_id = j.outbox_id
                                 and b.attempt_no = j.attempt_no and b.outbox_id between v_lo and v_hi limit 1) as a
@@ -73,7 +71,7 @@ begin
            and a.response_sha256 is not distinct from j.response_sha256
     ), recorded as (
         insert into outbox.payment_outbox_attempts
-        select d.outbox_id, d.attempt_no, d.rail, 'SUBMIT', d.state, d.outcome, d.claimed_by, d.lease_token, d.claimed_at, d.first_byte_at, d.last_byte_at,
+        select d.outbox_id, d.attempt_no, d.rail, d.kind, d.state, d.outcome, d.claimed_by, d.lease_token, d.claimed_at, d.first_byte_at, d.last_byte_at,
                v_now, d.endpoint, d.request_sha256, d.response_sha256, d.rail_reference, d.rail_code, d.error_class, d.error_detail
           from decided d where d.verdict = 'applied'
     ), settled as (
@@ -81,11 +79,10 @@ begin
          where p.ctid = d.tid and d.verdict = 'applied' and d.state in ('DISPATCHED', 'FAILED')
     ), moved as (
         update outbox.payment_outbox_pending p
-           set disposition = case when d.hold_reason is null then 'READY' else 'HELD' end, hold_reason = d.hold_reason,
-               hold_requested = p.hold_requested and d.hold_reason is null, send_count = d.send_count, next_attempt_at = d.next_attempt_at,
-               first_sent_at = case when d.outcome in ('NOT_SENT', 'RELEASED') then nullif(p.first_sent_at, p.claimed_at) else p.first_sent_at end,
-               in_doubt_since = case when d.state = 'IN_DOUBT' then coalesce(p.in_doubt_since, v_now) else p.in_doubt_since end,
-               quarantine_until = case when d.state = 'IN_DOUBT' then greatest(p.quarantine_until, v_now + d.doubt_ms * interval '1 ms') else p.quarantine_until end,
+           set disposition = case when d.hold_reason is null then d.disposition else 'HELD' end, hold_reason = d.hold_reason,
+               hold_requested = p.hold_requested and d.hold_reason is null, send_count = d.send_count, inquiry_count = d.inquiry_count,
+               next_attempt_at = d.next_attempt_at, first_sent_at = d.first_sent_at, quarantine_until = d.quarantine_until,
+               in_doubt_since = case when d.in_doubt then coalesce(p.in_doubt_since, v_now) end,
                claimed_by = null, claimed_at = null, lease_token = null, lease_expires_at = null
           from decided d
          where p.ctid = d.tid and d.verdict = 'applied' and d.state not in ('DISPATCHED', 'FAILED')
@@ -99,7 +96,8 @@ begin
     ), warned as (
         update outbox.payment_outbox_pending p
            set late_success = p.late_success or l.outcome = 'ACCEPTED', in_doubt_since = coalesce(p.in_doubt_since, v_now),
-               first_sent_at = coalesce(p.first_sent_at, l.first_byte_at, v_now)
+               first_sent_at = coalesce(p.first_sent_at, l.first_byte_at, v_now), quarantine_until = greatest(p.quarantine_until, v_now + l.doubt),
+               disposition = case when p.disposition = 'READY' and p.lease_token is null then outbox.disposition_of(l.on_unknown, true) else p.disposition end
           from decided l
          where p.ctid = l.tid and l.verdict = 'late' and not l.already and l.outcome in ('ACCEPTED', 'INTERIM', 'UNKNOWN', 'KEY_REUSED')
     )

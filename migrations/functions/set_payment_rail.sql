@@ -2,7 +2,8 @@ create or replace function outbox.set_payment_rail(
     p_rail text, p_on_unknown text default null, p_idempotency_window_ms bigint default null, p_rail_timeout_ms bigint default null,
     p_processing_bound_ms bigint default null, p_amount_required boolean default null, p_max_sends integer default null,
     p_max_crashes integer default null, p_backoff_base_ms bigint default null, p_backoff_cap_ms bigint default null,
-    p_lease_duration_ms bigint default null, p_paused boolean default null
+    p_lease_duration_ms bigint default null, p_paused boolean default null, p_not_found_is_final boolean default null,
+    p_max_inquiries integer default null
 ) returns boolean
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
@@ -12,15 +13,11 @@ as $$
 -- Parameters: times in milliseconds; p_paused stops claiming at the next claim.
 -- Results: whether the rail is new.
 -- Locks taken: the rail's row.
--- Hazard: `resend` says that the rail executes a key at most once within the window. Where that is not so,
---   every unknown outcome is a possible double payment.
+-- Hazard: `resend` says that the rail executes a key at most once within the window, and p_not_found_is_final that
+--   what it does not find it never executed. Where that is not so, every unknown outcome is a possible double payment.
 declare
     v_new boolean := false;
 begin
-    if p_on_unknown = 'inquire' then
-        raise exception 'rail %: on_unknown = inquire is not supported by this version', p_rail
-            using errcode = 'OB005', hint = 'use hold: unknown outcomes wait for a person';
-    end if;
     -- Only for a rail that is not there: the table's checks come before its conflicts, and would refuse a change
     -- that the rail as it is allows.
     if not exists (select from outbox.payment_rails r where r.rail = p_rail) then
@@ -41,6 +38,8 @@ begin
            backoff_cap_ms = coalesce(p_backoff_cap_ms, r.backoff_cap_ms),
            lease_duration_ms = coalesce(p_lease_duration_ms, r.lease_duration_ms),
            paused = coalesce(p_paused, r.paused),
+           not_found_is_final = coalesce(p_not_found_is_final, r.not_found_is_final),
+           max_inquiries = coalesce(p_max_inquiries, r.max_inquiries),
            changed_at = clock_timestamp(), changed_by = session_user
      where r.rail = p_rail;
     return v_new;

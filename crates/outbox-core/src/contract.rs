@@ -9,16 +9,22 @@ use crate::time::Millis;
 pub enum OnUnknown {
     /// The rail executes a key once, so the same key and bytes may be sent again inside the window.
     Resend,
+    /// The rail can be asked what became of a key.
+    Inquire,
     /// Only a person can tell.
     Hold,
 }
 
 impl OnUnknown {
+    /// Every contract.
+    pub const ALL: [Self; 3] = [Self::Resend, Self::Inquire, Self::Hold];
+
     /// The name in the database.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Resend => "resend",
+            Self::Inquire => "inquire",
             Self::Hold => "hold",
         }
     }
@@ -26,7 +32,7 @@ impl OnUnknown {
     /// The contract of that name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Resend, Self::Hold].into_iter().find(|o| o.name() == name)
+        Self::ALL.into_iter().find(|o| o.name() == name)
     }
 }
 
@@ -39,12 +45,16 @@ pub struct RailContract {
     pub on_unknown: OnUnknown,
     /// How long after the first send the rail still recognises the key. `None`: it never does.
     pub idempotency_window: Option<Millis>,
+    /// Whether "not found", once the quarantine is over, means that the payment was never executed.
+    pub not_found_is_final: bool,
     /// How long one exchange with the rail may take.
     pub rail_timeout: Millis,
     /// How long after an exchange the rail may still be executing it.
     pub processing_bound: Millis,
     /// Sends after which a payment is held, not counting those that the rail suffered.
     pub max_sends: u32,
+    /// Answered inquiries after which a payment that is still in doubt is held.
+    pub max_inquiries: u32,
     /// Lost leases after which a payment is held.
     pub max_crashes: u32,
     /// The first wait between sends.

@@ -3,14 +3,23 @@
 
 use crate::contract::{OnUnknown, RailContract};
 use crate::outcome::Outcome;
-use crate::state::{AttemptState, HoldReason};
+use crate::state::{AttemptKind, AttemptState, HoldReason};
 use crate::time::Millis;
 
 /// What is known of a payment when its attempt ends, apart from the outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, read by name")]
 pub struct Situation {
+    /// What the attempt was for.
+    pub kind: AttemptKind,
     /// Sends counted against the payment before this attempt.
     pub send_count: u32,
+    /// Answered inquiries that left it in doubt, before this attempt.
+    pub inquiry_count: u32,
+    /// Whether an earlier attempt may have executed it.
+    pub in_doubt: bool,
+    /// Whether nothing sent earlier can still be on its way.
+    pub quarantine_over: bool,
     /// Whether a worker that had lost its lease reported a success.
     pub late_success: bool,
     /// Whether a person asked for a hold while the payment was leased.
@@ -24,54 +33,91 @@ pub enum Decision {
     Settle,
     /// It has failed.
     Refuse,
-    /// It is sent again, after this long, under the same key.
-    RetryAfter(Millis),
+    /// It is sent (again), after this long, under the same key.
+    SendAfter(Millis),
+    /// The rail is asked what became of it, after this long.
+    InquireAfter(Millis),
     /// It waits for a person.
     Hold(HoldReason),
 }
 
+/// Whether an answer "not found" proves that the payment was never executed.
+const fn not_found_counts(contract: &RailContract, situation: &Situation) -> bool {
+    contract.not_found_is_final && situation.quarantine_over
+}
+
 /// The state that the attempt itself is recorded in.
 #[must_use]
-pub const fn attempt_state(outcome: Outcome, late_success: bool) -> AttemptState {
+pub const fn attempt_state(contract: &RailContract, situation: &Situation, outcome: Outcome) -> AttemptState {
     match outcome {
         Outcome::Accepted => AttemptState::Dispatched,
         // A refusal after a success was seen does not end the payment, so it is no terminal attempt.
-        Outcome::Refused if late_success => AttemptState::InDoubt,
+        Outcome::Refused if situation.late_success => AttemptState::InDoubt,
         Outcome::Refused => AttemptState::Failed,
+        Outcome::NotFound if not_found_counts(contract, situation) && !situation.late_success => {
+            AttemptState::Retryable
+        }
         Outcome::NotSent | Outcome::NotExecuted | Outcome::Throttled | Outcome::RailRefusedUs => {
             AttemptState::Retryable
         }
-        Outcome::Interim | Outcome::Unknown | Outcome::KeyReused => AttemptState::InDoubt,
+        Outcome::Interim | Outcome::Unknown | Outcome::KeyReused | Outcome::NotFound => AttemptState::InDoubt,
     }
 }
 
 /// Whether the attempt counts towards `max_sends`: what the rail suffers does not.
 #[must_use]
-pub const fn counts_as_send(outcome: Outcome) -> bool {
-    matches!(outcome, Outcome::NotExecuted | Outcome::Interim | Outcome::Unknown)
+pub const fn counts_as_send(kind: AttemptKind, outcome: Outcome) -> bool {
+    matches!(kind, AttemptKind::Submit) && matches!(outcome, Outcome::NotExecuted | Outcome::Interim | Outcome::Unknown)
 }
 
-/// What follows an attempt that ended in `outcome`, if it may be repeated after `delay`.
+/// Whether the attempt counts towards `max_inquiries`: it was answered, and the answer will not change
+/// by waiting for the quarantine.
+#[must_use]
+pub const fn counts_as_inquiry(contract: &RailContract, kind: AttemptKind, outcome: Outcome) -> bool {
+    let answered = match outcome {
+        Outcome::Interim => true,
+        Outcome::NotFound => !contract.not_found_is_final,
+        _ => false,
+    };
+    matches!(kind, AttemptKind::Inquire) && answered
+}
+
+/// Whether the payment may have been executed, this attempt included.
+const fn is_in_doubt(contract: &RailContract, situation: &Situation, outcome: Outcome) -> bool {
+    match situation.kind {
+        AttemptKind::Submit => situation.in_doubt || matches!(outcome, Outcome::Interim | Outcome::Unknown),
+        AttemptKind::Inquire => !(matches!(outcome, Outcome::NotFound) && not_found_counts(contract, situation)),
+    }
+}
+
+/// What follows an attempt that ended in `outcome`, if there is a next one after `delay`.
 #[must_use]
 pub fn after_attempt(contract: &RailContract, situation: &Situation, outcome: Outcome, delay: Millis) -> Decision {
-    let unknown = match outcome {
+    match outcome {
         Outcome::Accepted => return Decision::Settle,
         Outcome::KeyReused => return Decision::Hold(HoldReason::Contradiction),
-        Outcome::Refused if situation.late_success => return Decision::Hold(HoldReason::Contradiction),
+        Outcome::Refused | Outcome::NotFound if situation.late_success => {
+            return Decision::Hold(HoldReason::Contradiction);
+        }
         Outcome::Refused => return Decision::Refuse,
-        Outcome::NotSent | Outcome::NotExecuted | Outcome::Throttled | Outcome::RailRefusedUs => false,
-        Outcome::Interim | Outcome::Unknown => true,
-    };
-    let send_count = situation.send_count + u32::from(counts_as_send(outcome));
-    if situation.late_success {
+        Outcome::NotSent | Outcome::NotExecuted | Outcome::Throttled | Outcome::RailRefusedUs => {}
+        Outcome::Interim | Outcome::Unknown | Outcome::NotFound => {}
+    }
+    let in_doubt = is_in_doubt(contract, situation, outcome);
+    let send_count = situation.send_count + u32::from(counts_as_send(situation.kind, outcome));
+    let inquiry_count = situation.inquiry_count + u32::from(counts_as_inquiry(contract, situation.kind, outcome));
+    if situation.late_success && contract.on_unknown != OnUnknown::Inquire {
         Decision::Hold(HoldReason::LateSuccess)
     } else if situation.hold_requested {
         Decision::Hold(HoldReason::Requested)
-    } else if unknown && contract.on_unknown == OnUnknown::Hold {
+    } else if in_doubt && contract.on_unknown == OnUnknown::Hold {
         Decision::Hold(HoldReason::Unknown)
+    } else if (in_doubt || situation.late_success) && contract.on_unknown == OnUnknown::Inquire {
+        let exhausted = inquiry_count >= contract.max_inquiries;
+        if exhausted { Decision::Hold(HoldReason::Exhausted) } else { Decision::InquireAfter(delay) }
     } else if send_count >= contract.max_sends {
         Decision::Hold(HoldReason::Exhausted)
     } else {
-        Decision::RetryAfter(delay)
+        Decision::SendAfter(delay)
     }
 }

@@ -2,6 +2,7 @@
 //! serialisation. Every function takes values (with the time and the jitter among them) and returns
 //! a closed enum. See `docs/ARCHITECTURE.md`.
 
+pub mod codes;
 pub mod contract;
 pub mod decide;
 pub mod ids;
@@ -12,11 +13,12 @@ pub mod retry;
 pub mod state;
 pub mod time;
 
+pub use codes::{CodeRule, CodeTable, Meaning};
 pub use contract::{OnUnknown, RailContract};
 pub use decide::{Decision, Situation, after_attempt};
 pub use ids::{AttemptNo, LeaseToken, OutboxId, RailName, WorkerId};
 pub use lease::Lease;
 pub use media_type::is_media_type;
-pub use outcome::{CodeRule, CodeTable, Meaning, Outcome, Reply, classify};
-pub use state::{AttemptState, HoldReason};
+pub use outcome::{Outcome, Reply, classify, classify_inquiry};
+pub use state::{AttemptKind, AttemptState, HoldReason};
 pub use time::{BootTime, Millis};

@@ -1,9 +1,11 @@
 //! What a rail's answer says about one question: could the payment have been executed? Reading the
 //! answer off the wire is the rail's part, deciding what follows is `decide`'s.
 
+use crate::codes::{CodeTable, Meaning, default_of_inquiry, default_of_submit};
+use crate::state::AttemptKind;
 use crate::time::Millis;
 
-/// What is known after an attempt to submit.
+/// What is known after an attempt to submit, or to inquire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// The rail took the payment, and said under which reference.
@@ -25,11 +27,13 @@ pub enum Outcome {
     Unknown,
     /// The rail knows our key with other bytes: something ran under it.
     KeyReused,
+    /// The rail was asked and knows no payment under our key. Of inquiries only.
+    NotFound,
 }
 
 impl Outcome {
     /// Every outcome.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Accepted,
         Self::Refused,
         Self::NotSent,
@@ -39,6 +43,7 @@ impl Outcome {
         Self::Interim,
         Self::Unknown,
         Self::KeyReused,
+        Self::NotFound,
     ];
 
     /// The name in the database.
@@ -54,6 +59,16 @@ impl Outcome {
             Self::Interim => "INTERIM",
             Self::Unknown => "UNKNOWN",
             Self::KeyReused => "KEY_REUSED",
+            Self::NotFound => "NOT_FOUND",
+        }
+    }
+
+    /// Whether an attempt of `kind` can end so.
+    #[must_use]
+    pub const fn is_of(self, kind: AttemptKind) -> bool {
+        match kind {
+            AttemptKind::Submit => !matches!(self, Self::NotFound),
+            AttemptKind::Inquire => !matches!(self, Self::NotExecuted | Self::KeyReused),
         }
     }
 }
@@ -88,139 +103,59 @@ pub enum Body {
     Unreadable,
 }
 
-/// What a rail means by a status and a code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Meaning {
-    /// The payment was taken. Only with a readable body and a reference; otherwise unknown.
-    Accepted,
-    /// The payment was refused for good.
-    Refused,
-    /// It was certainly not executed.
-    NotExecuted,
-    /// It was certainly not executed, because the rail gets too many requests.
-    Throttled,
-    /// It was certainly not executed, because our credentials are wrong.
-    RailRefusedUs,
-    /// It is being worked on.
-    Interim,
-    /// Something else ran under our key.
-    KeyReused,
-    /// It may or may not have been executed.
-    Unknown,
-}
-
-impl Meaning {
-    /// Every meaning.
-    pub const ALL: [Self; 8] = [
-        Self::Accepted,
-        Self::Refused,
-        Self::NotExecuted,
-        Self::Throttled,
-        Self::RailRefusedUs,
-        Self::Interim,
-        Self::KeyReused,
-        Self::Unknown,
-    ];
-
-    /// The name in the configuration.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Accepted => "accepted",
-            Self::Refused => "refused",
-            Self::NotExecuted => "not_executed",
-            Self::Throttled => "throttled",
-            Self::RailRefusedUs => "rail_refused_us",
-            Self::Interim => "interim",
-            Self::KeyReused => "key_reused",
-            Self::Unknown => "unknown",
-        }
-    }
-
-    /// The meaning of that name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|m| m.name() == name)
-    }
-}
-
-/// One line of a rail's table of codes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CodeRule {
-    /// The HTTP status it is about.
-    pub status: u16,
-    /// The rail's own code it is about; `None` matches an answer with any code or none.
-    pub code: Option<String>,
-    /// What the rail means by it.
-    pub means: Meaning,
-}
-
-/// A rail's table of codes; what it does not name has the default meaning of its status.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CodeTable {
-    rules: Vec<CodeRule>,
-}
-
-impl CodeTable {
-    /// A table of these rules. A rule with a code goes before one without.
-    #[must_use]
-    pub fn new(rules: Vec<CodeRule>) -> Self {
-        Self { rules }
-    }
-
-    /// Whether what the rail means by `status` hangs on its code.
-    fn depends_on_code(&self, status: u16) -> bool {
-        self.rules.iter().any(|rule| rule.status == status && rule.code.is_some())
-    }
-
-    /// What the rail means by `status` with `code`.
-    #[must_use]
-    pub fn meaning(&self, status: u16, code: Option<&str>) -> Meaning {
-        let named = |rule: &&CodeRule| rule.status == status && rule.code.is_some() && rule.code.as_deref() == code;
-        let plain = |rule: &&CodeRule| rule.status == status && rule.code.is_none();
-        let rule = self.rules.iter().find(named).or_else(|| self.rules.iter().find(plain));
-        rule.map_or_else(|| default_meaning(status), |rule| rule.means)
-    }
-}
-
-/// The meaning of a status that the table of codes does not name (RFC 9110 for the statuses; 200 and
-/// 201 are the mapped successes).
-fn default_meaning(status: u16) -> Meaning {
-    match status {
-        200 | 201 => Meaning::Accepted,
-        202 | 409 => Meaning::Interim,
-        401 | 403 => Meaning::RailRefusedUs,
-        // A request the rail gave up waiting for may have reached it: 408 is a timeout, not a refusal.
-        408 => Meaning::Unknown,
-        429 => Meaning::Throttled,
-        400..=499 => Meaning::Refused,
-        _ => Meaning::Unknown,
-    }
-}
-
-/// What is known of the payment after `reply`. A success counts only with a readable body and a
-/// reference of the rail: a truncated answer proves nothing. Nor does an unreadable one whose meaning
-/// hangs on a code that is lost with it: `422` may be a plain refusal, or a payment that ran under our key.
+/// What is known of the payment after `reply` to a submit. A success counts only with a readable body
+/// and a reference of the rail: a truncated answer proves nothing. Nor does an unreadable one whose
+/// meaning hangs on a code that is lost with it: `422` may be a plain refusal, or a payment that ran
+/// under our key.
 #[must_use]
 pub fn classify(reply: Reply<'_>, codes: &CodeTable) -> Outcome {
+    match meaning(reply, codes, default_of_submit) {
+        Err(outcome) => outcome,
+        Ok(Meaning::Accepted) => Outcome::Accepted,
+        Ok(Meaning::Refused) => Outcome::Refused,
+        Ok(Meaning::NotExecuted) => Outcome::NotExecuted,
+        Ok(Meaning::Throttled) => Outcome::Throttled,
+        Ok(Meaning::RailRefusedUs) => Outcome::RailRefusedUs,
+        Ok(Meaning::Interim) => Outcome::Interim,
+        Ok(Meaning::KeyReused) => Outcome::KeyReused,
+        // No answer to a submit means it: the configuration refuses the line.
+        Ok(Meaning::NotFound | Meaning::Unknown) => Outcome::Unknown,
+    }
+}
+
+/// What is known of the payment after `reply` to an inquiry. [`Outcome::Unknown`] means that nothing
+/// was learned. A refusal and a "not found" count only with a whole answer: they let a payment end, or
+/// be sent again.
+#[must_use]
+pub fn classify_inquiry(reply: Reply<'_>, codes: &CodeTable) -> Outcome {
+    let is_whole = matches!(reply, Reply::Answered { body: Body::WithReference | Body::WithoutReference, .. });
+    match meaning(reply, codes, default_of_inquiry) {
+        Err(outcome) => outcome,
+        Ok(Meaning::Accepted) => Outcome::Accepted,
+        Ok(Meaning::Refused) if is_whole => Outcome::Refused,
+        Ok(Meaning::NotFound) if is_whole => Outcome::NotFound,
+        Ok(Meaning::Throttled) => Outcome::Throttled,
+        Ok(Meaning::RailRefusedUs) => Outcome::RailRefusedUs,
+        Ok(Meaning::Interim) => Outcome::Interim,
+        Ok(Meaning::Refused | Meaning::NotFound | Meaning::NotExecuted | Meaning::KeyReused | Meaning::Unknown) => {
+            Outcome::Unknown
+        }
+    }
+}
+
+/// What the rail means by `reply`, or the outcome where it means nothing.
+fn meaning(reply: Reply<'_>, codes: &CodeTable, default: fn(u16, Option<&str>) -> Meaning) -> Result<Meaning, Outcome> {
     let (status, code, body) = match reply {
-        Reply::NotSent => return Outcome::NotSent,
-        Reply::Interrupted => return Outcome::Unknown,
+        Reply::NotSent => return Err(Outcome::NotSent),
+        Reply::Interrupted => return Err(Outcome::Unknown),
         Reply::Answered { status, code, body } => (status, code, body),
     };
     if body == Body::Unreadable && code.is_none() && codes.depends_on_code(status) {
-        return Outcome::Unknown;
+        return Err(Outcome::Unknown);
     }
-    match (codes.meaning(status, code), body) {
-        (Meaning::Accepted, Body::WithReference) => Outcome::Accepted,
-        (Meaning::Accepted, Body::WithoutReference | Body::Unreadable) => Outcome::Unknown,
-        (Meaning::Refused, _) => Outcome::Refused,
-        (Meaning::NotExecuted, _) => Outcome::NotExecuted,
-        (Meaning::Throttled, _) => Outcome::Throttled,
-        (Meaning::RailRefusedUs, _) => Outcome::RailRefusedUs,
-        (Meaning::Interim, _) => Outcome::Interim,
-        (Meaning::KeyReused, _) => Outcome::KeyReused,
-        (Meaning::Unknown, _) => Outcome::Unknown,
+    match codes.named(status, code).unwrap_or_else(|| default(status, code)) {
+        Meaning::Accepted if body != Body::WithReference => Err(Outcome::Unknown),
+        meaning => Ok(meaning),
     }
 }
 
@@ -229,15 +164,19 @@ pub fn classify(reply: Reply<'_>, codes: &CodeTable) -> Outcome {
 pub const fn honoured_retry_after(outcome: Outcome, retry_after: Option<Millis>) -> Option<Millis> {
     match outcome {
         Outcome::Accepted | Outcome::Refused | Outcome::NotSent | Outcome::KeyReused => None,
-        Outcome::NotExecuted | Outcome::Throttled | Outcome::RailRefusedUs | Outcome::Interim | Outcome::Unknown => {
-            retry_after
-        }
+        Outcome::NotExecuted
+        | Outcome::Throttled
+        | Outcome::RailRefusedUs
+        | Outcome::Interim
+        | Outcome::Unknown
+        | Outcome::NotFound => retry_after,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codes::CodeRule;
 
     fn check(status: u16, code: Option<&str>, body: Body, codes: &CodeTable, expected: Outcome) {
         let got = classify(Reply::Answered { status, code, body }, codes);
@@ -308,6 +247,85 @@ mod tests {
             for body in [Body::WithoutReference, Body::Unreadable] {
                 let outcome = classify(Reply::Answered { status, code: None, body }, &table);
                 assert_ne!(outcome, Outcome::Accepted, "{status} {body:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_success_status_over_an_iso_20022_code_means_what_the_code_says() {
+        let none = CodeTable::default();
+        for (code, expected) in [
+            ("ACTC", Outcome::Interim),
+            ("ACCP", Outcome::Interim),
+            ("ACSP", Outcome::Interim),
+            ("PDNG", Outcome::Interim),
+            ("ACSC", Outcome::Accepted),
+            ("ACCC", Outcome::Accepted),
+            ("RJCT", Outcome::Refused),
+            ("OTHER", Outcome::Accepted),
+        ] {
+            check(200, Some(code), Body::WithReference, &none, expected);
+        }
+        check(500, Some("RJCT"), Body::WithReference, &none, Outcome::Unknown);
+        let table = CodeTable::new(vec![CodeRule { status: 200, code: Some("ACSP".into()), means: Meaning::Accepted }]);
+        check(200, Some("ACSP"), Body::WithReference, &table, Outcome::Accepted);
+    }
+
+    fn check_inquiry(status: u16, code: Option<&str>, body: Body, codes: &CodeTable, expected: Outcome) {
+        let got = classify_inquiry(Reply::Answered { status, code, body }, codes);
+        assert_eq!(got, expected, "{status} {code:?} {body:?}");
+    }
+
+    #[test]
+    fn an_answer_to_an_inquiry_says_only_what_the_table_or_a_standard_says() {
+        use Body::{Unreadable, WithReference, WithoutReference};
+        let none = CodeTable::default();
+        for (status, code, body, expected) in [
+            (200, None, WithReference, Outcome::Unknown),
+            (201, None, WithReference, Outcome::Unknown),
+            (200, Some("ACSC"), WithReference, Outcome::Accepted),
+            (200, Some("ACSC"), WithoutReference, Outcome::Unknown),
+            (200, Some("ACSP"), WithReference, Outcome::Interim),
+            (200, Some("RJCT"), WithReference, Outcome::Refused),
+            (200, Some("RJCT"), Unreadable, Outcome::Unknown),
+            (202, None, WithoutReference, Outcome::Interim),
+            (400, None, WithReference, Outcome::Unknown),
+            (401, None, WithReference, Outcome::RailRefusedUs),
+            (404, None, WithoutReference, Outcome::NotFound),
+            (404, None, Unreadable, Outcome::Unknown),
+            (409, None, WithReference, Outcome::Unknown),
+            (429, None, Unreadable, Outcome::Throttled),
+            (503, None, WithReference, Outcome::Unknown),
+        ] {
+            check_inquiry(status, code, body, &none, expected);
+        }
+        assert_eq!(classify_inquiry(Reply::NotSent, &none), Outcome::NotSent);
+        assert_eq!(classify_inquiry(Reply::Interrupted, &none), Outcome::Unknown);
+        let rule = |status, code: &str, means| CodeRule { status, code: Some(code.to_owned()), means };
+        let table = CodeTable::new(vec![
+            rule(200, "SETTLED", Meaning::Accepted),
+            rule(200, "REJECTED", Meaning::Refused),
+            rule(404, "UNKNOWN_KEY", Meaning::NotFound),
+            CodeRule { status: 404, code: None, means: Meaning::Unknown },
+            rule(200, "NEVER_RAN", Meaning::NotExecuted),
+        ]);
+        check_inquiry(200, Some("SETTLED"), WithReference, &table, Outcome::Accepted);
+        check_inquiry(200, Some("REJECTED"), WithReference, &table, Outcome::Refused);
+        check_inquiry(404, Some("UNKNOWN_KEY"), WithoutReference, &table, Outcome::NotFound);
+        check_inquiry(404, None, WithoutReference, &table, Outcome::Unknown);
+        check_inquiry(200, Some("NEVER_RAN"), WithReference, &table, Outcome::Unknown);
+    }
+
+    #[test]
+    fn an_attempt_ends_only_in_an_outcome_of_its_kind() {
+        for status in 100..600 {
+            for body in [Body::WithReference, Body::WithoutReference, Body::Unreadable] {
+                for means in Meaning::ALL {
+                    let table = CodeTable::new(vec![CodeRule { status, code: None, means }]);
+                    let reply = Reply::Answered { status, code: None, body };
+                    assert!(classify(reply, &table).is_of(AttemptKind::Submit), "{status} {means:?}");
+                    assert!(classify_inquiry(reply, &table).is_of(AttemptKind::Inquire), "{status} {means:?}");
+                }
             }
         }
     }

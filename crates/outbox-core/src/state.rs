@@ -1,5 +1,34 @@
 //! The states of an attempt and the reasons of a hold, by the names the database gives them.
 
+/// What a lease is for. In the database it follows from the payment's disposition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AttemptKind {
+    /// To send the payment.
+    Submit,
+    /// To ask what became of it.
+    Inquire,
+}
+
+impl AttemptKind {
+    /// Every kind that a worker is given.
+    pub const ALL: [Self; 2] = [Self::Submit, Self::Inquire];
+
+    /// The name in the database.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Submit => "SUBMIT",
+            Self::Inquire => "INQUIRE",
+        }
+    }
+
+    /// The kind of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
 /// What one attempt came to. Each granted lease ends in exactly one of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AttemptState {

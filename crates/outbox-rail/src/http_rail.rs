@@ -19,7 +19,7 @@ use crate::error::RailError;
 use crate::fault::Fault;
 use crate::gate::{Passed, Refusal};
 use crate::pool::{Connection, Pool};
-use crate::rail::{MaySend, Rail, Submission, Submitting};
+use crate::rail::{Exchanging, Inquiry, MaySend, Rail, Submission};
 use crate::report::WireReport;
 use crate::request::{Prepared, Template, header_names};
 use crate::settings::HttpRailSettings;
@@ -207,8 +207,16 @@ impl HttpRail {
 }
 
 impl Rail for HttpRail {
-    fn submit(&self, submission: Submission, may_send: MaySend) -> Submitting<'_> {
+    fn submit(&self, submission: Submission, may_send: MaySend) -> Exchanging<'_> {
         Box::pin(self.exchange(submission, may_send))
+    }
+
+    fn can_inquire(&self) -> bool {
+        false
+    }
+
+    fn inquire(&self, _inquiry: Inquiry, _may_send: MaySend) -> Exchanging<'_> {
+        Box::pin(async { self.not_sent(self.blank(), Fault::plain("not_configured")) })
     }
 }
 

@@ -22,7 +22,7 @@ pub use endpoint::{UrlFault, parse_url};
 pub use error::RailError;
 pub use http_rail::HttpRail;
 pub use pem::{PemFault, check_authorities, check_certificates, check_identity, is_server_name};
-pub use rail::{MaySend, Rail, Submission, Submitting};
+pub use rail::{Exchanging, Inquiry, MaySend, Rail, Submission};
 pub use report::WireReport;
 pub use settings::{
     AnswerField, ClientCertificate, HttpRailSettings, PlainHttp, SecretHeader, TlsSettings, WireKeyForm, WireKeyHeader,

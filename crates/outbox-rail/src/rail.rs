@@ -22,6 +22,17 @@ pub struct Submission {
     pub content_type: String,
     /// The W3C trace context to pass on.
     pub traceparent: Option<String>,
+    /// Whether an earlier attempt was not certainly unsent: rails that have a marker for that get it.
+    pub is_resend: bool,
+}
+
+/// A question to a rail: what became of a payment.
+#[derive(Clone, Debug)]
+pub struct Inquiry {
+    /// The payment, by the wire key that its rail saw on every attempt.
+    pub outbox_id: OutboxId,
+    /// The W3C trace context to pass on.
+    pub traceparent: Option<String>,
 }
 
 impl fmt::Debug for Submission {
@@ -37,8 +48,8 @@ impl fmt::Debug for Submission {
 /// so it must be quick and must not block; after `false` nothing is sent.
 pub type MaySend = Arc<dyn Fn() -> bool + Send + Sync>;
 
-/// A submission under way.
-pub type Submitting<'a> = Pin<Box<dyn Future<Output = WireReport> + Send + 'a>>;
+/// An exchange under way.
+pub type Exchanging<'a> = Pin<Box<dyn Future<Output = WireReport> + Send + 'a>>;
 
 /// One external payment system.
 pub trait Rail: Send + Sync + 'static {
@@ -46,5 +57,12 @@ pub trait Rail: Send + Sync + 'static {
     ///
     /// `may_send` is asked right before the first byte could leave. Dropping the future closes the
     /// exchange: no byte leaves afterwards, but what had left by then is unknown to the caller.
-    fn submit(&self, submission: Submission, may_send: MaySend) -> Submitting<'_>;
+    fn submit(&self, submission: Submission, may_send: MaySend) -> Exchanging<'_>;
+
+    /// Whether the rail can be asked what became of a payment.
+    fn can_inquire(&self) -> bool;
+
+    /// Asks at most once what became of a payment. Every failure is an outcome; `Unknown` means that
+    /// nothing was learned. `may_send` and dropping the future are as for [`Rail::submit`].
+    fn inquire(&self, inquiry: Inquiry, may_send: MaySend) -> Exchanging<'_>;
 }

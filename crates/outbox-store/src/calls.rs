@@ -2,7 +2,8 @@
 //! have files of their own, because they do more than call.
 
 use outbox_core::{
-    AttemptNo, AttemptState, HoldReason, LeaseToken, Millis, OnUnknown, OutboxId, RailContract, RailName, WorkerId,
+    AttemptKind, AttemptNo, AttemptState, HoldReason, LeaseToken, Millis, OnUnknown, OutboxId, RailContract, RailName,
+    WorkerId,
 };
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
@@ -30,7 +31,7 @@ pub(crate) const LIMITS_IN_FORCE: &str = "select pg_catalog.bool_and(s.setting::
      as l (name, ms) on l.name = s.name";
 pub(crate) const READ_RAILS: &str = "select * from outbox.read_payment_rails()";
 pub(crate) const SET_RAIL: &str =
-    "select outbox.set_payment_rail($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) as is_new";
+    "select outbox.set_payment_rail($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) as is_new";
 pub(crate) const READ_STATUS: &str = "select * from outbox.read_outbox_status($1)";
 pub(crate) const READ_TIMELINES: &str =
     "select t.document::text from outbox.read_payment_timelines($1, $2) as t (document)";
@@ -115,36 +116,39 @@ pub async fn claim(session: &mut Session, request: &ClaimRequest) -> Result<Clai
     let mut batch: (Vec<ClaimedPayment>, Vec<HeldPayment>, Option<ClaimSummary>) = (Vec::new(), Vec::new(), None);
     for row in &rows {
         match column::<&str>(CALL, row, "kind")? {
-            "SUBMIT" => batch.0.push(read_claimed(CALL, row)?),
             "HELD" => batch.1.push(read_held(CALL, row)?),
             "SUMMARY" => batch.2 = Some(read_summary(CALL, row)?),
-            other => {
-                return Err(StoreError::Invariant { call: CALL, what: format!("the reply has the kind `{other}`") });
-            }
+            other => batch.0.push(read_claimed(CALL, row, known(CALL, "kind", other, AttemptKind::from_name(other))?)?),
         }
     }
-    let (submits, held, summary) = batch;
-    if submits.len() > request.limit as usize {
-        let what = format!("asked for {} payments and got {}", request.limit, submits.len());
+    let (leased, held, summary) = batch;
+    if leased.len() > request.limit as usize {
+        let what = format!("asked for {} payments and got {}", request.limit, leased.len());
         return Err(StoreError::Invariant { call: CALL, what });
     }
     let summary =
         summary.ok_or_else(|| StoreError::Invariant { call: CALL, what: "the reply has no summary".to_owned() })?;
-    Ok(ClaimBatch { submits, held, summary })
+    Ok(ClaimBatch { leased, held, summary })
 }
 
-fn read_claimed(call: &'static str, row: &PgRow) -> Result<ClaimedPayment, StoreError> {
+fn read_claimed(call: &'static str, row: &PgRow, kind: AttemptKind) -> Result<ClaimedPayment, StoreError> {
+    let payload: Option<Vec<u8>> = column(call, row, "payload")?;
+    if kind == AttemptKind::Submit && payload.is_none() {
+        return Err(StoreError::Invariant { call, what: "a payment to send came without its payload".to_owned() });
+    }
     Ok(ClaimedPayment {
+        kind,
         outbox_id: OutboxId(column(call, row, "outbox_id")?),
         attempt_no: AttemptNo(column(call, row, "attempt_no")?),
         lease_token: LeaseToken(column(call, row, "lease_token")?),
         lease_duration: millis(call, row, "lease_ms")?,
-        payload: column(call, row, "payload")?,
+        payload: payload.unwrap_or_default(),
         content_type: column(call, row, "content_type")?,
         traceparent: column(call, row, "traceparent")?,
         not_after: column(call, row, "not_after")?,
         db_now: column(call, row, "db_now")?,
         crash_count: count(call, row, "crash_count")?,
+        is_resend: column(call, row, "is_resend")?,
     })
 }
 
@@ -384,9 +388,11 @@ fn read_rail(call: &'static str, row: &PgRow) -> Result<RailRow, StoreError> {
             idempotency_window: column::<Option<i64>>(call, row, "idempotency_window_ms")?
                 .and_then(|window| u64::try_from(window).ok())
                 .map(Millis),
+            not_found_is_final: column(call, row, "not_found_is_final")?,
             rail_timeout: millis(call, row, "rail_timeout_ms")?,
             processing_bound: millis(call, row, "processing_bound_ms")?,
             max_sends: count(call, row, "max_sends")?,
+            max_inquiries: count(call, row, "max_inquiries")?,
             max_crashes: count(call, row, "max_crashes")?,
             backoff_base: millis(call, row, "backoff_base_ms")?,
             backoff_cap: millis(call, row, "backoff_cap_ms")?,
@@ -419,7 +425,9 @@ pub async fn set_payment_rail(
         .bind(change.backoff_base.map(signed))
         .bind(change.backoff_cap.map(signed))
         .bind(change.lease_duration.map(signed))
-        .bind(change.paused);
+        .bind(change.paused)
+        .bind(change.not_found_is_final)
+        .bind(change.max_inquiries.map(small));
     let rows = session.fetch(CALL, query).await?;
     column(CALL, only(CALL, &rows)?, "is_new")
 }

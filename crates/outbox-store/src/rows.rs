@@ -4,7 +4,8 @@
 use std::fmt;
 
 use outbox_core::{
-    AttemptNo, AttemptState, HoldReason, LeaseToken, Millis, OutboxId, Outcome, RailContract, RailName, WorkerId,
+    AttemptKind, AttemptNo, AttemptState, HoldReason, LeaseToken, Millis, OutboxId, Outcome, RailContract, RailName,
+    WorkerId,
 };
 use time::OffsetDateTime;
 
@@ -37,6 +38,8 @@ pub struct ClaimRequest {
 /// A payment whose lease was granted.
 #[derive(Clone)]
 pub struct ClaimedPayment {
+    /// What the lease is for.
+    pub kind: AttemptKind,
     /// The payment, and its wire key.
     pub outbox_id: OutboxId,
     /// The attempt.
@@ -45,7 +48,7 @@ pub struct ClaimedPayment {
     pub lease_token: LeaseToken,
     /// How long the lease lasts from the claim on.
     pub lease_duration: Millis,
-    /// The bytes to send.
+    /// The bytes to send; none for an inquiry.
     pub payload: Vec<u8>,
     /// Their media type.
     pub content_type: String,
@@ -57,6 +60,8 @@ pub struct ClaimedPayment {
     pub db_now: OffsetDateTime,
     /// Workers that vanished with this payment.
     pub crash_count: u32,
+    /// Whether an earlier attempt was not certainly unsent.
+    pub is_resend: bool,
 }
 
 impl fmt::Debug for ClaimedPayment {
@@ -100,8 +105,8 @@ pub struct ClaimSummary {
 /// The reply to a claim.
 #[derive(Clone, Debug)]
 pub struct ClaimBatch {
-    /// Payments to send.
-    pub submits: Vec<ClaimedPayment>,
+    /// Payments to send, or to ask after.
+    pub leased: Vec<ClaimedPayment>,
     /// Payments that now wait for a person.
     pub held: Vec<HeldPayment>,
     /// The rest.
@@ -309,10 +314,12 @@ pub struct RailStatus {
 /// A change to a rail's contract; `None` leaves a value as it is, or at its default.
 #[derive(Clone, Debug, Default)]
 pub struct ContractChange {
-    /// `resend` or `hold`; the database refuses any other, by name.
+    /// `resend`, `inquire` or `hold`; the database refuses any other, by name.
     pub on_unknown: Option<String>,
     /// How long the rail knows a key.
     pub idempotency_window: Option<Millis>,
+    /// Whether "not found" means never executed, once the quarantine is over.
+    pub not_found_is_final: Option<bool>,
     /// How long one exchange may take.
     pub rail_timeout: Option<Millis>,
     /// How long the rail may go on executing afterwards.
@@ -321,6 +328,8 @@ pub struct ContractChange {
     pub amount_required: Option<bool>,
     /// Sends before a payment is held.
     pub max_sends: Option<u32>,
+    /// Answered inquiries before a payment in doubt is held.
+    pub max_inquiries: Option<u32>,
     /// Lost leases before a payment is held.
     pub max_crashes: Option<u32>,
     /// The first wait between sends.

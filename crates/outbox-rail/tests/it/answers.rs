@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use outbox_core::{CodeRule, CodeTable, Millis, Outcome, outcome::Meaning};
+use outbox_core::{CodeRule, CodeTable, Meaning, Millis, Outcome};
 use outbox_rail::{AnswerField, HttpRailSettings, WireReport};
 use sha2::{Digest, Sha256};
 

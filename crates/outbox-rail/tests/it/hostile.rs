@@ -216,6 +216,7 @@ pub(crate) fn rail(settings: HttpRailSettings) -> HttpRail {
 
 pub(crate) fn submission(payload: impl Into<Bytes>) -> Submission {
     Submission {
+        is_resend: false,
         outbox_id: OutboxId(uuid::Uuid::from_u128(0x0199_0000_0000_7000_8000_0000_0000_0042)),
         payload: payload.into(),
         content_type: "application/json".to_owned(),

@@ -74,7 +74,7 @@ async fn calls(world: &World, task: usize, seed: u64) -> Told {
                 let request = worker.request(4);
                 let result = cut(outbox_store::claim(&mut worker.session, &request), polls).await;
                 // An unacknowledged claim is never used; its leases run out.
-                held.extend(result.iter().flat_map(|done| done.as_ref().unwrap().submits.iter().map(lease)));
+                held.extend(result.iter().flat_map(|done| done.as_ref().unwrap().leased.iter().map(lease)));
                 result.map(drop)
             }
             2 => cut(renew_leases(&mut worker.session, &worker.id, &held), polls).await.map(|done| drop(done.unwrap())),
@@ -153,7 +153,7 @@ async fn every_payment_can_still_be_paid(world: &mut World) {
     let mut worker = world.worker("last");
     loop {
         let batch = worker.claim(500).await;
-        let all: Vec<_> = batch.submits.iter().map(|claimed| completion(lease(claimed), Outcome::Accepted)).collect();
+        let all: Vec<_> = batch.leased.iter().map(|claimed| completion(lease(claimed), Outcome::Accepted)).collect();
         worker.complete(&all).await;
         if all.is_empty() && batch.summary.expired == 0 {
             break;

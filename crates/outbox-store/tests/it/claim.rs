@@ -11,7 +11,7 @@ use crate::steps::Actor;
 use crate::world::{Worker, World};
 
 fn ids(batch: &ClaimBatch) -> Vec<OutboxId> {
-    batch.submits.iter().map(|claimed| claimed.outbox_id).collect()
+    batch.leased.iter().map(|claimed| claimed.outbox_id).collect()
 }
 
 #[tokio::test]
@@ -20,7 +20,7 @@ async fn claim_grants_numbered_leases_for_the_time_of_the_contract() {
     let id = world.enqueue("a", 1).await[0];
     let mut worker = world.worker("w");
     let batch = worker.claim(5).await;
-    let claimed = &batch.submits[0];
+    let claimed = &batch.leased[0];
     assert_eq!((claimed.outbox_id, claimed.attempt_no, claimed.lease_duration), (id, AttemptNo(1), Millis(60_000)));
     let held_for: bool = scalar(
         &mut world.dba,
@@ -75,9 +75,9 @@ async fn paused_rail_leases_nothing_and_says_so() {
     let mut worker = world.worker("w");
     world.contract("paused = true").await;
     let batch = worker.claim(10).await;
-    assert!(batch.submits.is_empty() && batch.summary.paused);
+    assert!(batch.leased.is_empty() && batch.summary.paused);
     world.contract("paused = false").await;
-    assert_eq!(worker.claim(10).await.submits.len(), 3);
+    assert_eq!(worker.claim(10).await.leased.len(), 3);
 }
 
 #[tokio::test]
@@ -131,7 +131,7 @@ async fn cursor_goes_forward_through_equal_times_without_a_gap() {
     }
     assert_eq!(got, all);
     let last = worker.claim_after(1, cursor).await;
-    assert!(last.submits.is_empty() && last.summary.cursor.is_none());
+    assert!(last.leased.is_empty() && last.summary.cursor.is_none());
 }
 
 #[tokio::test]
@@ -192,11 +192,11 @@ async fn leased_payment_is_not_claimed_again_while_its_lease_holds() {
     let world = World::new().await;
     world.enqueue("a", 3).await;
     let (mut one, mut two): (Worker, Worker) = (world.worker("w"), world.worker("w"));
-    assert_eq!(one.claim(2).await.submits.len(), 2);
-    assert_eq!(two.claim(10).await.submits.len(), 1);
+    assert_eq!(one.claim(2).await.leased.len(), 2);
+    assert_eq!(two.claim(10).await.leased.len(), 1);
     for worker in [&mut one, &mut two] {
         let batch = worker.claim(10).await;
-        assert!(batch.submits.is_empty() && batch.held.is_empty() && batch.summary.expired == 0);
+        assert!(batch.leased.is_empty() && batch.held.is_empty() && batch.summary.expired == 0);
     }
 }
 

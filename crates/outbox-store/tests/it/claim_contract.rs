@@ -11,7 +11,7 @@ use crate::world::{Worker, World, lease};
 /// Claims, expecting the payment to be held with `reason` and nothing to be sent.
 async fn holds(worker: &mut Worker, id: OutboxId, reason: HoldReason) {
     let batch = worker.claim(10).await;
-    assert!(batch.submits.is_empty(), "sent: {batch:?}");
+    assert!(batch.leased.is_empty(), "sent: {batch:?}");
     assert_eq!(batch.held.iter().map(|held| (held.outbox_id, held.reason)).collect::<Vec<_>>(), [(id, reason)]);
 }
 
@@ -23,7 +23,7 @@ async fn lost_lease_on_a_resend_rail_is_recorded_and_sent_again_with_the_next_nu
     worker.claim_one().await;
     world.lose_lease(id).await;
     let takeover = worker.claim(10).await;
-    assert!(takeover.submits.is_empty() && takeover.held.is_empty());
+    assert!(takeover.leased.is_empty() && takeover.held.is_empty());
     assert_eq!((takeover.summary.expired, takeover.summary.cursor.map(|c| c.outbox_id)), (1, Some(id)));
     assert_eq!(world.attempts(id).await, ["1 LEASE_EXPIRED"]);
     let row = world.pending(id).await.unwrap();
@@ -46,10 +46,10 @@ async fn lost_leases_on_a_hold_rail_are_reported_held_not_as_an_empty_queue() {
     world.contract("on_unknown = 'hold'").await;
     world.enqueue("a", 5).await;
     let mut worker = world.worker("w");
-    assert_eq!(worker.claim(10).await.submits.len(), 5);
+    assert_eq!(worker.claim(10).await.leased.len(), 5);
     run(&mut world.dba, "update outbox.payment_outbox_pending set lease_expires_at = clock_timestamp()").await;
     let takeover = worker.claim(10).await;
-    assert!(takeover.submits.is_empty());
+    assert!(takeover.leased.is_empty());
     assert_eq!((takeover.held.len(), takeover.summary.expired), (5, 5));
     assert!(takeover.held.iter().all(|held| held.reason == HoldReason::Unknown && held.attempt_no.0 == 1));
     assert!(takeover.summary.cursor.is_some(), "the lane would take it for an empty queue");
@@ -73,7 +73,7 @@ async fn payment_in_doubt_is_held_once_the_key_window_is_past_and_others_are_not
     let mut world = World::new().await;
     let all = world.enqueue("a", 2).await;
     let mut worker = world.worker("w");
-    for claimed in worker.claim(2).await.submits {
+    for claimed in worker.claim(2).await.leased {
         let outcome = if claimed.outbox_id == all[0] { Outcome::Unknown } else { Outcome::NotExecuted };
         worker.complete_one(lease(&claimed), outcome).await;
     }
@@ -84,7 +84,7 @@ async fn payment_in_doubt_is_held_once_the_key_window_is_past_and_others_are_not
         batch.held.iter().map(|h| (h.outbox_id, h.reason)).collect::<Vec<_>>(),
         [(all[0], HoldReason::KeyWindow)]
     );
-    assert_eq!(batch.submits.iter().map(|c| c.outbox_id).collect::<Vec<_>>(), [all[1]]);
+    assert_eq!(batch.leased.iter().map(|c| c.outbox_id).collect::<Vec<_>>(), [all[1]]);
 }
 
 #[tokio::test]
@@ -156,7 +156,7 @@ async fn sends_beyond_the_contract_are_held_never_failed() {
         let CompletionVerdict::Applied { held, .. } = verdict else { panic!("{verdict:?}") };
         assert_eq!(held, (attempt_no == 3).then_some(HoldReason::Exhausted));
     }
-    assert!(worker.claim(10).await.submits.is_empty());
+    assert!(worker.claim(10).await.leased.is_empty());
     // A ceiling that is lowered later holds at the claim.
     let other = world.enqueue("b", 1).await[0];
     let claimed = worker.claim_one().await;
@@ -196,8 +196,8 @@ async fn payment_that_crashed_two_workers_goes_alone_into_an_empty_lane() {
     let mut worker = world.worker("w");
     let busy = ClaimRequest { in_flight: 1, ..worker.request(10) };
     let batch = claim(&mut worker.session, &busy).await.unwrap();
-    assert_eq!(batch.submits.len(), 2, "the others are not held up");
-    assert!(batch.submits.iter().all(|claimed| claimed.crash_count == 0));
+    assert_eq!(batch.leased.len(), 2, "the others are not held up");
+    assert!(batch.leased.iter().all(|claimed| claimed.crash_count == 0));
     assert_eq!(batch.summary.suspects, 2);
     for suspect in &all[1..3] {
         let claimed = worker.claim_one().await;
@@ -213,7 +213,7 @@ async fn suspect_is_claimed_alone_even_if_others_are_due_before_it() {
     world.tamper(all[3], "crash_count = 2, next_attempt_at = clock_timestamp()").await;
     let mut worker = world.worker("w");
     assert_eq!(worker.claim_one().await.outbox_id, all[3]);
-    assert_eq!(worker.claim(10).await.submits.len(), 3);
+    assert_eq!(worker.claim(10).await.leased.len(), 3);
 }
 
 #[tokio::test]
@@ -225,15 +225,15 @@ async fn poison_payment_ends_held_and_its_neighbours_are_paid() {
         assert!(life < 20, "the poison payment is claimed for ever");
         let mut worker = world.worker("w");
         let batch = worker.claim(10).await;
-        if batch.submits.iter().any(|claimed| claimed.outbox_id == poison) {
+        if batch.leased.iter().any(|claimed| claimed.outbox_id == poison) {
             // The process dies, and all its leases run out.
             run(&mut world.dba, "update outbox.payment_outbox_pending set lease_expires_at = clock_timestamp() where lease_token is not null").await;
             continue;
         }
-        for claimed in &batch.submits {
+        for claimed in &batch.leased {
             worker.complete_one(lease(claimed), Outcome::Accepted).await;
         }
-        if batch.submits.is_empty() && batch.summary.expired == 0 && batch.held.is_empty() {
+        if batch.leased.is_empty() && batch.summary.expired == 0 && batch.held.is_empty() {
             break;
         }
     }

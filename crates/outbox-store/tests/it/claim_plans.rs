@@ -73,7 +73,7 @@ async fn claim_never_leases_more_than_its_limit_whatever_the_planner_is_told() {
         without_statistics(&mut world.dba).await;
         let batch = world.worker("w").claim(5).await;
         leased += 5;
-        assert_eq!(batch.submits.len(), 5, "{chosen:?}");
+        assert_eq!(batch.leased.len(), 5, "{chosen:?}");
         let now: i64 = scalar(&mut world.dba, "select count(lease_token) from outbox.payment_outbox_pending").await;
         assert_eq!(now, leased, "{chosen:?}");
     }
@@ -85,7 +85,7 @@ async fn completion_touches_only_its_batch_whatever_the_planner_is_told() {
     let mut world = World::new().await;
     let name = world.db.name().to_owned();
     world.enqueue("a", 200).await;
-    let mut claimed = world.worker("w").claim(200).await.submits;
+    let mut claimed = world.worker("w").claim(200).await.leased;
     for setting in HOSTILE {
         run(&mut world.dba, &format!("alter database {name} reset all")).await;
         set_for_database(&mut world, setting).await;
@@ -244,12 +244,12 @@ async fn burst_into_a_queue_that_vacuum_saw_empty_drains_without_reading_the_tab
     let (mut cursor, mut drained) = (None, 0);
     while drained < BURST {
         let batch = worker.claim_after(500, cursor).await;
-        assert!(!batch.submits.is_empty(), "{drained} of {BURST} drained");
+        assert!(!batch.leased.is_empty(), "{drained} of {BURST} drained");
         cursor = batch.summary.cursor;
         let completions: Vec<Completion> =
-            batch.submits.iter().map(|claimed| completion(lease(claimed), Outcome::Accepted)).collect();
+            batch.leased.iter().map(|claimed| completion(lease(claimed), Outcome::Accepted)).collect();
         worker.complete(&completions).await;
-        drained += batch.submits.len();
+        drained += batch.leased.len();
     }
     ingest.close().await;
     worker.session.close().await;
@@ -286,7 +286,7 @@ async fn cursor_spares_a_claim_the_dead_rows_that_an_old_snapshot_keeps() {
         let batch = worker.claim_after(500, cursor).await;
         cursor = batch.summary.cursor;
         let completions: Vec<Completion> =
-            batch.submits.iter().map(|claimed| completion(lease(claimed), Outcome::Accepted)).collect();
+            batch.leased.iter().map(|claimed| completion(lease(claimed), Outcome::Accepted)).collect();
         worker.complete(&completions).await;
         done += completions.len();
     }

@@ -18,8 +18,8 @@ fn is_dispatched(verdict: &CompletionVerdict) -> bool {
 async fn accepted(world: &World, count: usize) -> Vec<Completion> {
     world.enqueue("a", count).await;
     let batch = world.worker("w").claim(u32::try_from(count).unwrap()).await;
-    assert_eq!(batch.submits.len(), count);
-    batch.submits.iter().map(|claimed| completion(lease(claimed), Outcome::Accepted)).collect()
+    assert_eq!(batch.leased.len(), count);
+    batch.leased.iter().map(|claimed| completion(lease(claimed), Outcome::Accepted)).collect()
 }
 
 #[tokio::test]

@@ -83,7 +83,7 @@ async fn completion_inside_an_older_transaction_is_judged_by_the_clock_not_by_it
 
     let renewed = world.enqueue("b", 1).await[0];
     let mut holder = world.worker("w");
-    let claimed = holder.claim(10).await.submits.remove(0);
+    let claimed = holder.claim(10).await.leased.remove(0);
     run(&mut connection, "begin").await;
     let text = format!(
         "select * from outbox.renew_outbox_leases('{}', array['{renewed}'::uuid], array[1], array['{}'::uuid])",
@@ -106,7 +106,7 @@ async fn late_success_is_kept_and_stops_the_resend() {
     assert_eq!(worker.complete_one(stale, Outcome::Accepted).await, CompletionVerdict::Fenced);
     assert_eq!(late_outcomes(&mut world).await, [format!("1 ACCEPTED ref-{id}")]);
     assert_eq!(held_as(worker.complete_one(current, Outcome::NotSent).await), Some(HoldReason::LateSuccess));
-    assert!(worker.claim(10).await.submits.is_empty());
+    assert!(worker.claim(10).await.leased.is_empty());
 }
 
 #[tokio::test]
@@ -198,7 +198,7 @@ async fn success_without_a_reference_is_no_success() {
     let mut worker = world.worker("w");
     for (n, reference) in [None, Some(String::new())].into_iter().enumerate() {
         let id = world.enqueue(&format!("a{n}"), 1).await[0];
-        let claimed = worker.claim(10).await.submits.remove(0);
+        let claimed = worker.claim(10).await.leased.remove(0);
         assert_eq!(claimed.outbox_id, id);
         let bare = Completion { rail_reference: reference, ..completion(lease(&claimed), Outcome::Accepted) };
         let verdict = worker.complete(&[bare]).await.remove(0);
@@ -246,7 +246,7 @@ async fn unknown_result_that_comes_after_not_sent_of_the_same_attempt_leaves_a_d
         !row.get::<bool, _>("late_success") && row.get::<Option<time::OffsetDateTime>, _>("in_doubt_since").is_some()
     );
     let batch = worker.claim(10).await;
-    assert!(batch.submits.is_empty() && batch.held[0].reason == HoldReason::Unknown, "{batch:?}");
+    assert!(batch.leased.is_empty() && batch.held[0].reason == HoldReason::Unknown, "{batch:?}");
     assert_conserved(&mut world.dba).await;
 }
 

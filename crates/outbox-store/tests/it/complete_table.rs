@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 
 use outbox_core::after_attempt;
 use outbox_core::decide::{attempt_state, counts_as_send};
-use outbox_core::{Decision, HoldReason, Millis, OnUnknown, OutboxId, Outcome, RailContract, RailName, Situation};
+use outbox_core::{
+    AttemptKind, Decision, HoldReason, Millis, OnUnknown, OutboxId, Outcome, RailContract, RailName, Situation,
+};
 use outbox_store::{ClaimRequest, Completion, CompletionVerdict, HeldLease, Hint, NewPayment, claim, enqueue_batch};
 use sqlx::Row as _;
 use time::OffsetDateTime;
@@ -15,6 +17,7 @@ use crate::sql::{run, scalar};
 use crate::world::{World, completion, lease, payment};
 
 const MAX_SENDS: u32 = 3;
+const MAX_INQUIRIES: u32 = 2;
 const DELAY: Millis = Millis(90_000);
 
 fn contract(on_unknown: OnUnknown) -> RailContract {
@@ -22,9 +25,11 @@ fn contract(on_unknown: OnUnknown) -> RailContract {
         rail: RailName::new("wire").unwrap(),
         on_unknown,
         idempotency_window: Some(Millis(86_400_000)),
+        not_found_is_final: false,
         rail_timeout: Millis(30_000),
         processing_bound: Millis(60_000),
         max_sends: MAX_SENDS,
+        max_inquiries: MAX_INQUIRIES,
         max_crashes: 3,
         backoff_base: Millis(1),
         backoff_cap: Millis(1),
@@ -33,16 +38,31 @@ fn contract(on_unknown: OnUnknown) -> RailContract {
     }
 }
 
-/// Every combination that the decision depends on.
-fn combinations() -> Vec<(OnUnknown, Outcome, Situation)> {
+/// Every combination that the decision depends on and that can occur: a payment is inquired after only
+/// if it is in doubt or a late success is known.
+fn combinations() -> Vec<(RailContract, Outcome, Situation)> {
     let mut all = Vec::new();
-    for on_unknown in [OnUnknown::Resend, OnUnknown::Hold] {
-        for outcome in Outcome::ALL {
-            for send_count in 0..=MAX_SENDS + 1 {
-                for late_success in [false, true] {
-                    for hold_requested in [false, true] {
-                        all.push((on_unknown, outcome, Situation { send_count, late_success, hold_requested }));
-                    }
+    let flags = [false, true];
+    for (on_unknown, not_found_is_final) in OnUnknown::ALL.into_iter().flat_map(|o| flags.map(|f| (o, f))) {
+        for (kind, outcome) in AttemptKind::ALL.into_iter().flat_map(|k| Outcome::ALL.map(|o| (k, o))) {
+            for bits in 0..16_u8 {
+                let [in_doubt, quarantine_over, late_success, hold_requested] = [1, 2, 4, 8].map(|bit| bits & bit != 0);
+                if kind == AttemptKind::Inquire && !in_doubt && !late_success {
+                    continue;
+                }
+                for (send_count, inquiry_count) in
+                    [(0, 0), (MAX_SENDS - 1, MAX_INQUIRIES - 1), (MAX_SENDS, MAX_INQUIRIES)]
+                {
+                    let situation = Situation {
+                        kind,
+                        send_count,
+                        inquiry_count,
+                        in_doubt,
+                        quarantine_over,
+                        late_success,
+                        hold_requested,
+                    };
+                    all.push((RailContract { not_found_is_final, ..contract(on_unknown) }, outcome, situation));
                 }
             }
         }
@@ -53,60 +73,97 @@ fn combinations() -> Vec<(OnUnknown, Outcome, Situation)> {
 fn held(decision: Decision) -> Option<HoldReason> {
     match decision {
         Decision::Hold(reason) => Some(reason),
-        Decision::Settle | Decision::Refuse | Decision::RetryAfter(_) => None,
+        Decision::Settle | Decision::Refuse | Decision::SendAfter(_) | Decision::InquireAfter(_) => None,
     }
+}
+
+/// The decision in one word a fact: what the SQL function says in its columns.
+fn said_by_core(contract: &RailContract, outcome: Outcome, situation: &Situation) -> String {
+    // The configuration keeps such answers from being understood so; the database takes them for unknown.
+    let outcome = if outcome.is_of(situation.kind) { outcome } else { Outcome::Unknown };
+    let decision = after_attempt(contract, situation, outcome, DELAY);
+    let state = attempt_state(contract, situation, outcome);
+    assert_eq!(
+        state.is_terminal(),
+        matches!(decision, Decision::Settle | Decision::Refuse),
+        "{outcome:?} {situation:?}"
+    );
+    if state.is_terminal() {
+        return state.name().to_owned();
+    }
+    let disposition = match decision {
+        Decision::SendAfter(_) => "READY",
+        Decision::InquireAfter(_) => "IN_DOUBT",
+        _ => "HELD",
+    };
+    let counted = situation.send_count + u32::from(counts_as_send(situation.kind, outcome));
+    format!("{} {disposition} {} {counted}", state.name(), held(decision).map_or("-", HoldReason::name))
 }
 
 #[tokio::test]
 async fn sql_and_core_decide_alike_on_every_combination() {
     let mut world = World::new().await;
-    for (on_unknown, outcome, situation) in combinations() {
-        let decision = after_attempt(&contract(on_unknown), &situation, outcome, DELAY);
-        let state = attempt_state(outcome, situation.late_success);
-        let counted = situation.send_count + u32::from(counts_as_send(outcome));
-        let text = format!(
-            "select coalesce(outbox.attempt_state_after('{0}', {1}), '') || ' ' || \
-             coalesce(outbox.hold_reason_after('{0}', '{2}', {3}, {MAX_SENDS}, {1}, {4}), '')",
-            outcome.name(),
-            situation.late_success,
-            on_unknown.name(),
-            counted,
-            situation.hold_requested
-        );
-        let said: String = scalar(&mut world.dba, &text).await;
-        let (said_state, said_hold) = said.split_once(' ').unwrap();
-        assert_eq!(said_state, state.name(), "{outcome:?} {situation:?}");
-        // A payment that leaves the queue is not held, whatever the second function says of it.
-        if !state.is_terminal() {
-            let expected = held(decision).map_or("", HoldReason::name);
-            assert_eq!(said_hold, expected, "{on_unknown:?} {outcome:?} {situation:?}");
-        }
-        assert_eq!(state.is_terminal(), matches!(decision, Decision::Settle | Decision::Refuse));
+    let all = combinations();
+    let given: Vec<serde_json::Value> = all
+        .iter()
+        .map(|(contract, outcome, situation)| {
+            let until = if situation.quarantine_over { "2000-01-01Z" } else { "2999-01-01Z" };
+            serde_json::json!({
+                "disposition": if situation.kind == AttemptKind::Inquire { "IN_DOUBT" } else { "READY" },
+                "send_count": situation.send_count, "inquiry_count": situation.inquiry_count, "quarantine_until": until,
+                "in_doubt_since": situation.in_doubt.then_some("2000-01-01Z"), "late_success": situation.late_success,
+                "hold_requested": situation.hold_requested, "on_unknown": contract.on_unknown.name(),
+                "not_found_is_final": contract.not_found_is_final, "max_sends": MAX_SENDS, "max_inquiries": MAX_INQUIRIES,
+                "rail_timeout_ms": 30_000, "processing_bound_ms": 60_000, "outcome": outcome.name(),
+            })
+        })
+        .collect();
+    let text = format!(
+        "select case when n.state in ('DISPATCHED', 'FAILED') then n.state else concat_ws(' ', n.state, \
+             case when n.hold_reason is null then n.disposition else 'HELD' end, coalesce(n.hold_reason, '-'), n.send_count) end \
+         from jsonb_array_elements($json${}$json$) with ordinality as c (given, place) \
+         cross join lateral outbox.after_attempt(jsonb_populate_record(null::outbox.payment_outbox_pending, c.given), \
+             jsonb_populate_record(null::outbox.payment_rails, c.given), c.given ->> 'outcome', interval '90 s', clock_timestamp()) as n \
+         order by c.place",
+        serde_json::Value::from(given)
+    );
+    let said: Vec<String> = crate::sql::column(&mut world.dba, &text).await;
+    assert_eq!(said.len(), all.len());
+    for ((contract, outcome, situation), said) in all.iter().zip(said) {
+        let expected = said_by_core(contract, *outcome, situation);
+        assert_eq!(said, expected, "{:?} {outcome:?} {situation:?}", contract.on_unknown);
     }
 }
 
 /// A payment for each combination, leased, on a rail with that contract, in that situation.
-async fn leased(world: &mut World, on_unknown: OnUnknown) -> Vec<(HeldLease, Outcome, Situation)> {
-    let rail = RailName::new(on_unknown.name()).unwrap();
+async fn leased(world: &mut World, contract: &RailContract) -> Vec<(HeldLease, Outcome, Situation)> {
+    let name = contract.on_unknown.name();
+    let rail = RailName::new(name).unwrap();
     let set = format!(
-        "select outbox.set_payment_rail('{0}', '{0}', p_idempotency_window_ms => 86400000, p_max_sends => {MAX_SENDS})",
-        on_unknown.name()
+        "select outbox.set_payment_rail('{name}', '{name}', p_idempotency_window_ms => 86400000, p_max_sends => {MAX_SENDS}, \
+         p_max_inquiries => {MAX_INQUIRIES}, p_not_found_is_final => {})",
+        contract.not_found_is_final
     );
     run(&mut world.dba, &set).await;
-    let cases: Vec<_> = combinations().into_iter().filter(|(contract, ..)| *contract == on_unknown).collect();
-    let payments: Vec<NewPayment> = (0..cases.len())
-        .map(|n| NewPayment { rail: rail.clone(), ..payment(&format!("{on_unknown:?}-{n}")) })
-        .collect();
+    let cases: Vec<_> = combinations().into_iter().filter(|(one, ..)| one == contract).collect();
+    let payments: Vec<NewPayment> =
+        (0..cases.len()).map(|n| NewPayment { rail: rail.clone(), ..payment(&format!("{name}-{n}")) }).collect();
     let ids = enqueue_batch(&mut world.session("t_ingest"), &payments, Hint::Wake).await.unwrap();
     let mut worker = world.worker("w");
     let request = ClaimRequest { rail, ..worker.request(1_000) };
-    let claimed = claim(&mut worker.session, &request).await.unwrap().submits;
+    let claimed = claim(&mut worker.session, &request).await.unwrap().leased;
     let leases: BTreeMap<OutboxId, HeldLease> = claimed.iter().map(|one| (one.outbox_id, lease(one))).collect();
     let mut all = Vec::new();
     for ((_, outcome, situation), enqueued) in cases.into_iter().zip(ids) {
-        let Situation { send_count, late_success, hold_requested } = situation;
-        let assignments =
-            format!("send_count = {send_count}, late_success = {late_success}, hold_requested = {hold_requested}");
+        let Situation { send_count, inquiry_count, late_success, hold_requested, .. } = situation;
+        let disposition = if situation.kind == AttemptKind::Inquire { "IN_DOUBT" } else { "READY" };
+        let doubt = if situation.in_doubt { "'2026-01-01Z'" } else { "null" };
+        let quarantine = if situation.quarantine_over { "2026-01-01Z" } else { "2999-01-01Z" };
+        let assignments = format!(
+            "send_count = {send_count}, inquiry_count = {inquiry_count}, late_success = {late_success}, \
+             hold_requested = {hold_requested}, disposition = '{disposition}', in_doubt_since = {doubt}, \
+             quarantine_until = '{quarantine}'"
+        );
         world.tamper(enqueued.outbox_id, &assignments).await;
         all.push((leases[&enqueued.outbox_id], outcome, situation));
     }
@@ -114,61 +171,77 @@ async fn leased(world: &mut World, on_unknown: OnUnknown) -> Vec<(HeldLease, Out
 }
 
 /// Compares the queue row after a completion that did not end the payment with what the core decided.
-async fn check_row(world: &mut World, id: OutboxId, outcome: Outcome, before: Situation, decision: Decision) {
+async fn check_row(world: &mut World, id: OutboxId, case: (&RailContract, Outcome, Situation)) {
+    let (contract, outcome, before) = case;
+    let row = world.pending(id).await.unwrap_or_else(|| panic!("{outcome:?} {before:?}: the payment left the queue"));
     let case = format!("{outcome:?} {before:?}");
-    let row = world.pending(id).await.unwrap_or_else(|| panic!("{case}: the payment left the queue"));
     let time = |name: &str| row.get::<Option<OffsetDateTime>, _>(name);
-    let expected = held(decision);
-    assert_eq!(row.get::<Option<String>, _>("hold_reason").as_deref(), expected.map(HoldReason::name), "{case}");
-    assert_eq!(row.get::<String, _>("disposition") == "HELD", expected.is_some(), "{case}");
+    let outcome = if outcome.is_of(before.kind) { outcome } else { Outcome::Unknown };
+    let said = said_by_core(contract, outcome, &before);
+    let [state, disposition, reason, counted] = said.split(' ').collect::<Vec<_>>()[..] else { panic!("{said}") };
+    assert_eq!(row.get::<String, _>("disposition"), disposition, "{case}");
+    assert_eq!(row.get::<Option<String>, _>("hold_reason").as_deref().unwrap_or("-"), reason, "{case}");
     assert_eq!(row.get::<bool, _>("late_success"), before.late_success, "{case}");
-    assert_eq!(row.get::<bool, _>("hold_requested"), before.hold_requested && expected.is_none(), "{case}");
-    let counted = i32::try_from(before.send_count).unwrap() + i32::from(counts_as_send(outcome));
-    assert_eq!(row.get::<i32, _>("send_count"), counted, "{case}");
+    assert_eq!(row.get::<bool, _>("hold_requested"), before.hold_requested && disposition != "HELD", "{case}");
+    assert_eq!(row.get::<i32, _>("send_count").to_string(), counted, "{case}");
     assert_eq!((row.get::<i32, _>("attempt_count"), row.get::<i32, _>("crash_count")), (1, 0), "{case}");
-    assert_eq!(time("first_sent_at").is_none(), outcome == Outcome::NotSent, "{case}");
-    let in_doubt = attempt_state(outcome, before.late_success) == outbox_core::AttemptState::InDoubt;
-    assert_eq!(time("in_doubt_since").is_some(), in_doubt, "{case}");
-    let quarantine = time("quarantine_until").zip(time("in_doubt_since")).map(|(until, since)| until - since);
-    assert_eq!(quarantine, in_doubt.then_some(time::Duration::seconds(90)), "{case}");
+    let was_sent = before.kind == AttemptKind::Inquire || outcome != Outcome::NotSent;
+    assert_eq!(time("first_sent_at").is_some(), was_sent, "{case}");
+    let found_to_be_free = outcome == Outcome::NotFound && state == "RETRYABLE";
+    let stays = before.in_doubt || before.kind == AttemptKind::Inquire || state == "IN_DOUBT";
+    assert_eq!(time("in_doubt_since").is_some(), stays && !found_to_be_free, "{case}");
+    // It never ends earlier than it was said to.
+    let quarantined_again = before.kind == AttemptKind::Submit && state == "IN_DOUBT" && before.quarantine_over;
+    let far = time("quarantine_until").unwrap();
+    assert_eq!(far != before_quarantine(&before), quarantined_again, "{case}: {far}");
     for name in ["claimed_by", "lease_token", "lease_expires_at"] {
         assert!(sqlx::ValueRef::is_null(&row.try_get_raw(name).unwrap()), "{case}: {name} is left");
     }
 }
 
+fn before_quarantine(before: &Situation) -> OffsetDateTime {
+    let (then, far) = (time::macros::datetime!(2026-01-01 0:00 UTC), time::macros::datetime!(2999-01-01 0:00 UTC));
+    if before.quarantine_over { then } else { far }
+}
+
 #[tokio::test]
 async fn completions_leave_the_queue_row_as_the_core_decides() {
     let mut world = World::new().await;
-    for on_unknown in [OnUnknown::Resend, OnUnknown::Hold] {
-        let cases = leased(&mut world, on_unknown).await;
+    for on_unknown in OnUnknown::ALL {
+        let contract = RailContract { not_found_is_final: true, ..contract(on_unknown) };
+        let cases = leased(&mut world, &contract).await;
         let completions: Vec<Completion> = cases
             .iter()
             .map(|(lease, outcome, _)| Completion { delay: DELAY, ..completion(*lease, *outcome) })
             .collect();
         let verdicts = world.worker("w").complete(&completions).await;
         for ((lease, outcome, situation), verdict) in cases.into_iter().zip(verdicts) {
-            let decision = after_attempt(&contract(on_unknown), &situation, outcome, DELAY);
             let CompletionVerdict::Applied { state, held: why, next_attempt_at } = verdict else {
                 panic!("{outcome:?} {situation:?}: {verdict:?}")
             };
-            assert_eq!(state, attempt_state(outcome, situation.late_success));
+            let meant = if outcome.is_of(situation.kind) { outcome } else { Outcome::Unknown };
+            let decision = after_attempt(&contract, &situation, meant, DELAY);
+            assert_eq!(state, attempt_state(&contract, &situation, meant), "{outcome:?} {situation:?}");
             assert_eq!(why, held(decision), "{outcome:?} {situation:?}");
-            assert_eq!(next_attempt_at.is_some(), matches!(decision, Decision::RetryAfter(_)));
-            assert_eq!(world.attempts(lease.outbox_id).await, [format!("1 {} {}", state.name(), outcome.name())]);
+            let goes_on = matches!(decision, Decision::SendAfter(_) | Decision::InquireAfter(_));
+            assert_eq!(next_attempt_at.is_some(), goes_on);
+            let recorded = format!("1 {} {}", state.name(), outcome.name());
+            assert_eq!(world.attempts(lease.outbox_id).await, [recorded]);
             if state.is_terminal() {
                 assert!(world.pending(lease.outbox_id).await.is_none());
             } else {
-                check_row(&mut world, lease.outbox_id, outcome, situation, decision).await;
+                check_row(&mut world, lease.outbox_id, (&contract, outcome, situation)).await;
             }
         }
     }
     let delayed: bool = scalar(
         &mut world.dba,
-        "select bool_and(p.next_attempt_at = a.completed_at + interval '90 s') from outbox.payment_outbox_pending p \
-         join outbox.payment_outbox_attempts a using (outbox_id) where p.disposition = 'READY'",
+        "select bool_and(p.next_attempt_at = case when a.kind = 'INQUIRE' and a.outcome = 'NOT_FOUND' then greatest(a.completed_at + interval '90 s', \
+             case when p.in_doubt_since is not null then p.quarantine_until end) else a.completed_at + interval '90 s' end) \
+         from outbox.payment_outbox_pending p join outbox.payment_outbox_attempts a using (outbox_id) where p.disposition <> 'HELD'",
     )
     .await;
-    assert!(delayed, "the wait counts from the completion's clock");
+    assert!(delayed, "the wait counts from the completion's clock; a final not-found waits for the quarantine");
     assert_conserved(&mut world.dba).await;
 }
 

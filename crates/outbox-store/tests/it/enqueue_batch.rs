@@ -29,7 +29,7 @@ async fn payload_bytes_come_back_from_claim_unchanged() {
     let ids = enqueue_batch(&mut world.session("t_ingest"), &payments, Hint::Wake).await.unwrap();
     let batch = world.worker("w").claim(100).await;
     for (enqueued, payload) in ids.iter().zip(&payloads) {
-        let claimed = batch.submits.iter().find(|claimed| claimed.outbox_id == enqueued.outbox_id).unwrap();
+        let claimed = batch.leased.iter().find(|claimed| claimed.outbox_id == enqueued.outbox_id).unwrap();
         assert!(claimed.payload == *payload, "{} bytes changed", payload.len());
         let text = format!(
             "select payload_sha256 from outbox.payment_outbox_instructions where outbox_id = '{}'",
@@ -210,8 +210,8 @@ async fn not_before_delays_and_not_after_is_kept() {
     run(&mut ingest, &enqueue_sql("now", "k", "a", ", p_not_before => '2020-01-01', p_not_after => '2999-01-02'"))
         .await;
     let batch = world.worker("w").claim(10).await;
-    assert_eq!(batch.submits.len(), 1);
-    assert_eq!(batch.submits[0].not_after, Some(time::macros::datetime!(2999-01-02 0:00 UTC)));
+    assert_eq!(batch.leased.len(), 1);
+    assert_eq!(batch.leased[0].not_after, Some(time::macros::datetime!(2999-01-02 0:00 UTC)));
     assert_eq!(batch.summary.next_due_at, Some(time::macros::datetime!(2999-01-01 0:00 UTC)));
     let row = fetch(
         &mut world.dba,

@@ -89,7 +89,7 @@ async fn enqueue_without_hint_can_be_prepared_while_a_lane_sleeps() {
     run(&mut ingest, &enqueue_sql("quiet", "k", "a", ", p_hint => false")).await;
     run(&mut ingest, &format!("prepare transaction '{gid}'")).await;
     let mut worker = world.worker("w");
-    assert!(worker.claim(10).await.submits.is_empty(), "claimed before the commit");
+    assert!(worker.claim(10).await.leased.is_empty(), "claimed before the commit");
     run(&mut ingest, &format!("commit prepared '{gid}'")).await;
     worker.claim_one().await;
     let instruction: String =

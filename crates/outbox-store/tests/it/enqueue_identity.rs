@@ -120,7 +120,7 @@ async fn enqueue_after_dispatch_returns_the_dispatched_payment() {
         assert_eq!((again.outbox_id, again.created), (id, false));
         assert!(world.pending(id).await.is_none(), "the payment is in the queue again");
     }
-    assert!(worker.claim(10).await.submits.is_empty());
+    assert!(worker.claim(10).await.leased.is_empty());
     assert_conserved(&mut world.dba).await;
 }
 
@@ -221,7 +221,7 @@ async fn enqueue_inside_a_transaction_exists_only_if_it_commits() {
 
     let mut transaction = connection.begin().await.unwrap();
     let kept = enqueue_in(&mut transaction, &[payment("i")], Hint::Wake).await.unwrap();
-    assert!(world.worker("w").claim(1).await.submits.is_empty(), "claimed before the commit");
+    assert!(world.worker("w").claim(1).await.leased.is_empty(), "claimed before the commit");
     transaction.commit().await.unwrap();
     assert!(lost[0].created && kept[0].created);
     assert_eq!(world.worker("w").claim_one().await.outbox_id, kept[0].outbox_id);

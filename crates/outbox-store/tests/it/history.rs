@@ -25,7 +25,7 @@ async fn with_history() -> World {
     let mut world = World::new().await;
     let ids = world.enqueue("i", 3).await;
     let mut worker = world.worker("w");
-    let claimed = worker.claim(1).await.submits.remove(0);
+    let claimed = worker.claim(1).await.leased.remove(0);
     worker.complete_one(lease(&claimed), Outcome::Accepted).await;
     let other = ids.into_iter().find(|id| *id != claimed.outbox_id).unwrap();
     worker.complete_one(forged_lease(other, 1), Outcome::Accepted).await;

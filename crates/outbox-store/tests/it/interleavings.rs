@@ -99,7 +99,7 @@ async fn with_lost_lease(world: &mut World, worker: &mut Worker) -> (OutboxId, o
     let lost = lease(&worker.claim_one().await);
     world.lose_lease(id).await;
     let takeover = worker.claim(10).await;
-    assert!(takeover.submits.is_empty());
+    assert!(takeover.leased.is_empty());
     assert_eq!(takeover.summary.expired, 1);
     (id, lost)
 }

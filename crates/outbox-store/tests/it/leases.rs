@@ -34,7 +34,7 @@ async fn renewed_lease_lasts_as_long_as_a_new_one() {
     let row = world.pending(id).await.unwrap();
     assert!(row.get::<time::OffsetDateTime, _>("lease_expires_at") >= before + time::Duration::seconds(45));
     assert_eq!(row.get::<i32, _>("attempt_count"), 1);
-    assert!(worker.claim(10).await.submits.is_empty());
+    assert!(worker.claim(10).await.leased.is_empty());
 }
 
 #[tokio::test]
@@ -53,7 +53,7 @@ async fn renewal_is_fenced_by_worker_token_and_number_and_skips_a_locked_row() {
     let world = World::new().await;
     world.enqueue("a", 3).await;
     let mut worker = world.worker("w");
-    let held: Vec<HeldLease> = worker.claim(3).await.submits.iter().map(lease).collect();
+    let held: Vec<HeldLease> = worker.claim(3).await.leased.iter().map(lease).collect();
     let mut namesake = world.worker("w");
     assert_eq!(renew(&mut namesake, &held[..1]).await, [RenewVerdict::Fenced]);
     let mut person = Actor::enter(&world.db, "postgres", "person").await;
@@ -127,7 +127,7 @@ async fn lost_leases_of_a_paused_rail_are_settled_in_bounded_steps() {
     let mut world = World::new().await;
     let all = world.enqueue("a", 10).await;
     let mut worker = world.worker("w");
-    assert_eq!(worker.claim(6).await.submits.len(), 6);
+    assert_eq!(worker.claim(6).await.leased.len(), 6);
     world.contract("paused = true").await;
     run(
         &mut world.dba,

@@ -26,9 +26,11 @@ fn contract(rail: &RailName, on_unknown: OnUnknown) -> RailContract {
         rail: rail.clone(),
         on_unknown,
         idempotency_window: Some(Millis(86_400_000)),
+        not_found_is_final: false,
         rail_timeout: Millis(30_000),
         processing_bound: Millis(60_000),
         max_sends: 4,
+        max_inquiries: 3,
         max_crashes: 3,
         backoff_base: Millis(500),
         backoff_cap: Millis(300_000),
@@ -50,13 +52,14 @@ struct Sequence<'a> {
 
 impl Sequence<'_> {
     async fn step(&mut self) -> String {
-        match self.seed.below(13) {
+        match self.seed.below(14) {
             0 => self.enqueue().await,
             1..=3 => self.claim().await,
             4 => self.renew().await,
             5 | 6 => self.lose_lease().await,
             7 => self.request_hold().await,
             8 => self.release().await,
+            9 => self.end_quarantine().await,
             _ => self.complete().await,
         }
     }
@@ -84,10 +87,11 @@ impl Sequence<'_> {
             (&expected.held, expected.expired, expected.suspects)
         );
         let count = if expected.alone { 1 } else { expected.eligible.len() };
-        assert_eq!(batch.submits.len(), count, "{expected:?} {batch:?}");
-        for claimed in &batch.submits {
+        assert_eq!(batch.leased.len(), count, "{expected:?} {batch:?}");
+        for claimed in &batch.leased {
             assert!(expected.eligible.contains(&claimed.outbox_id), "{expected:?} {batch:?}");
-            self.lives.get_mut(&claimed.outbox_id).unwrap().grant(lease(claimed), who);
+            let life = self.lives.get_mut(&claimed.outbox_id).unwrap();
+            life.grant(&self.contract, lease(claimed), claimed.kind, who);
             self.leases.push((who, lease(claimed)));
         }
         format!("worker {who} claims with {in_flight} in flight: {batch:?}")
@@ -119,6 +123,15 @@ impl Sequence<'_> {
             self.world.lose_lease(*id).await;
         }
         format!("lose {lost:?}")
+    }
+
+    async fn end_quarantine(&mut self) -> String {
+        let ids: Vec<OutboxId> = self.lives.keys().copied().collect();
+        for id in &ids {
+            self.lives.get_mut(id).unwrap().end_quarantine();
+            self.world.tamper(*id, "quarantine_until = clock_timestamp()").await;
+        }
+        "end the quarantines".to_owned()
     }
 
     async fn request_hold(&mut self) -> String {
@@ -160,7 +173,7 @@ impl Sequence<'_> {
     async fn lines(&mut self) -> BTreeMap<OutboxId, String> {
         let text = format!(
             "select i.outbox_id, case when p.outbox_id is null then 'ENDED' else concat(p.disposition, ' ', coalesce(p.hold_reason, '-'), \
-                 ' attempts=', p.attempt_count, ' sends=', p.send_count, ' crashes=', p.crash_count, \
+                 ' attempts=', p.attempt_count, ' sends=', p.send_count, ' crashes=', p.crash_count, ' inquiries=', p.inquiry_count, \
                  ' sent=', (p.first_sent_at is not null)::text, ' doubt=', (p.in_doubt_since is not null)::text, \
                  ' late=', p.late_success::text, ' requested=', p.hold_requested::text, ' lease=', coalesce(p.lease_token::text, '-')) end \
                  || ' | ' || coalesce((select string_agg(a.attempt_no || ' ' || a.state || ' ' || coalesce(a.outcome, '-'), ', ' order by a.attempt_no) \
@@ -205,9 +218,13 @@ async fn random_lives(on_unknown: OnUnknown) {
     for n in 0..SEQUENCES {
         let seed = first_seed.wrapping_add(n);
         let rail = RailName::new(format!("rail_{n}")).unwrap();
-        let set = "p_idempotency_window_ms => 86400000, p_max_sends => 4, p_max_crashes => 3";
+        let set = "p_idempotency_window_ms => 86400000, p_max_sends => 4, p_max_crashes => 3, p_max_inquiries => 3";
         run(&mut world.dba, &format!("select outbox.set_payment_rail('{rail}', '{}', {set})", on_unknown.name())).await;
-        let contract = contract(&rail, on_unknown);
+        let not_found_is_final = n % 4 > 0;
+        let text =
+            format!("update outbox.payment_rails set not_found_is_final = {not_found_is_final} where rail = '{rail}'");
+        run(&mut world.dba, &text).await;
+        let contract = RailContract { not_found_is_final, ..contract(&rail, on_unknown) };
         let mut sequence = Sequence {
             world: &mut world,
             ingest: &mut ingest,
@@ -236,4 +253,9 @@ async fn random_lives_on_a_resend_rail_go_as_the_model_says() {
 #[tokio::test]
 async fn random_lives_on_a_hold_rail_go_as_the_model_says() {
     random_lives(OnUnknown::Hold).await;
+}
+
+#[tokio::test]
+async fn random_lives_on_an_inquire_rail_go_as_the_model_says() {
+    random_lives(OnUnknown::Inquire).await;
 }

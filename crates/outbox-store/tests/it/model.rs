@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use outbox_core::decide::{attempt_state, counts_as_send};
+use outbox_core::decide::{attempt_state, counts_as_inquiry, counts_as_send};
 use outbox_core::{
-    AttemptState, Decision, HoldReason, Millis, OnUnknown, OutboxId, Outcome, RailContract, Situation, after_attempt,
+    AttemptKind, AttemptState, Decision, HoldReason, Millis, OnUnknown, OutboxId, Outcome, RailContract, Situation,
+    after_attempt,
 };
 use outbox_store::HeldLease;
 
@@ -29,6 +30,7 @@ impl End {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Granted {
     lease: HeldLease,
+    kind: AttemptKind,
     worker: usize,
     live: bool,
 }
@@ -51,8 +53,11 @@ pub(crate) struct Life {
     attempt_count: usize,
     send_count: u32,
     crash_count: u32,
+    inquiry_count: u32,
     first_sent: Option<usize>,
     in_doubt: bool,
+    quarantined: bool,
+    asked_next: bool,
     late_success: bool,
     hold_requested: bool,
 }
@@ -63,13 +68,18 @@ impl Life {
         let place = if self.ended {
             "ENDED".to_owned()
         } else {
-            let disposition = if self.held.is_some() { "HELD" } else { "READY" };
+            let disposition = match (self.held, self.asked_next) {
+                (Some(_), _) => "HELD",
+                (None, true) => "IN_DOUBT",
+                (None, false) => "READY",
+            };
             format!(
-                "{disposition} {} attempts={} sends={} crashes={} sent={} doubt={} late={} requested={} lease={}",
+                "{disposition} {} attempts={} sends={} crashes={} inquiries={} sent={} doubt={} late={} requested={} lease={}",
                 self.held.map_or("-", HoldReason::name),
                 self.attempt_count,
                 self.send_count,
                 self.crash_count,
+                self.inquiry_count,
                 self.first_sent.is_some(),
                 self.in_doubt,
                 self.late_success,
@@ -100,8 +110,14 @@ impl Life {
         self.granted.is_some()
     }
 
+    /// Lets the time pass in which an earlier send may still be on its way.
+    pub(crate) fn end_quarantine(&mut self) {
+        self.quarantined = false;
+    }
+
     fn hold(&mut self, reason: HoldReason) {
         self.held = Some(reason);
+        self.asked_next = false;
         self.hold_requested = false;
     }
 
@@ -110,7 +126,9 @@ impl Life {
         self.attempts.push((granted.lease, AttemptState::LeaseExpired, None));
         self.crash_count += 1;
         self.in_doubt = true;
-        if self.late_success {
+        self.quarantined |= granted.kind == AttemptKind::Submit;
+        self.asked_next = contract.on_unknown == OnUnknown::Inquire;
+        if self.late_success && contract.on_unknown != OnUnknown::Inquire {
             self.hold(HoldReason::LateSuccess);
         } else if self.hold_requested {
             self.hold(HoldReason::Requested);
@@ -122,11 +140,15 @@ impl Life {
     }
 
     fn reason_at_claim(&self, contract: &RailContract) -> Option<HoldReason> {
-        if self.late_success {
+        if self.late_success && contract.on_unknown != OnUnknown::Inquire {
             Some(HoldReason::LateSuccess)
         } else if self.hold_requested {
             Some(HoldReason::Requested)
-        } else if self.send_count >= contract.max_sends || self.crash_count >= contract.max_crashes {
+        } else if self.crash_count >= contract.max_crashes {
+            Some(HoldReason::Exhausted)
+        } else if self.next_kind(contract) == AttemptKind::Inquire {
+            (self.inquiry_count >= contract.max_inquiries).then_some(HoldReason::Exhausted)
+        } else if self.send_count >= contract.max_sends {
             Some(HoldReason::Exhausted)
         } else if self.in_doubt && contract.on_unknown == OnUnknown::Hold {
             Some(HoldReason::Unknown)
@@ -135,16 +157,23 @@ impl Life {
         }
     }
 
-    /// A claim granted `lease` to `worker`.
-    pub(crate) fn grant(&mut self, lease: HeldLease, worker: usize) {
+    fn next_kind(&self, contract: &RailContract) -> AttemptKind {
+        let asks = contract.on_unknown == OnUnknown::Inquire && (self.in_doubt || self.late_success);
+        if asks { AttemptKind::Inquire } else { AttemptKind::Submit }
+    }
+
+    /// A claim granted `lease` of `kind` to `worker`.
+    pub(crate) fn grant(&mut self, contract: &RailContract, lease: HeldLease, kind: AttemptKind, worker: usize) {
+        assert_eq!(kind, self.next_kind(contract));
+        self.asked_next = kind == AttemptKind::Inquire;
         self.attempt_count += 1;
         assert_eq!(usize::try_from(lease.attempt_no.0), Ok(self.attempt_count), "attempt numbers have a gap");
         self.first_sent = self.first_sent.or(Some(self.attempt_count));
-        self.granted = Some(Granted { lease, worker, live: true });
+        self.granted = Some(Granted { lease, kind, worker, live: true });
     }
 
     pub(crate) fn renews(&self, lease: HeldLease, worker: usize) -> bool {
-        self.granted.is_some_and(|granted| granted == Granted { lease, worker, live: true })
+        self.granted.is_some_and(|granted| granted == Granted { lease, worker, live: true, ..granted })
     }
 
     /// A worker says how the attempt under `lease` ended.
@@ -154,17 +183,24 @@ impl Life {
                 return Answer::AlreadyApplied;
             }
             if !self.ended {
-                self.learn_late(end);
+                self.learn_late(contract, end);
             }
             return Answer::Fenced;
         }
-        let (state, held) = self.decide(contract, end);
-        if matches!(end, End::Released | End::Known(Outcome::NotSent)) && self.first_sent == Some(self.attempt_count) {
+        let kind = self.granted.map_or(AttemptKind::Submit, |granted| granted.kind);
+        let (state, held) = self.decide(contract, kind, end);
+        let unsent = kind == AttemptKind::Submit && matches!(end, End::Released | End::Known(Outcome::NotSent));
+        if unsent && self.first_sent == Some(self.attempt_count) {
             self.first_sent = None;
         }
         self.granted = None;
         self.attempts.push((lease, state, Some(end)));
-        self.in_doubt |= state == AttemptState::InDoubt;
+        self.quarantined |= kind == AttemptKind::Submit && state == AttemptState::InDoubt;
+        self.in_doubt |= kind == AttemptKind::Inquire || state == AttemptState::InDoubt;
+        if end == End::Known(Outcome::NotFound) && state == AttemptState::Retryable {
+            (self.in_doubt, self.inquiry_count) = (false, 0);
+        }
+        self.asked_next = self.next_kind(contract) == AttemptKind::Inquire;
         self.ended = state.is_terminal();
         if let Some(reason) = held {
             self.hold(reason);
@@ -173,29 +209,40 @@ impl Life {
     }
 
     /// What may have been executed leaves a doubt, whoever says so and however late.
-    fn learn_late(&mut self, end: End) {
+    fn learn_late(&mut self, contract: &RailContract, end: End) {
         use Outcome::{Accepted, Interim, KeyReused, Unknown};
         self.late_success |= end == End::Known(Accepted);
         if matches!(end, End::Known(Accepted | Interim | Unknown | KeyReused)) {
             self.in_doubt = true;
+            self.quarantined = true;
             // By no attempt that a later NOT_SENT could take back.
             self.first_sent = self.first_sent.or(Some(0));
+            if self.granted.is_none() && self.held.is_none() {
+                self.asked_next = contract.on_unknown == OnUnknown::Inquire;
+            }
         }
     }
 
-    fn decide(&mut self, contract: &RailContract, end: End) -> (AttemptState, Option<HoldReason>) {
-        let End::Known(outcome) = end else {
-            let requested = self.hold_requested.then_some(HoldReason::Requested);
-            return (AttemptState::Released, if self.late_success { Some(HoldReason::LateSuccess) } else { requested });
+    fn decide(&mut self, contract: &RailContract, kind: AttemptKind, end: End) -> (AttemptState, Option<HoldReason>) {
+        // Given back: as if nothing had been sent, except that no limit is looked at.
+        let outcome = match end {
+            End::Released => Outcome::NotSent,
+            End::Known(outcome) if outcome.is_of(kind) => outcome,
+            End::Known(_) => Outcome::Unknown,
         };
-        let Self { send_count, late_success, hold_requested, .. } = *self;
-        let situation = Situation { send_count, late_success, hold_requested };
+        let Self { send_count, inquiry_count, in_doubt, late_success, hold_requested, .. } = *self;
+        let quarantine_over = !self.quarantined;
+        let situation =
+            Situation { kind, send_count, inquiry_count, in_doubt, quarantine_over, late_success, hold_requested };
         let held = match after_attempt(contract, &situation, outcome, Millis::ZERO) {
+            Decision::Hold(HoldReason::Exhausted) if end == End::Released && kind == AttemptKind::Submit => None,
             Decision::Hold(reason) => Some(reason),
-            Decision::Settle | Decision::Refuse | Decision::RetryAfter(_) => None,
+            Decision::Settle | Decision::Refuse | Decision::SendAfter(_) | Decision::InquireAfter(_) => None,
         };
-        self.send_count += u32::from(counts_as_send(outcome));
-        (attempt_state(outcome, late_success), held)
+        self.send_count += u32::from(counts_as_send(kind, outcome));
+        self.inquiry_count += u32::from(counts_as_inquiry(contract, kind, outcome));
+        let state = attempt_state(contract, &situation, outcome);
+        (if end == End::Released { AttemptState::Released } else { state }, held)
     }
 }
 

@@ -181,7 +181,9 @@ fn sample(parameter_type: &str) -> String {
         "uuid" => "gen_random_uuid()".to_owned(),
         "bytea" => "''::bytea".to_owned(),
         "timestamp with time zone" => "clock_timestamp()".to_owned(),
+        "interval" => "interval '1 s'".to_owned(),
         "regclass" => "'outbox.payment_rails'::regclass".to_owned(),
+        row if row.starts_with("outbox.") => format!("null::{row}"),
         array if array.ends_with("[]") => format!("'{{}}'::{array}"),
         other => panic!("no sample of {other}"),
     }

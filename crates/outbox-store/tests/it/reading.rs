@@ -11,7 +11,7 @@ async fn status_counts_what_is_due_waiting_in_flight_in_doubt_held_and_done() {
     let mut world = World::new().await;
     let all = world.enqueue("a", 7).await;
     let mut worker = world.worker("w");
-    let claimed = worker.claim(5).await.submits;
+    let claimed = worker.claim(5).await.leased;
     let of = |id| lease(claimed.iter().find(|one| one.outbox_id == id).unwrap());
     worker.complete_one(of(all[0]), Outcome::Accepted).await;
     worker.complete_one(of(all[1]), Outcome::Refused).await;

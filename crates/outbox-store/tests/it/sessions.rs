@@ -51,10 +51,10 @@ async fn session_that_falls_silent_inside_a_transaction_loses_its_locks_within_t
         crate::sql::fetch(&mut silent, "select * from outbox.claim_outbox_batch('wire', 'silent', 10, 1, 0)").await;
     assert_eq!(taken.len(), 4);
     let mut worker = world.worker("w");
-    assert!(worker.claim(10).await.submits.is_empty(), "the rows are not locked, so nothing is shown");
+    assert!(worker.claim(10).await.leased.is_empty(), "the rows are not locked, so nothing is shown");
     let mut got = 0;
     let claimable = async || {
-        got += worker.claim(10).await.submits.len();
+        got += worker.claim(10).await.leased.len();
         got == 3
     };
     wait_until("the rows being claimable again", Duration::from_secs(10), claimable).await.unwrap();
@@ -92,7 +92,7 @@ async fn call_without_an_answer_ends_in_time_and_its_connection_is_not_used_agai
     )
     .await;
     worker.claim(1).await;
-    let claimed = worker.claim(1).await.submits;
+    let claimed = worker.claim(1).await.leased;
     let claimed =
         claimed.first().map_or_else(Vec::new, |one| vec![crate::world::completion(lease(one), Outcome::Accepted)]);
     worker.complete(&claimed).await;

@@ -67,7 +67,7 @@ impl Load {
         let payments = [payment(&format!("i-{}-a", self.round)), payment(&format!("i-{}-b", self.round))];
         let enqueued = enqueue_batch(&mut self.ingest, &payments, Hint::Wake).await.unwrap();
         assert!(enqueued.iter().all(|e| e.created));
-        let claimed = self.worker.claim(10).await.submits;
+        let claimed = self.worker.claim(10).await.leased;
         let leases: Vec<_> = claimed.iter().map(lease).collect();
         assert_eq!(leases.len(), 2);
         let renewed = renew_leases(&mut self.worker.session, &self.worker.id, &leases).await.unwrap();

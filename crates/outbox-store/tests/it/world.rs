@@ -142,8 +142,8 @@ impl Worker {
     /// Claims the only due payment.
     pub(crate) async fn claim_one(&mut self) -> ClaimedPayment {
         let mut batch = self.claim(10).await;
-        assert_eq!(batch.submits.len(), 1, "{batch:?}");
-        batch.submits.remove(0)
+        assert_eq!(batch.leased.len(), 1, "{batch:?}");
+        batch.leased.remove(0)
     }
 
     pub(crate) async fn complete(&mut self, completions: &[Completion]) -> Vec<CompletionVerdict> {

@@ -34,12 +34,16 @@ pub(crate) struct SetRail {
     rail: RailName,
     #[command(flatten)]
     database: DatabaseArgs,
-    /// What may follow an unknown outcome: resend (the rail executes a key at most once) or hold (a person decides)
+    /// What may follow an unknown outcome: resend (the rail executes a key at most once), inquire (the rail
+    /// is asked what became of it) or hold (a person decides)
     #[arg(long, value_name = "CONTRACT")]
     on_unknown: Option<String>,
     /// How long after the first send the rail still knows the key; resend needs it
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     idempotency_window: Option<Duration>,
+    /// Whether "not found", once the quarantine is over, means that the payment was never executed
+    #[arg(long, value_name = "BOOL")]
+    not_found_is_final: Option<bool>,
     /// How long one exchange with the rail may take
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     rail_timeout: Option<Duration>,
@@ -52,6 +56,9 @@ pub(crate) struct SetRail {
     /// Sends before a payment is held
     #[arg(long, value_name = "COUNT")]
     max_sends: Option<u32>,
+    /// Answered inquiries before a payment that is still in doubt is held
+    #[arg(long, value_name = "COUNT")]
+    max_inquiries: Option<u32>,
     /// Lost leases before a payment is held
     #[arg(long, value_name = "COUNT")]
     max_crashes: Option<u32>,
@@ -87,10 +94,12 @@ impl SetRail {
         ContractChange {
             on_unknown: self.on_unknown.clone(),
             idempotency_window: self.idempotency_window.map(Millis::from),
+            not_found_is_final: self.not_found_is_final,
             rail_timeout: self.rail_timeout.map(Millis::from),
             processing_bound: self.processing_bound.map(Millis::from),
             amount_required: self.amount_required,
             max_sends: self.max_sends,
+            max_inquiries: self.max_inquiries,
             max_crashes: self.max_crashes,
             backoff_base: self.backoff_base.map(Millis::from),
             backoff_cap: self.backoff_cap.map(Millis::from),
@@ -114,8 +123,8 @@ fn changes_nothing(change: &ContractChange) -> bool {
         change.backoff_cap,
         change.lease_duration,
     ];
-    let counts = [change.max_sends, change.max_crashes];
-    let flags = [change.amount_required, change.paused];
+    let counts = [change.max_sends, change.max_inquiries, change.max_crashes];
+    let flags = [change.amount_required, change.not_found_is_final, change.paused];
     change.on_unknown.is_none()
         && times.iter().all(Option::is_none)
         && counts.iter().all(Option::is_none)
@@ -218,9 +227,11 @@ fn values(row: &RailRow) -> Map<String, Value> {
     put("amount_required", json!(row.amount_required));
     if let Some(contract) = &row.contract {
         put("idempotency_window_ms", json!(contract.idempotency_window.map(|window| window.0)));
+        put("not_found_is_final", json!(contract.not_found_is_final));
         put("rail_timeout_ms", json!(contract.rail_timeout.0));
         put("processing_bound_ms", json!(contract.processing_bound.0));
         put("max_sends", json!(contract.max_sends));
+        put("max_inquiries", json!(contract.max_inquiries));
         put("max_crashes", json!(contract.max_crashes));
         put("backoff_base_ms", json!(contract.backoff_base.0));
         put("backoff_cap_ms", json!(contract.backoff_cap.0));

@@ -17,6 +17,7 @@ use super::completer::{Settled, Settlement};
 use super::connection::{Connection, ConnectionError};
 use super::event::{Event, Handle, LaneCommand, Phase};
 use super::leases::{Leases, OpenLease};
+use super::off::Off;
 use super::pace::{Claimed, Due, Pace, Scan};
 use super::sender::{self, Send};
 use super::wakeup_lock::WakeupLock;
@@ -51,7 +52,7 @@ pub(crate) struct LaneSettings {
     pub(crate) claim_batch_max: usize,
     /// How long an exchange with the rail may take.
     pub(crate) timeout: Millis,
-    /// What a send and its completion need.
+    /// What an exchange and its completion need.
     pub(crate) need: Millis,
     /// The shortest lease that is any use.
     pub(crate) min_lease: Millis,
@@ -70,19 +71,6 @@ pub(crate) struct LaneParts {
     pub(crate) health: Arc<HealthState>,
     pub(crate) handle: Handle,
     pub(crate) ticker: Ticker,
-}
-
-/// Why a lane may not claim.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Off {
-    /// It may.
-    No,
-    /// The contracts have not been read yet.
-    Unread,
-    /// There is no contract that this version can serve.
-    NoContract,
-    /// The contract and the configuration do not go together, or the database refuses the lane.
-    Refused(String),
 }
 
 /// What a lane does next.
@@ -227,18 +215,7 @@ impl Lane {
     }
 
     fn take_contract(&mut self, contract: Option<RailContract>) {
-        let off = match &contract {
-            None => Off::NoContract,
-            Some(contract) if contract.rail_timeout < self.settings.timeout => Off::Refused(format!(
-                "the configured timeout of {} is longer than the contract's rail_timeout_ms of {}",
-                self.settings.timeout, contract.rail_timeout.0
-            )),
-            Some(contract) if contract.lease_duration < self.settings.min_lease => Off::Refused(format!(
-                "the contract's lease_duration_ms of {} is shorter than the {} that this dispatcher needs",
-                contract.lease_duration.0, self.settings.min_lease
-            )),
-            Some(_) => Off::No,
-        };
+        let off = Off::judge(contract.as_ref(), &self.settings, self.parts.client.can_inquire());
         self.contract = contract.map(Arc::new);
         if off != self.off {
             self.turn(off);
@@ -247,12 +224,7 @@ impl Lane {
 
     fn turn(&mut self, off: Off) {
         let rail = &self.settings.rail;
-        let reason = match &off {
-            Off::No | Off::Unread => None,
-            Off::NoContract => Some("the rail has no contract in payment_rails that this version can serve"),
-            Off::Refused(reason) => Some(reason.as_str()),
-        };
-        match reason {
+        match off.reason() {
             None => {
                 tracing::info!(event = events::LANE_ON, %rail);
                 self.parts.health.lane_on(rail.as_str());
@@ -301,7 +273,7 @@ impl Lane {
         self.crowded_since = None;
         self.parts.health.ready(&self.claiming());
         let summary = batch.summary;
-        let found = batch.submits.len() + batch.held.len();
+        let found = batch.leased.len() + batch.held.len();
         let next_due_in =
             summary.next_due_at.map(|at| Millis::from(Duration::try_from(at - summary.db_now).unwrap_or_default()));
         self.pace.claimed(&Claimed { scan, began: asked_at, ended, found, expired: summary.expired, next_due_in });
@@ -321,10 +293,10 @@ impl Lane {
         }
         if found > 0 {
             self.parts.wakeup_lock.let_go();
-            tracing::debug!(event = events::CLAIM_LEASED, %rail, count = batch.submits.len(), latency_ms = ended.since(asked_at).0);
+            tracing::debug!(event = events::CLAIM_LEASED, %rail, count = batch.leased.len(), latency_ms = ended.since(asked_at).0);
         }
         self.clock.read(summary.db_now, asked_at);
-        for payment in batch.submits {
+        for payment in batch.leased {
             let lease = self.open(&payment, asked_at);
             if self.clock.is_wrong() {
                 self.give_back(lease);

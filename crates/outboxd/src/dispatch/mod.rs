@@ -11,6 +11,7 @@ mod event_loop;
 mod lane;
 mod leases;
 mod listener;
+mod off;
 mod pace;
 mod preflight;
 mod renewer;

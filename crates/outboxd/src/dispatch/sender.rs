@@ -1,4 +1,4 @@
-//! One send: the last check before the first byte, the exchange, and what goes to the completer. The
+//! One exchange, a send or an inquiry: the last check before the first byte, and what goes to the completer. The
 //! rail reads the wire and the core says what it means; nothing is decided here but whether to begin.
 
 use std::sync::Arc;
@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::SystemTime;
 
 use outbox_core::outcome::honoured_retry_after;
-use outbox_core::{BootTime, Millis, Outcome, RailContract, retry};
-use outbox_rail::{MaySend, Rail, Submission, WireReport};
+use outbox_core::{AttemptKind, BootTime, Millis, Outcome, RailContract, retry};
+use outbox_rail::{Exchanging, Inquiry, MaySend, Rail, Submission, WireReport};
 use outbox_store::{ClaimedPayment, Completion, HeldLease};
 use time::OffsetDateTime;
 
@@ -42,17 +42,12 @@ pub(crate) struct Send {
 pub(crate) async fn send(mut send: Send) -> Settlement {
     let gate = Arc::new(Gate::default());
     let began = boot_now();
-    let submission = Submission {
-        outbox_id: send.payment.outbox_id,
-        payload: std::mem::take(&mut send.payment.payload).into(),
-        content_type: send.payment.content_type.clone(),
-        traceparent: send.payment.traceparent.clone(),
-    };
     let may_send = permission(&send, Arc::clone(&gate));
     let rail = Arc::clone(&send.rail);
+    let exchange = exchange(rail.as_ref(), &mut send.payment, may_send);
     let report = tokio::select! {
         biased;
-        report = rail.submit(submission, may_send) => Some(report),
+        report = exchange => Some(report),
         () = send.handle.reached(Phase::Over) => None,
     };
     let held = send.lease.held;
@@ -68,14 +63,29 @@ pub(crate) async fn send(mut send: Send) -> Settlement {
     }
 }
 
+fn exchange<'a>(rail: &'a dyn Rail, payment: &mut ClaimedPayment, may_send: MaySend) -> Exchanging<'a> {
+    let (outbox_id, traceparent) = (payment.outbox_id, payment.traceparent.clone());
+    match payment.kind {
+        AttemptKind::Submit => {
+            let payload = std::mem::take(&mut payment.payload).into();
+            let (content_type, is_resend) = (payment.content_type.clone(), payment.is_resend);
+            rail.submit(Submission { outbox_id, payload, content_type, traceparent, is_resend }, may_send)
+        }
+        AttemptKind::Inquire => rail.inquire(Inquiry { outbox_id, traceparent }, may_send),
+    }
+}
+
 /// The answer to the rail's question, asked right before the first byte: the lease must outlast the
 /// exchange and its completion, the payment must still be wanted, and no stop may have begun.
 fn permission(send: &Send, gate: Arc<Gate>) -> MaySend {
     let lease = Arc::clone(&send.lease);
     let handle = send.handle.clone();
     let payment = (send.payment.outbox_id, send.payment.attempt_no, send.payment.traceparent.clone());
-    let not_after = send.payment.not_after.map(|not_after| time_left(not_after, send.payment.db_now));
+    // A question may be asked at any time.
+    let not_after = send.payment.not_after.filter(|_| send.payment.kind == AttemptKind::Submit);
+    let not_after = not_after.map(|not_after| time_left(not_after, send.payment.db_now));
     let claimed_at = send.claimed_at;
+    let kind = send.payment.kind.name();
     Arc::new(move || {
         let now = boot_now();
         let lease_allows = lease.may_begin(now);
@@ -84,7 +94,7 @@ fn permission(send: &Send, gate: Arc<Gate>) -> MaySend {
         gate.0.store(if allowed { GRANTED } else { REFUSED }, Ordering::Release);
         let (outbox_id, attempt_no, traceparent) = &payment;
         let event = if allowed { events::SEND_STARTED } else { events::SEND_WITHHELD };
-        tracing::debug!(event, rail = %lease.rail, %outbox_id, attempt_no = attempt_no.0, traceparent, lease_allows, in_time);
+        tracing::debug!(event, rail = %lease.rail, %outbox_id, attempt_no = attempt_no.0, kind, traceparent, lease_allows, in_time);
         allowed
     })
 }
@@ -100,6 +110,7 @@ fn log_finished(send: &Send, report: &WireReport, latency: Millis) {
         rail = %send.lease.rail,
         %outbox_id,
         attempt_no = attempt_no.0,
+        kind = send.payment.kind.name(),
         outcome = report.outcome.name(),
         latency_ms = latency.0,
         error_class = report.error_class,

@@ -33,7 +33,7 @@ async fn claimed(session: &mut Session) -> ClaimedPayment {
         in_flight: 0,
         after: None,
     };
-    claim(session, &request).await.unwrap().submits.remove(0)
+    claim(session, &request).await.unwrap().leased.remove(0)
 }
 
 fn unknown(payment: &ClaimedPayment) -> Completion {

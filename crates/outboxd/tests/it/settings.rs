@@ -102,7 +102,7 @@ fn what_is_configured_arrives_at_the_rail() {
     assert_eq!(settings.headers, [("x-a".to_owned(), "b".to_owned())]);
     assert_eq!(settings.reference.json_pointer.as_deref(), Some("/id"));
     assert_eq!(settings.code.header.as_deref(), Some("x-code"));
-    assert_eq!(settings.codes.meaning(503, Some("C")), outbox_core::Meaning::NotExecuted);
+    assert_eq!(settings.codes.named(503, Some("C")), Some(outbox_core::Meaning::NotExecuted));
 }
 
 #[test]
