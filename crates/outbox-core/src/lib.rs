@@ -2,6 +2,7 @@
 //! serialisation. Every function takes values (with the time and the jitter among them) and returns
 //! a closed enum. See `docs/ARCHITECTURE.md`.
 
+pub mod breaker;
 pub mod codes;
 pub mod contract;
 pub mod decide;
@@ -13,6 +14,7 @@ pub mod retry;
 pub mod state;
 pub mod time;
 
+pub use breaker::{Breaker, BreakerChange, BreakerLimits, Generation, Permit, RailHealth};
 pub use codes::{CodeRule, CodeTable, Meaning};
 pub use contract::{OnUnknown, RailContract};
 pub use decide::{Decision, Situation, after_attempt};
