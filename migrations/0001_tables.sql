@@ -110,6 +110,7 @@ create table outbox.payment_outbox_pending (
     quarantine_until timestamptz,
     late_success boolean not null default false,
     hold_requested boolean not null default false,
+    is_ordered boolean not null default false,
     next_attempt_at timestamptz not null,
     not_after timestamptz,
     created_at timestamptz not null,
@@ -140,6 +141,30 @@ create table outbox.payment_outbox_pending (
 -- The due-claim index. No lease column is in it, so that a claim is a HOT update.
 create index payment_outbox_pending_due on outbox.payment_outbox_pending (rail, next_attempt_at, outbox_id)
     where disposition in ('READY', 'IN_DOUBT');
+
+-- Parked payments, for what brings them back: never in the way of a claim.
+create index payment_outbox_pending_parked on outbox.payment_outbox_pending (rail, participant_id, outbox_id)
+    where disposition = 'PARKED';
+create index payment_outbox_pending_parked_until on outbox.payment_outbox_pending (rail, not_after)
+    where disposition = 'PARKED' and not_after is not null;
+
+-- The payments that share an ordering key, in the order of their enqueue, until they have ended. Only the first of
+-- a key is sent. The place is drawn under the key's lock.
+create table outbox.payment_outbox_order (
+    rail text not null,
+    ordering_key text not null,
+    place bigint generated always as identity,
+    outbox_id uuid not null,
+    constraint payment_outbox_order_pkey primary key (rail, ordering_key, place),
+    constraint payment_outbox_order_once unique (outbox_id)
+) with (vacuum_truncate = off, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
+
+-- Parked payments that somebody could not bring back at once, because another transaction had the key.
+create table outbox.payment_outbox_unparking (
+    owed_no bigint generated always as identity primary key,
+    rail text not null,
+    ordering_key text not null
+);
 
 -- The append-only ledger: every granted lease ends in exactly one row.
 create table outbox.payment_outbox_attempts (

@@ -21,6 +21,7 @@ CREATE TABLE outbox.payment_outbox_pending (
     quarantine_until timestamp with time zone,
     late_success boolean DEFAULT false NOT NULL,
     hold_requested boolean DEFAULT false NOT NULL,
+    is_ordered boolean DEFAULT false NOT NULL,
     next_attempt_at timestamp with time zone NOT NULL,
     not_after timestamp with time zone,
     created_at timestamp with time zone NOT NULL,
@@ -141,7 +142,7 @@ $$;
 
 ALTER FUNCTION outbox.attempt_state_after(p_outcome text, p_late_success boolean, p_not_found_counts boolean) OWNER TO outbox_owner;
 
-CREATE FUNCTION outbox.claim_outbox_batch(p_rail text, p_worker_id text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_after_at timestamp with time zone DEFAULT NULL::timestamp with time zone, p_after_id uuid DEFAULT NULL::uuid) RETURNS TABLE(kind text, outbox_id uuid, attempt_no integer, lease_token uuid, lease_ms bigint, due_at timestamp with time zone, payload bytea, content_type text, traceparent text, not_after timestamp with time zone, crash_count integer, is_resend boolean, hold_reason text, db_now timestamp with time zone, next_due_at timestamp with time zone, held_count integer, expired_count integer, suspect_count integer, paused boolean)
+CREATE FUNCTION outbox.claim_outbox_batch(p_rail text, p_worker_id text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_after_at timestamp with time zone DEFAULT NULL::timestamp with time zone, p_after_id uuid DEFAULT NULL::uuid) RETURNS TABLE(kind text, outbox_id uuid, attempt_no integer, lease_token uuid, lease_ms bigint, due_at timestamp with time zone, payload bytea, content_type text, traceparent text, not_after timestamp with time zone, crash_count integer, is_resend boolean, hold_reason text, db_now timestamp with time zone, next_due_at timestamp with time zone, held_count integer, expired_count integer, suspect_count integer, parked_count integer, paused boolean)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_custom_plan'
@@ -159,7 +160,7 @@ CREATE FUNCTION outbox.claim_outbox_batch(p_rail text, p_worker_id text, p_limit
 -- Results: SUBMIT, a payment to send (is_resend: an earlier attempt was not certainly unsent); INQUIRE, one to ask after,
 --   without its payload; HELD, one that now waits for a person;
 --   last SUMMARY: due_at and outbox_id are the greatest pair looked at, expired_count lost leases were settled
---   and are due again, suspect_count crashers wait for an empty lane.
+--   and are due again, suspect_count crashers wait for an empty lane, parked_count stand behind another of their ordering key.
 -- Locks taken: the rows, for no key update, in due order, skip locked.
 -- Hazards: the locking select stands alone, for inside an `in (…)` its limit may be run many times; the clock
 --   is a variable, for in a `where` it is volatile and no index condition; what the select saw is used from
@@ -167,7 +168,7 @@ CREATE FUNCTION outbox.claim_outbox_batch(p_rail text, p_worker_id text, p_limit
 --   ctid found: no plan reads a whole table believed empty, or the batch again for each row.
 declare
     v_rail outbox.payment_rails; v_now timestamptz;
-    v_ids uuid[]; v_due timestamptz[]; v_lost boolean[]; v_reasons text[]; v_crashes integer[]; v_chosen uuid[]; v_lo uuid; v_hi uuid;
+    v_ids uuid[]; v_due timestamptz[]; v_lost boolean[]; v_reasons text[]; v_crashes integer[]; v_ordered uuid[]; v_behind uuid[] := '{}'; v_chosen uuid[]; v_lo uuid; v_hi uuid;
     v_held integer := 0; v_expired integer := 0; v_suspects integer := 0;
 begin
     if current_setting('transaction_isolation') <> 'read committed' then
@@ -184,9 +185,10 @@ begin
     end if;
     v_now := clock_timestamp();
     if not v_rail.paused then
-        select array_agg(s.outbox_id), array_agg(s.next_attempt_at), array_agg(s.lost), array_agg(s.reason), array_agg(s.crash_count)
-          into v_ids, v_due, v_lost, v_reasons, v_crashes
-          from (select p.outbox_id, p.next_attempt_at, p.lease_token is not null as lost, p.crash_count,
+        select array_agg(s.outbox_id), array_agg(s.next_attempt_at), array_agg(s.lost), array_agg(s.reason), array_agg(s.crash_count),
+               array_agg(s.outbox_id) filter (where s.is_ordered and not s.lost and s.reason is null)
+          into v_ids, v_due, v_lost, v_reasons, v_crashes, v_ordered
+          from (select p.outbox_id, p.next_attempt_at, p.lease_token is not null as lost, p.crash_count, p.is_ordered,
                        outbox.hold_reason_before(p, v_rail, v_now) as reason
                   from outbox.payment_outbox_pending p
                  where p.rail = p_rail and p.disposition in ('READY', 'IN_DOUBT') and p.next_attempt_at <= v_now
@@ -219,10 +221,12 @@ begin
     loop
         v_held := v_held + 1; return next;
     end loop;
-
-    v_suspects := (select count(*) from unnest(v_lost, v_reasons, v_crashes) as c (lost, reason, crashes) where not c.lost and c.reason is null and c.crashes >= 2);
+    if v_ordered is not null then
+        v_behind := outbox.park_behind_others(v_ordered, v_now);
+    end if;
+    v_suspects := (select count(*) from unnest(v_ids, v_lost, v_reasons, v_crashes) as c (id, lost, reason, crashes) where not c.lost and c.reason is null and c.crashes >= 2 and c.id <> all (v_behind));
     v_chosen := array(select c.id from unnest(v_ids, v_lost, v_reasons, v_crashes) with ordinality as c (id, lost, reason, crashes, place)
-                       where not c.lost and c.reason is null and (c.crashes >= 2) = (p_in_flight = 0 and v_suspects > 0)
+                       where not c.lost and c.reason is null and c.id <> all (v_behind) and (c.crashes >= 2) = (p_in_flight = 0 and v_suspects > 0)
                        order by c.place limit case when p_in_flight = 0 and v_suspects > 0 then 1 end);
     select (array_agg(c.id order by c.id))[1], (array_agg(c.id order by c.id desc))[1] into v_lo, v_hi from unnest(v_chosen) as c (id);
     return query
@@ -235,13 +239,13 @@ begin
         returning p.outbox_id, p.attempt_count, p.lease_token, p.next_attempt_at, p.not_after, p.crash_count, outbox.attempt_kind_of(p.disposition) as kind,
                   p.first_sent_at < v_now as is_resend)
     select l.kind, l.outbox_id, l.attempt_count, l.lease_token, v_rail.lease_duration_ms, l.next_attempt_at, i.payload, i.content_type,
-           i.traceparent, l.not_after, l.crash_count, l.is_resend, null::text, v_now, null::timestamptz, null::integer, null::integer, null::integer, null::boolean
+           i.traceparent, l.not_after, l.crash_count, l.is_resend, null::text, v_now, null::timestamptz, null::integer, null::integer, null::integer, null::integer, null::boolean
       from leased l
      cross join lateral (select case l.kind when 'SUBMIT' then n.payload end as payload, n.content_type, n.traceparent from outbox.payment_outbox_instructions n
                           where n.outbox_id = l.outbox_id and n.outbox_id between v_lo and v_hi limit 1) as i;
 
     kind := 'SUMMARY'; attempt_no := null; hold_reason := null;
-    db_now := v_now; held_count := v_held; expired_count := v_expired; suspect_count := v_suspects; paused := v_rail.paused;
+    db_now := v_now; held_count := v_held; expired_count := v_expired; suspect_count := v_suspects; parked_count := cardinality(v_behind); paused := v_rail.paused;
     select c.id, c.due into outbox_id, due_at from unnest(v_ids, v_due) as c (id, due) order by c.due desc, c.id desc limit 1;
     if not v_rail.paused and coalesce(cardinality(v_ids), 0) < p_limit then
         select p.next_attempt_at into next_due_at from outbox.payment_outbox_pending p
@@ -282,6 +286,7 @@ declare
     v_lo uuid := v_sorted[1];
     v_hi uuid := v_sorted[cardinality(v_sorted)];
     v_locked uuid[];
+    v_ordered boolean;
     v_now timestamptz;
 begin
     perform outbox.refuse_bad_completions(cardinality(p_outbox_ids), p_outcomes, array[cardinality(p_attempt_nos), cardinality(p_lease_tokens),
@@ -289,8 +294,9 @@ begin
         cardinality(p_request_sha256s), cardinality(p_response_sha256s), cardinality(p_rail_references), cardinality(p_rail_codes),
         cardinality(p_error_classes), cardinality(p_error_details)],
         array_position(p_outbox_ids, null) is not null or array_position(p_attempt_nos, null) is not null or array_position(p_lease_tokens, null) is not null);
-    v_locked := array(select p.outbox_id from outbox.payment_outbox_pending p where p.outbox_id = any (v_sorted)
-                       order by p.outbox_id for no key update skip locked);
+    select coalesce(array_agg(s.outbox_id), '{}'), bool_or(s.is_ordered) into v_locked, v_ordered
+      from (select p.outbox_id, p.is_ordered from outbox.payment_outbox_pending p where p.outbox_id = any (v_sorted)
+             order by p.outbox_id for no key update skip locked) as s;
     v_now := clock_timestamp();
 
     return query
@@ -358,6 +364,9 @@ begin
            case when d.verdict = 'applied' and d.state not in ('DISPATCHED', 'FAILED') and d.hold_reason is null then d.next_attempt_at end
       from decided d
      order by d.ordinal;
+    if v_ordered then
+        perform outbox.unpark_successors(v_locked);
+    end if;
 end
 $$;
 
@@ -422,6 +431,31 @@ $$;
 
 ALTER FUNCTION outbox.disposition_of(p_on_unknown text, p_in_doubt boolean) OWNER TO outbox_owner;
 
+CREATE FUNCTION outbox.enqueue_in_order(p_outbox_ids uuid[], p_rails text[], p_ordering_keys text[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+#variable_conflict use_column
+-- Purpose: gives new payments their places, and parks those that are not the first of their key. Internal to
+--   enqueue; the caller holds the locks of the keys.
+-- Hazard: above read committed the snapshot may be older than the lock, and the first may have ended: nobody would
+--   bring back what is parked then. So nothing is parked there; claim looks again in any case.
+begin
+    insert into outbox.payment_outbox_order (rail, ordering_key, outbox_id)
+    select c.rail, c.ordering_key, c.outbox_id
+      from unnest(p_outbox_ids, p_rails, p_ordering_keys) with ordinality as c (outbox_id, rail, ordering_key, ordinal)
+     where c.ordering_key is not null
+     order by c.ordinal;
+    if current_setting('transaction_isolation') = 'read committed' then
+        update outbox.payment_outbox_pending p set disposition = 'PARKED'
+         where p.outbox_id = any (array(select c.id from unnest(p_outbox_ids) as c (id) where outbox.is_behind_another(c.id)));
+    end if;
+end
+$$;
+
+ALTER FUNCTION outbox.enqueue_in_order(p_outbox_ids uuid[], p_rails text[], p_ordering_keys text[]) OWNER TO outbox_owner;
+
 CREATE FUNCTION outbox.enqueue_payment_outbox(p_participant_id text, p_instruction_id text, p_idempotency_key text, p_rail text, p_payload bytea, p_content_type text, p_amount_minor bigint DEFAULT NULL::bigint, p_currency text DEFAULT NULL::text, p_not_before timestamp with time zone DEFAULT NULL::timestamp with time zone, p_not_after timestamp with time zone DEFAULT NULL::timestamp with time zone, p_ordering_key text DEFAULT NULL::text, p_traceparent text DEFAULT NULL::text, p_attestation_id uuid DEFAULT NULL::uuid, p_hint boolean DEFAULT true) RETURNS TABLE(outbox_id uuid, created boolean)
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -454,7 +488,7 @@ CREATE FUNCTION outbox.enqueue_payment_outbox_batch(p_participant_ids text[], p_
 -- Results: for each payment its outbox_id, and whether this call created it. The same participant,
 --   instruction, key and request returns the first row. OB001: the instruction with another request.
 --   OB002: with another key. OB003, OB004: a bad value. One bad payment refuses the whole batch.
--- Locks taken: identities in order of key (two batches cannot deadlock), wake-up locks shared.
+-- Locks taken: ordering keys and identities, each in order (two batches cannot deadlock), wake-up locks shared.
 -- Hazard: "look first, then insert" pays twice under concurrency. The identity's primary key decides:
 --   a conflict is an answer in the next statement, or 40001 above read committed. The look-ups are lateral
 --   with a limit: the planner then goes by the key for each payment, whatever it believes of the table's size.
@@ -475,6 +509,10 @@ begin
     end if;
     perform outbox.refuse_bad_payments(p_participant_ids, p_instruction_ids, p_idempotency_keys, p_rails, p_payloads, p_content_types,
         p_amounts_minor, p_currencies, p_not_befores, p_not_afters, p_ordering_keys, p_traceparents);
+
+    if cardinality(array_remove(p_ordering_keys, null)) > 0 then
+        perform outbox.lock_ordering_keys(p_rails, p_ordering_keys);
+    end if;
 
     select array_agg(outbox.new_outbox_id()), array_agg(outbox.payment_identity_sha256(c.rail, c.payload, c.content_type,
                c.amount_minor, c.currency, c.not_before, c.not_after, c.ordering_key))
@@ -528,11 +566,15 @@ begin
            as c (outbox_id, first_id, participant_id, instruction_id, rail, payload, content_type, amount_minor,
                  currency, attestation_id, not_before, not_after, ordering_key, traceparent)
      where c.outbox_id = c.first_id;
-    insert into outbox.payment_outbox_pending (outbox_id, rail, participant_id, next_attempt_at, not_after, created_at)
-    select c.outbox_id, c.rail, c.participant_id, greatest(v_now, c.not_before), c.not_after, v_now
-      from unnest(v_ids, v_outbox_ids, p_rails, p_participant_ids, p_not_befores, p_not_afters)
-           as c (outbox_id, first_id, rail, participant_id, not_before, not_after)
+    insert into outbox.payment_outbox_pending (outbox_id, rail, participant_id, is_ordered, next_attempt_at, not_after, created_at)
+    select c.outbox_id, c.rail, c.participant_id, c.ordering_key is not null, greatest(v_now, c.not_before), c.not_after, v_now
+      from unnest(v_ids, v_outbox_ids, p_rails, p_participant_ids, p_ordering_keys, p_not_befores, p_not_afters)
+           as c (outbox_id, first_id, rail, participant_id, ordering_key, not_before, not_after)
      where c.outbox_id = c.first_id;
+    if cardinality(array_remove(p_ordering_keys, null)) > 0 then
+        perform outbox.enqueue_in_order(array(select case when c.id = c.first_id then c.id end from unnest(v_ids, v_outbox_ids) as c (id, first_id)),
+            p_rails, p_ordering_keys);
+    end if;
 
     if p_hint then
         perform outbox.hint_outbox_lanes(p_rails);
@@ -790,6 +832,39 @@ $$;
 
 ALTER FUNCTION outbox.hold_reason_before(p_payment outbox.payment_outbox_pending, p_rail outbox.payment_rails, p_now timestamp with time zone) OWNER TO outbox_owner;
 
+CREATE FUNCTION outbox.is_behind_another(p_outbox_id uuid) RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+-- Purpose: whether another payment that has not ended comes before this one under the same ordering key.
+    select exists (select from outbox.payment_outbox_order o
+                    cross join lateral (select 1 from outbox.payment_outbox_order e
+                                         where e.rail = o.rail and e.ordering_key = o.ordering_key and e.place < o.place limit 1) as before
+                    where o.outbox_id = p_outbox_id)
+$$;
+
+ALTER FUNCTION outbox.is_behind_another(p_outbox_id uuid) OWNER TO outbox_owner;
+
+CREATE FUNCTION outbox.lock_ordering_keys(p_rails text[], p_ordering_keys text[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+-- Purpose: makes enqueues under one key follow each other: the order of the places is then that of the commits.
+--   Internal to enqueue, which calls it before anything else.
+-- Locks taken: the lock of each key until the transaction ends, in order (two batches cannot deadlock).
+declare
+    v_lock bigint;
+begin
+    for v_lock in select distinct outbox.ordering_lock_key(c.rail, c.ordering_key) from unnest(p_rails, p_ordering_keys) as c (rail, ordering_key)
+                   where c.ordering_key is not null order by 1 loop
+        perform pg_advisory_xact_lock(v_lock);
+    end loop;
+end
+$$;
+
+ALTER FUNCTION outbox.lock_ordering_keys(p_rails text[], p_ordering_keys text[]) OWNER TO outbox_owner;
+
 CREATE FUNCTION outbox.new_outbox_id() RETURNS uuid
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -814,6 +889,16 @@ $$;
 
 ALTER FUNCTION outbox.new_outbox_id() OWNER TO outbox_owner;
 
+CREATE FUNCTION outbox.ordering_lock_key(p_rail text, p_ordering_key text) RETURNS bigint
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    AS $$
+-- Purpose: the advisory lock of an ordering key: "outc" in the upper half, the key's hash in the lower. Two keys of
+--   one hash wait for each other, no more.
+    select (1869968483::bigint << 32) | (hashtext(p_rail || ' ' || p_ordering_key)::bigint & 4294967295)
+$$;
+
+ALTER FUNCTION outbox.ordering_lock_key(p_rail text, p_ordering_key text) OWNER TO outbox_owner;
+
 CREATE FUNCTION outbox.outbox_id_floor(p_at timestamp with time zone) RETURNS uuid
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     AS $$
@@ -823,6 +908,37 @@ CREATE FUNCTION outbox.outbox_id_floor(p_at timestamp with time zone) RETURNS uu
 $$;
 
 ALTER FUNCTION outbox.outbox_id_floor(p_at timestamp with time zone) OWNER TO outbox_owner;
+
+CREATE FUNCTION outbox.park_behind_others(p_outbox_ids uuid[], p_now timestamp with time zone) RETURNS uuid[]
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+#variable_conflict use_column
+-- Purpose: takes payments that are not the first of their ordering key out of the claim. Internal to claim, which
+--   holds the rows' locks.
+-- Parameters: p_now, the claim's clock.
+-- Results: those that may not be sent now. They are parked; where another transaction has the key, only put off for
+--   100 ms.
+-- Hazard: parked without the key's lock, or by a look from before it, a payment whose predecessor ends at that moment
+--   is brought back by nobody.
+declare
+    v_behind uuid[];
+    v_locked uuid[];
+begin
+    v_behind := array(select c.id from unnest(p_outbox_ids) as c (id) where outbox.is_behind_another(c.id));
+    v_locked := array(select o.outbox_id from outbox.payment_outbox_order o
+                       where o.outbox_id = any (v_behind) and pg_try_advisory_xact_lock(outbox.ordering_lock_key(o.rail, o.ordering_key)));
+    -- A new statement: the look that counts is from after the lock.
+    update outbox.payment_outbox_pending p
+       set disposition = case when p.outbox_id = any (v_locked) and outbox.is_behind_another(p.outbox_id) then 'PARKED' else 'READY' end,
+           next_attempt_at = case when p.outbox_id = any (v_locked) then p.next_attempt_at else p_now + interval '100 ms' end
+     where p.outbox_id = any (v_behind);
+    return v_behind;
+end
+$$;
+
+ALTER FUNCTION outbox.park_behind_others(p_outbox_ids uuid[], p_now timestamp with time zone) OWNER TO outbox_owner;
 
 CREATE FUNCTION outbox.partition_headroom_months() RETURNS integer
     LANGUAGE sql STABLE
@@ -878,7 +994,28 @@ $$;
 
 ALTER FUNCTION outbox.read_api_range() OWNER TO outbox_owner;
 
-CREATE FUNCTION outbox.read_outbox_status(p_since timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS TABLE(rail text, paused boolean, due bigint, waiting bigint, in_flight bigint, in_doubt bigint, held bigint, late_successes bigint, dispatched bigint, failed bigint, failed_but_accepted bigint, oldest_due_ms bigint, oldest_in_doubt_ms bigint, partition_headroom_months integer)
+CREATE FUNCTION outbox.read_blocked_keys(p_limit integer DEFAULT 100) RETURNS TABLE(rail text, ordering_key text, first_outbox_id uuid, disposition text, hold_reason text, first_enqueued_at timestamp with time zone, blocked bigint, amounts jsonb)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+-- Purpose: who blocks whom: the ordering keys under which payments wait for an earlier one.
+-- Results: a row a key: its first payment and how that stands; how many wait behind it, and their money, a sum in
+--   minor units for each currency. Held ones first, then the most blocked; at most p_limit.
+-- Locks taken: none beyond reading. Reads the whole order.
+    select k.rail, k.ordering_key, k.ids[1], p.disposition, p.hold_reason, p.created_at, cardinality(k.ids) - 1,
+           (select coalesce(jsonb_object_agg(m.currency, m.amount), '{}')
+              from (select i.currency, sum(i.amount_minor) as amount from outbox.payment_outbox_instructions i
+                     where i.outbox_id = any (k.ids[2:]) and i.currency is not null group by i.currency) as m)
+      from (select o.rail, o.ordering_key, array_agg(o.outbox_id order by o.place) as ids from outbox.payment_outbox_order o
+             group by o.rail, o.ordering_key having count(*) > 1) as k
+      left join outbox.payment_outbox_pending p on p.outbox_id = k.ids[1]
+     order by (p.disposition = 'HELD') desc nulls last, cardinality(k.ids) desc, k.rail, k.ordering_key
+     limit p_limit
+$$;
+
+ALTER FUNCTION outbox.read_blocked_keys(p_limit integer) OWNER TO outbox_owner;
+
+CREATE FUNCTION outbox.read_outbox_status(p_since timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS TABLE(rail text, paused boolean, due bigint, waiting bigint, in_flight bigint, in_doubt bigint, held bigint, parked bigint, late_successes bigint, dispatched bigint, failed bigint, failed_but_accepted bigint, oldest_due_ms bigint, oldest_in_doubt_ms bigint, partition_headroom_months integer)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_custom_plan'
@@ -886,7 +1023,8 @@ CREATE FUNCTION outbox.read_outbox_status(p_since timestamp with time zone DEFAU
 #variable_conflict use_column
 -- Purpose: where the payments of each rail are, for operators and monitors.
 -- Parameters: p_since, counts dispatched and failed payments enqueued from then on; null: all.
--- Results: a row a rail. due: could be claimed now. waiting: not before a later time. in_doubt: may have been
+-- Results: a row a rail. due: could be claimed now. waiting: not before a later time. parked: behind another of
+--   its ordering key. in_doubt: may have been
 --   executed and is not held, lost leases that are not settled yet included. failed_but_accepted: ended without success, and
 --   the rail said later that it had accepted them; of all time. Ages in milliseconds.
 -- Locks taken: none beyond reading. Reads the whole queue, and the ledger from p_since on.
@@ -902,6 +1040,7 @@ begin
                count(*) filter (where p.lease_expires_at > v_now) as in_flight,
                count(*) filter (where p.lease_expires_at <= v_now or (p.lease_token is null and p.in_doubt_since is not null and p.disposition <> 'HELD')) as in_doubt,
                count(*) filter (where p.disposition = 'HELD') as held,
+               count(*) filter (where p.disposition = 'PARKED') as parked,
                count(*) filter (where p.late_success) as late_successes,
                min(p.next_attempt_at) filter (where p.disposition = 'READY' and p.lease_token is null and p.next_attempt_at <= v_now) as oldest_due_at,
                min(coalesce(p.in_doubt_since, p.lease_expires_at)) filter (where p.lease_expires_at <= v_now
@@ -920,7 +1059,7 @@ begin
            and a.outbox_id in (select l.outbox_id from outbox.payment_outbox_late_outcomes l where l.outcome = 'ACCEPTED')
          group by a.rail
     )
-    select r.rail, r.paused, coalesce(q.due, 0), coalesce(q.waiting, 0), coalesce(q.in_flight, 0), coalesce(q.in_doubt, 0), coalesce(q.held, 0),
+    select r.rail, r.paused, coalesce(q.due, 0), coalesce(q.waiting, 0), coalesce(q.in_flight, 0), coalesce(q.in_doubt, 0), coalesce(q.held, 0), coalesce(q.parked, 0),
            coalesce(q.late_successes, 0), coalesce(l.dispatched, 0), coalesce(l.failed, 0), coalesce(c.payments, 0),
            (extract(epoch from v_now - q.oldest_due_at) * 1000)::bigint, (extract(epoch from v_now - q.oldest_in_doubt_at) * 1000)::bigint,
            outbox.partition_headroom_months()
@@ -1054,7 +1193,7 @@ begin
         ('not_before', case when not isfinite(c.not_before) then 'must be a finite time' end),
         ('not_after', case when not isfinite(c.not_after) then 'must be a finite time'
                            when c.not_after <= c.not_before then 'must be later than not_before' end),
-        ('ordering_key', case when c.ordering_key is not null then 'is not supported by this version' end),
+        ('ordering_key', case when length(c.ordering_key) not between 1 and 200 then 'must have 1 to 200 characters' end),
         ('traceparent', case when c.traceparent !~ '^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$'
                              then 'must be a W3C trace context of version 00' end)) as f (place, fault)
      where f.fault is not null
@@ -1276,6 +1415,101 @@ CREATE FUNCTION outbox.try_wakeup_lock(p_rail text) RETURNS boolean
 $$;
 
 ALTER FUNCTION outbox.try_wakeup_lock(p_rail text) OWNER TO outbox_owner;
+
+CREATE FUNCTION outbox.unpark_first(p_rail text, p_ordering_key text) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+-- Purpose: brings the first payment of an ordering key back into the claim, if it is parked.
+-- Results: whether that is settled; false: somebody has the key or the row, try again.
+-- Locks taken: the key's, tried; the row, for no key update, skip locked.
+declare
+    v_first uuid;
+    v_disposition text;
+begin
+    if not pg_try_advisory_xact_lock(outbox.ordering_lock_key(p_rail, p_ordering_key)) then
+        return false;
+    end if;
+    -- A new statement: it sees who was there when the lock was had.
+    select o.outbox_id into v_first from outbox.payment_outbox_order o
+     where o.rail = p_rail and o.ordering_key = p_ordering_key order by o.place limit 1;
+    if not found then
+        return true;
+    end if;
+    select p.disposition into v_disposition from outbox.payment_outbox_pending p where p.outbox_id = v_first for no key update skip locked;
+    if found and v_disposition = 'PARKED' then
+        update outbox.payment_outbox_pending p
+           set disposition = outbox.disposition_of(r.on_unknown, p.in_doubt_since is not null or p.late_success),
+               next_attempt_at = greatest(p.next_attempt_at, clock_timestamp())
+          from outbox.payment_rails r where p.outbox_id = v_first and r.rail = p.rail;
+    end if;
+    return v_disposition is not null;
+end
+$$;
+
+ALTER FUNCTION outbox.unpark_first(p_rail text, p_ordering_key text) OWNER TO outbox_owner;
+
+CREATE FUNCTION outbox.unpark_outbox_rows(p_rail text, p_limit integer) RETURNS TABLE(outbox_id uuid, unparked integer)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+#variable_conflict use_column
+-- Purpose: the maintenance of parked payments: brings back what is owed, and holds what is past not_after.
+-- Parameters: at most p_limit keys and p_limit payments.
+-- Results: each payment that is held now; then one row without outbox_id: how many keys were settled.
+-- Locks taken: the notes, skip locked, so that two dispatchers share the work; keys, tried; rows, skip locked.
+declare
+    v_owed record;
+begin
+    unparked := 0;
+    for v_owed in select u.owed_no, u.rail, u.ordering_key from outbox.payment_outbox_unparking u
+                   where u.rail = p_rail order by u.owed_no limit p_limit for update skip locked loop
+        if outbox.unpark_first(v_owed.rail, v_owed.ordering_key) then
+            delete from outbox.payment_outbox_unparking u where u.owed_no = v_owed.owed_no;
+            unparked := unparked + 1;
+        end if;
+    end loop;
+    return query
+    update outbox.payment_outbox_pending p set disposition = 'HELD', hold_reason = 'MISSED_WINDOW', hold_requested = false
+     where p.outbox_id = any (array(select q.outbox_id from outbox.payment_outbox_pending q
+                                     where q.rail = p_rail and q.disposition = 'PARKED' and q.not_after < clock_timestamp()
+                                     order by q.not_after limit p_limit for no key update skip locked))
+    returning p.outbox_id, null::integer;
+    outbox_id := null;
+    return next;
+end
+$$;
+
+ALTER FUNCTION outbox.unpark_outbox_rows(p_rail text, p_limit integer) OWNER TO outbox_owner;
+
+CREATE FUNCTION outbox.unpark_successors(p_outbox_ids uuid[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+#variable_conflict use_column
+-- Purpose: takes ended payments out of the order and brings back who follows them. Internal to what ends payments.
+-- Parameters: payments that may have ended: those without a row in the queue have.
+-- Hazard: waiting for the key's lock would wait for a producer's transaction. It is tried; where it cannot be had,
+--   the key is noted for unpark_outbox_rows.
+declare
+    v_key record;
+begin
+    for v_key in
+        delete from outbox.payment_outbox_order o
+         where o.outbox_id = any (p_outbox_ids) and not exists (select from outbox.payment_outbox_pending p where p.outbox_id = o.outbox_id)
+        returning o.rail, o.ordering_key
+    loop
+        if not outbox.unpark_first(v_key.rail, v_key.ordering_key) then
+            insert into outbox.payment_outbox_unparking (rail, ordering_key) values (v_key.rail, v_key.ordering_key);
+        end if;
+    end loop;
+end
+$$;
+
+ALTER FUNCTION outbox.unpark_successors(p_outbox_ids uuid[]) OWNER TO outbox_owner;
 
 CREATE FUNCTION outbox.wakeup_lock_key(p_rail text) RETURNS bigint
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
@@ -1606,6 +1840,42 @@ CREATE TABLE outbox.payment_outbox_late_outcomes (
 
 ALTER TABLE outbox.payment_outbox_late_outcomes OWNER TO outbox_owner;
 
+CREATE TABLE outbox.payment_outbox_order (
+    rail text NOT NULL,
+    ordering_key text NOT NULL,
+    place bigint NOT NULL,
+    outbox_id uuid NOT NULL
+)
+WITH (vacuum_truncate=off, autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='5000');
+
+ALTER TABLE outbox.payment_outbox_order OWNER TO outbox_owner;
+
+ALTER TABLE outbox.payment_outbox_order ALTER COLUMN place ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME outbox.payment_outbox_order_place_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE outbox.payment_outbox_unparking (
+    owed_no bigint NOT NULL,
+    rail text NOT NULL,
+    ordering_key text NOT NULL
+);
+
+ALTER TABLE outbox.payment_outbox_unparking OWNER TO outbox_owner;
+
+ALTER TABLE outbox.payment_outbox_unparking ALTER COLUMN owed_no ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME outbox.payment_outbox_unparking_owed_no_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 ALTER TABLE ONLY outbox.payment_outbox_identities ATTACH PARTITION outbox.payment_outbox_identities_h00 FOR VALUES WITH (modulus 16, remainder 0);
 
 ALTER TABLE ONLY outbox.payment_outbox_identities ATTACH PARTITION outbox.payment_outbox_identities_h01 FOR VALUES WITH (modulus 16, remainder 1);
@@ -1701,8 +1971,17 @@ ALTER TABLE ONLY outbox.payment_outbox_instructions
 ALTER TABLE ONLY outbox.payment_outbox_late_outcomes
     ADD CONSTRAINT payment_outbox_late_outcomes_pkey PRIMARY KEY (outbox_id, attempt_no, evidence_sha256);
 
+ALTER TABLE ONLY outbox.payment_outbox_order
+    ADD CONSTRAINT payment_outbox_order_once UNIQUE (outbox_id);
+
+ALTER TABLE ONLY outbox.payment_outbox_order
+    ADD CONSTRAINT payment_outbox_order_pkey PRIMARY KEY (rail, ordering_key, place);
+
 ALTER TABLE ONLY outbox.payment_outbox_pending
     ADD CONSTRAINT payment_outbox_pending_pkey PRIMARY KEY (outbox_id);
+
+ALTER TABLE ONLY outbox.payment_outbox_unparking
+    ADD CONSTRAINT payment_outbox_unparking_pkey PRIMARY KEY (owed_no);
 
 ALTER TABLE ONLY outbox.payment_rails
     ADD CONSTRAINT payment_rails_pkey PRIMARY KEY (rail);
@@ -1710,6 +1989,10 @@ ALTER TABLE ONLY outbox.payment_rails
 CREATE UNIQUE INDEX payment_outbox_attempts_one_terminal ON ONLY outbox.payment_outbox_attempts USING btree (outbox_id) WHERE (state = ANY (ARRAY['DISPATCHED'::text, 'FAILED'::text, 'CANCELLED'::text]));
 
 CREATE INDEX payment_outbox_pending_due ON outbox.payment_outbox_pending USING btree (rail, next_attempt_at, outbox_id) WHERE (disposition = ANY (ARRAY['READY'::text, 'IN_DOUBT'::text]));
+
+CREATE INDEX payment_outbox_pending_parked ON outbox.payment_outbox_pending USING btree (rail, participant_id, outbox_id) WHERE (disposition = 'PARKED'::text);
+
+CREATE INDEX payment_outbox_pending_parked_until ON outbox.payment_outbox_pending USING btree (rail, not_after) WHERE ((disposition = 'PARKED'::text) AND (not_after IS NOT NULL));
 
 ALTER INDEX outbox.payment_outbox_identities_pkey ATTACH PARTITION outbox.payment_outbox_identities_h00_pkey;
 
@@ -1866,6 +2149,8 @@ GRANT ALL ON FUNCTION outbox.dispatcher_preflight() TO outbox_dispatcher;
 
 REVOKE ALL ON FUNCTION outbox.disposition_of(p_on_unknown text, p_in_doubt boolean) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION outbox.enqueue_in_order(p_outbox_ids uuid[], p_rails text[], p_ordering_keys text[]) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION outbox.enqueue_payment_outbox(p_participant_id text, p_instruction_id text, p_idempotency_key text, p_rail text, p_payload bytea, p_content_type text, p_amount_minor bigint, p_currency text, p_not_before timestamp with time zone, p_not_after timestamp with time zone, p_ordering_key text, p_traceparent text, p_attestation_id uuid, p_hint boolean) FROM PUBLIC;
 GRANT ALL ON FUNCTION outbox.enqueue_payment_outbox(p_participant_id text, p_instruction_id text, p_idempotency_key text, p_rail text, p_payload bytea, p_content_type text, p_amount_minor bigint, p_currency text, p_not_before timestamp with time zone, p_not_after timestamp with time zone, p_ordering_key text, p_traceparent text, p_attestation_id uuid, p_hint boolean) TO outbox_ingest;
 
@@ -1891,9 +2176,17 @@ REVOKE ALL ON FUNCTION outbox.hold_reason_after(p_outcome text, p_on_unknown tex
 
 REVOKE ALL ON FUNCTION outbox.hold_reason_before(p_payment outbox.payment_outbox_pending, p_rail outbox.payment_rails, p_now timestamp with time zone) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION outbox.is_behind_another(p_outbox_id uuid) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION outbox.lock_ordering_keys(p_rails text[], p_ordering_keys text[]) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION outbox.new_outbox_id() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION outbox.ordering_lock_key(p_rail text, p_ordering_key text) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION outbox.outbox_id_floor(p_at timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION outbox.park_behind_others(p_outbox_ids uuid[], p_now timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION outbox.partition_headroom_months() FROM PUBLIC;
 
@@ -1906,6 +2199,12 @@ GRANT ALL ON FUNCTION outbox.read_api_range() TO outbox_operator;
 GRANT ALL ON FUNCTION outbox.read_api_range() TO outbox_approver;
 GRANT ALL ON FUNCTION outbox.read_api_range() TO outbox_auditor;
 GRANT ALL ON FUNCTION outbox.read_api_range() TO outbox_monitor;
+
+REVOKE ALL ON FUNCTION outbox.read_blocked_keys(p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION outbox.read_blocked_keys(p_limit integer) TO outbox_operator;
+GRANT ALL ON FUNCTION outbox.read_blocked_keys(p_limit integer) TO outbox_approver;
+GRANT ALL ON FUNCTION outbox.read_blocked_keys(p_limit integer) TO outbox_auditor;
+GRANT ALL ON FUNCTION outbox.read_blocked_keys(p_limit integer) TO outbox_monitor;
 
 REVOKE ALL ON FUNCTION outbox.read_outbox_status(p_since timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION outbox.read_outbox_status(p_since timestamp with time zone) TO outbox_operator;
@@ -1948,6 +2247,13 @@ REVOKE ALL ON FUNCTION outbox.settle_lost_leases(p_outbox_ids uuid[], p_now time
 
 REVOKE ALL ON FUNCTION outbox.try_wakeup_lock(p_rail text) FROM PUBLIC;
 GRANT ALL ON FUNCTION outbox.try_wakeup_lock(p_rail text) TO outbox_dispatcher;
+
+REVOKE ALL ON FUNCTION outbox.unpark_first(p_rail text, p_ordering_key text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION outbox.unpark_outbox_rows(p_rail text, p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION outbox.unpark_outbox_rows(p_rail text, p_limit integer) TO outbox_dispatcher;
+
+REVOKE ALL ON FUNCTION outbox.unpark_successors(p_outbox_ids uuid[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION outbox.wakeup_lock_key(p_rail text) FROM PUBLIC;
 

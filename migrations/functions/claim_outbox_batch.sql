@@ -4,7 +4,8 @@ create or replace function outbox.claim_outbox_batch(
 ) returns table (
     kind text, outbox_id uuid, attempt_no integer, lease_token uuid, lease_ms bigint, due_at timestamptz, payload bytea,
     content_type text, traceparent text, not_after timestamptz, crash_count integer, is_resend boolean, hold_reason text,
-    db_now timestamptz, next_due_at timestamptz, held_count integer, expired_count integer, suspect_count integer, paused boolean)
+    db_now timestamptz, next_due_at timestamptz, held_count integer, expired_count integer, suspect_count integer, parked_count integer,
+    paused boolean)
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan
@@ -22,7 +23,7 @@ as $$
 -- Results: SUBMIT, a payment to send (is_resend: an earlier attempt was not certainly unsent); INQUIRE, one to ask after,
 --   without its payload; HELD, one that now waits for a person;
 --   last SUMMARY: due_at and outbox_id are the greatest pair looked at, expired_count lost leases were settled
---   and are due again, suspect_count crashers wait for an empty lane.
+--   and are due again, suspect_count crashers wait for an empty lane, parked_count stand behind another of their ordering key.
 -- Locks taken: the rows, for no key update, in due order, skip locked.
 -- Hazards: the locking select stands alone, for inside an `in (…)` its limit may be run many times; the clock
 --   is a variable, for in a `where` it is volatile and no index condition; what the select saw is used from
@@ -30,7 +31,7 @@ as $$
 --   ctid found: no plan reads a whole table believed empty, or the batch again for each row.
 declare
     v_rail outbox.payment_rails; v_now timestamptz;
-    v_ids uuid[]; v_due timestamptz[]; v_lost boolean[]; v_reasons text[]; v_crashes integer[]; v_chosen uuid[]; v_lo uuid; v_hi uuid;
+    v_ids uuid[]; v_due timestamptz[]; v_lost boolean[]; v_reasons text[]; v_crashes integer[]; v_ordered uuid[]; v_behind uuid[] := '{}'; v_chosen uuid[]; v_lo uuid; v_hi uuid;
     v_held integer := 0; v_expired integer := 0; v_suspects integer := 0;
 begin
     if current_setting('transaction_isolation') <> 'read committed' then
@@ -47,9 +48,10 @@ begin
     end if;
     v_now := clock_timestamp();
     if not v_rail.paused then
-        select array_agg(s.outbox_id), array_agg(s.next_attempt_at), array_agg(s.lost), array_agg(s.reason), array_agg(s.crash_count)
-          into v_ids, v_due, v_lost, v_reasons, v_crashes
-          from (select p.outbox_id, p.next_attempt_at, p.lease_token is not null as lost, p.crash_count,
+        select array_agg(s.outbox_id), array_agg(s.next_attempt_at), array_agg(s.lost), array_agg(s.reason), array_agg(s.crash_count),
+               array_agg(s.outbox_id) filter (where s.is_ordered and not s.lost and s.reason is null)
+          into v_ids, v_due, v_lost, v_reasons, v_crashes, v_ordered
+          from (select p.outbox_id, p.next_attempt_at, p.lease_token is not null as lost, p.crash_count, p.is_ordered,
                        outbox.hold_reason_before(p, v_rail, v_now) as reason
                   from outbox.payment_outbox_pending p
                  where p.rail = p_rail and p.disposition in ('READY', 'IN_DOUBT') and p.next_attempt_at <= v_now
@@ -82,10 +84,12 @@ begin
     loop
         v_held := v_held + 1; return next;
     end loop;
-
-    v_suspects := (select count(*) from unnest(v_lost, v_reasons, v_crashes) as c (lost, reason, crashes) where not c.lost and c.reason is null and c.crashes >= 2);
+    if v_ordered is not null then
+        v_behind := outbox.park_behind_others(v_ordered, v_now);
+    end if;
+    v_suspects := (select count(*) from unnest(v_ids, v_lost, v_reasons, v_crashes) as c (id, lost, reason, crashes) where not c.lost and c.reason is null and c.crashes >= 2 and c.id <> all (v_behind));
     v_chosen := array(select c.id from unnest(v_ids, v_lost, v_reasons, v_crashes) with ordinality as c (id, lost, reason, crashes, place)
-                       where not c.lost and c.reason is null and (c.crashes >= 2) = (p_in_flight = 0 and v_suspects > 0)
+                       where not c.lost and c.reason is null and c.id <> all (v_behind) and (c.crashes >= 2) = (p_in_flight = 0 and v_suspects > 0)
                        order by c.place limit case when p_in_flight = 0 and v_suspects > 0 then 1 end);
     select (array_agg(c.id order by c.id))[1], (array_agg(c.id order by c.id desc))[1] into v_lo, v_hi from unnest(v_chosen) as c (id);
     return query
@@ -98,13 +102,13 @@ begin
         returning p.outbox_id, p.attempt_count, p.lease_token, p.next_attempt_at, p.not_after, p.crash_count, outbox.attempt_kind_of(p.disposition) as kind,
                   p.first_sent_at < v_now as is_resend)
     select l.kind, l.outbox_id, l.attempt_count, l.lease_token, v_rail.lease_duration_ms, l.next_attempt_at, i.payload, i.content_type,
-           i.traceparent, l.not_after, l.crash_count, l.is_resend, null::text, v_now, null::timestamptz, null::integer, null::integer, null::integer, null::boolean
+           i.traceparent, l.not_after, l.crash_count, l.is_resend, null::text, v_now, null::timestamptz, null::integer, null::integer, null::integer, null::integer, null::boolean
       from leased l
      cross join lateral (select case l.kind when 'SUBMIT' then n.payload end as payload, n.content_type, n.traceparent from outbox.payment_outbox_instructions n
                           where n.outbox_id = l.outbox_id and n.outbox_id between v_lo and v_hi limit 1) as i;
 
     kind := 'SUMMARY'; attempt_no := null; hold_reason := null;
-    db_now := v_now; held_count := v_held; expired_count := v_expired; suspect_count := v_suspects; paused := v_rail.paused;
+    db_now := v_now; held_count := v_held; expired_count := v_expired; suspect_count := v_suspects; parked_count := cardinality(v_behind); paused := v_rail.paused;
     select c.id, c.due into outbox_id, due_at from unnest(v_ids, v_due) as c (id, due) order by c.due desc, c.id desc limit 1;
     if not v_rail.paused and coalesce(cardinality(v_ids), 0) < p_limit then
         select p.next_attempt_at into next_due_at from outbox.payment_outbox_pending p

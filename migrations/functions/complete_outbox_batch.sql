@@ -30,6 +30,7 @@ declare
     v_lo uuid := v_sorted[1];
     v_hi uuid := v_sorted[cardinality(v_sorted)];
     v_locked uuid[];
+    v_ordered boolean;
     v_now timestamptz;
 begin
     perform outbox.refuse_bad_completions(cardinality(p_outbox_ids), p_outcomes, array[cardinality(p_attempt_nos), cardinality(p_lease_tokens),
@@ -37,8 +38,9 @@ begin
         cardinality(p_request_sha256s), cardinality(p_response_sha256s), cardinality(p_rail_references), cardinality(p_rail_codes),
         cardinality(p_error_classes), cardinality(p_error_details)],
         array_position(p_outbox_ids, null) is not null or array_position(p_attempt_nos, null) is not null or array_position(p_lease_tokens, null) is not null);
-    v_locked := array(select p.outbox_id from outbox.payment_outbox_pending p where p.outbox_id = any (v_sorted)
-                       order by p.outbox_id for no key update skip locked);
+    select coalesce(array_agg(s.outbox_id), '{}'), bool_or(s.is_ordered) into v_locked, v_ordered
+      from (select p.outbox_id, p.is_ordered from outbox.payment_outbox_pending p where p.outbox_id = any (v_sorted)
+             order by p.outbox_id for no key update skip locked) as s;
     v_now := clock_timestamp();
 
     return query
@@ -106,5 +108,8 @@ begin
            case when d.verdict = 'applied' and d.state not in ('DISPATCHED', 'FAILED') and d.hold_reason is null then d.next_attempt_at end
       from decided d
      order by d.ordinal;
+    if v_ordered then
+        perform outbox.unpark_successors(v_locked);
+    end if;
 end
 $$;

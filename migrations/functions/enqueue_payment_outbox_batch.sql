@@ -20,7 +20,7 @@ as $$
 -- Results: for each payment its outbox_id, and whether this call created it. The same participant,
 --   instruction, key and request returns the first row. OB001: the instruction with another request.
 --   OB002: with another key. OB003, OB004: a bad value. One bad payment refuses the whole batch.
--- Locks taken: identities in order of key (two batches cannot deadlock), wake-up locks shared.
+-- Locks taken: ordering keys and identities, each in order (two batches cannot deadlock), wake-up locks shared.
 -- Hazard: "look first, then insert" pays twice under concurrency. The identity's primary key decides:
 --   a conflict is an answer in the next statement, or 40001 above read committed. The look-ups are lateral
 --   with a limit: the planner then goes by the key for each payment, whatever it believes of the table's size.
@@ -41,6 +41,10 @@ begin
     end if;
     perform outbox.refuse_bad_payments(p_participant_ids, p_instruction_ids, p_idempotency_keys, p_rails, p_payloads, p_content_types,
         p_amounts_minor, p_currencies, p_not_befores, p_not_afters, p_ordering_keys, p_traceparents);
+
+    if cardinality(array_remove(p_ordering_keys, null)) > 0 then
+        perform outbox.lock_ordering_keys(p_rails, p_ordering_keys);
+    end if;
 
     select array_agg(outbox.new_outbox_id()), array_agg(outbox.payment_identity_sha256(c.rail, c.payload, c.content_type,
                c.amount_minor, c.currency, c.not_before, c.not_after, c.ordering_key))
@@ -94,11 +98,15 @@ begin
            as c (outbox_id, first_id, participant_id, instruction_id, rail, payload, content_type, amount_minor,
                  currency, attestation_id, not_before, not_after, ordering_key, traceparent)
      where c.outbox_id = c.first_id;
-    insert into outbox.payment_outbox_pending (outbox_id, rail, participant_id, next_attempt_at, not_after, created_at)
-    select c.outbox_id, c.rail, c.participant_id, greatest(v_now, c.not_before), c.not_after, v_now
-      from unnest(v_ids, v_outbox_ids, p_rails, p_participant_ids, p_not_befores, p_not_afters)
-           as c (outbox_id, first_id, rail, participant_id, not_before, not_after)
+    insert into outbox.payment_outbox_pending (outbox_id, rail, participant_id, is_ordered, next_attempt_at, not_after, created_at)
+    select c.outbox_id, c.rail, c.participant_id, c.ordering_key is not null, greatest(v_now, c.not_before), c.not_after, v_now
+      from unnest(v_ids, v_outbox_ids, p_rails, p_participant_ids, p_ordering_keys, p_not_befores, p_not_afters)
+           as c (outbox_id, first_id, rail, participant_id, ordering_key, not_before, not_after)
      where c.outbox_id = c.first_id;
+    if cardinality(array_remove(p_ordering_keys, null)) > 0 then
+        perform outbox.enqueue_in_order(array(select case when c.id = c.first_id then c.id end from unnest(v_ids, v_outbox_ids) as c (id, first_id)),
+            p_rails, p_ordering_keys);
+    end if;
 
     if p_hint then
         perform outbox.hint_outbox_lanes(p_rails);

@@ -1,5 +1,5 @@
 create or replace function outbox.read_outbox_status(p_since timestamptz default null) returns table (
-    rail text, paused boolean, due bigint, waiting bigint, in_flight bigint, in_doubt bigint, held bigint, late_successes bigint,
+    rail text, paused boolean, due bigint, waiting bigint, in_flight bigint, in_doubt bigint, held bigint, parked bigint, late_successes bigint,
     dispatched bigint, failed bigint, failed_but_accepted bigint, oldest_due_ms bigint, oldest_in_doubt_ms bigint, partition_headroom_months integer)
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
@@ -8,7 +8,8 @@ as $$
 #variable_conflict use_column
 -- Purpose: where the payments of each rail are, for operators and monitors.
 -- Parameters: p_since, counts dispatched and failed payments enqueued from then on; null: all.
--- Results: a row a rail. due: could be claimed now. waiting: not before a later time. in_doubt: may have been
+-- Results: a row a rail. due: could be claimed now. waiting: not before a later time. parked: behind another of
+--   its ordering key. in_doubt: may have been
 --   executed and is not held, lost leases that are not settled yet included. failed_but_accepted: ended without success, and
 --   the rail said later that it had accepted them; of all time. Ages in milliseconds.
 -- Locks taken: none beyond reading. Reads the whole queue, and the ledger from p_since on.
@@ -24,6 +25,7 @@ begin
                count(*) filter (where p.lease_expires_at > v_now) as in_flight,
                count(*) filter (where p.lease_expires_at <= v_now or (p.lease_token is null and p.in_doubt_since is not null and p.disposition <> 'HELD')) as in_doubt,
                count(*) filter (where p.disposition = 'HELD') as held,
+               count(*) filter (where p.disposition = 'PARKED') as parked,
                count(*) filter (where p.late_success) as late_successes,
                min(p.next_attempt_at) filter (where p.disposition = 'READY' and p.lease_token is null and p.next_attempt_at <= v_now) as oldest_due_at,
                min(coalesce(p.in_doubt_since, p.lease_expires_at)) filter (where p.lease_expires_at <= v_now
@@ -42,7 +44,7 @@ begin
            and a.outbox_id in (select l.outbox_id from outbox.payment_outbox_late_outcomes l where l.outcome = 'ACCEPTED')
          group by a.rail
     )
-    select r.rail, r.paused, coalesce(q.due, 0), coalesce(q.waiting, 0), coalesce(q.in_flight, 0), coalesce(q.in_doubt, 0), coalesce(q.held, 0),
+    select r.rail, r.paused, coalesce(q.due, 0), coalesce(q.waiting, 0), coalesce(q.in_flight, 0), coalesce(q.in_doubt, 0), coalesce(q.held, 0), coalesce(q.parked, 0),
            coalesce(q.late_successes, 0), coalesce(l.dispatched, 0), coalesce(l.failed, 0), coalesce(c.payments, 0),
            (extract(epoch from v_now - q.oldest_due_at) * 1000)::bigint, (extract(epoch from v_now - q.oldest_in_doubt_at) * 1000)::bigint,
            outbox.partition_headroom_months()

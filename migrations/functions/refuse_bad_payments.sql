@@ -36,7 +36,7 @@ begin
         ('not_before', case when not isfinite(c.not_before) then 'must be a finite time' end),
         ('not_after', case when not isfinite(c.not_after) then 'must be a finite time'
                            when c.not_after <= c.not_before then 'must be later than not_before' end),
-        ('ordering_key', case when c.ordering_key is not null then 'is not supported by this version' end),
+        ('ordering_key', case when length(c.ordering_key) not between 1 and 200 then 'must have 1 to 200 characters' end),
         ('traceparent', case when c.traceparent !~ '^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$'
                              then 'must be a W3C trace context of version 00' end)) as f (place, fault)
      where f.fault is not null

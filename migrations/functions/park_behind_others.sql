@@ -1,0 +1,28 @@
+create or replace function outbox.park_behind_others(p_outbox_ids uuid[], p_now timestamptz) returns uuid[]
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+as $$
+#variable_conflict use_column
+-- Purpose: takes payments that are not the first of their ordering key out of the claim. Internal to claim, which
+--   holds the rows' locks.
+-- Parameters: p_now, the claim's clock.
+-- Results: those that may not be sent now. They are parked; where another transaction has the key, only put off for
+--   100 ms.
+-- Hazard: parked without the key's lock, or by a look from before it, a payment whose predecessor ends at that moment
+--   is brought back by nobody.
+declare
+    v_behind uuid[];
+    v_locked uuid[];
+begin
+    v_behind := array(select c.id from unnest(p_outbox_ids) as c (id) where outbox.is_behind_another(c.id));
+    v_locked := array(select o.outbox_id from outbox.payment_outbox_order o
+                       where o.outbox_id = any (v_behind) and pg_try_advisory_xact_lock(outbox.ordering_lock_key(o.rail, o.ordering_key)));
+    -- A new statement: the look that counts is from after the lock.
+    update outbox.payment_outbox_pending p
+       set disposition = case when p.outbox_id = any (v_locked) and outbox.is_behind_another(p.outbox_id) then 'PARKED' else 'READY' end,
+           next_attempt_at = case when p.outbox_id = any (v_locked) then p.next_attempt_at else p_now + interval '100 ms' end
+     where p.outbox_id = any (v_behind);
+    return v_behind;
+end
+$$;
