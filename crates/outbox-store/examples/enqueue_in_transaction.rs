@@ -29,6 +29,7 @@ async fn pay_invoice(connection: &mut PgConnection, invoice: &str, cents: i64) -
         currency: Some("EUR".to_owned()),
         not_before: None,
         not_after: None,
+        ordering_key: None,
         traceparent: None,
         attestation_id: None,
     };

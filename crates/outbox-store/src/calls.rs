@@ -13,13 +13,14 @@ use uuid::Uuid;
 use crate::error::StoreError;
 use crate::rows::{
     ClaimBatch, ClaimCursor, ClaimRequest, ClaimSummary, ClaimedPayment, CompletionVerdict, ContractChange,
-    ExpireReport, Heartbeat, HeldLease, HeldPayment, Preflight, RailRow, RailStatus, RenewVerdict, SilentDispatcher,
+    ExpireReport, Heartbeat, HeldLease, HeldPayment, Preflight, RailRow, RenewVerdict, SilentDispatcher, UnparkReport,
 };
 use crate::session::Session;
 
 /// Every statement that this crate sends, but for LISTEN. A test prepares each on a migrated database.
 pub(crate) const CLAIM: &str = "select * from outbox.claim_outbox_batch($1, $2, $3, $4, $5, $6, $7)";
 pub(crate) const EXPIRE: &str = "select * from outbox.expire_outbox_leases($1, $2, $3, $4)";
+pub(crate) const UNPARK: &str = "select * from outbox.unpark_outbox_rows($1, $2)";
 pub(crate) const RENEW: &str = "select * from outbox.renew_outbox_leases($1, $2, $3, $4)";
 pub(crate) const RELEASE: &str = "select * from outbox.release_outbox_leases($1, $2, $3, $4)";
 pub(crate) const COMPLETE: &str =
@@ -33,6 +34,8 @@ pub(crate) const READ_RAILS: &str = "select * from outbox.read_payment_rails()";
 pub(crate) const SET_RAIL: &str =
     "select outbox.set_payment_rail($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) as is_new";
 pub(crate) const READ_STATUS: &str = "select * from outbox.read_outbox_status($1)";
+pub(crate) const READ_BLOCKED_KEYS: &str =
+    "select b.*, b.amounts::text as amounts_text from outbox.read_blocked_keys($1) as b";
 pub(crate) const READ_TIMELINES: &str =
     "select t.document::text from outbox.read_payment_timelines($1, $2) as t (document)";
 pub(crate) const TRY_WAKEUP_LOCK: &str = "select outbox.try_wakeup_lock($1) as taken";
@@ -43,9 +46,10 @@ pub(crate) const ENSURE_PARTITIONS: &str = "select outbox.ensure_outbox_partitio
 
 /// The same statements by name, for that test.
 #[doc(hidden)]
-pub const STATEMENTS: [(&str, &str); 16] = [
+pub const STATEMENTS: [(&str, &str); 18] = [
     ("CLAIM", CLAIM),
     ("EXPIRE", EXPIRE),
+    ("UNPARK", UNPARK),
     ("RENEW", RENEW),
     ("RELEASE", RELEASE),
     ("COMPLETE", COMPLETE),
@@ -55,6 +59,7 @@ pub const STATEMENTS: [(&str, &str); 16] = [
     ("READ_RAILS", READ_RAILS),
     ("SET_RAIL", SET_RAIL),
     ("READ_STATUS", READ_STATUS),
+    ("READ_BLOCKED_KEYS", READ_BLOCKED_KEYS),
     ("READ_TIMELINES", READ_TIMELINES),
     ("TRY_WAKEUP_LOCK", TRY_WAKEUP_LOCK),
     ("RELEASE_WAKEUP_LOCK", RELEASE_WAKEUP_LOCK),
@@ -174,6 +179,7 @@ fn read_summary(call: &'static str, row: &PgRow) -> Result<ClaimSummary, StoreEr
         cursor: read_cursor(call, row, "due_at", "outbox_id")?,
         expired: count(call, row, "expired_count")?,
         suspects: count(call, row, "suspect_count")?,
+        parked: count(call, row, "parked_count")?,
         paused: column(call, row, "paused")?,
     })
 }
@@ -206,6 +212,24 @@ pub async fn expire_leases(
                 report.held.push(read_held(CALL, row)?);
             }
             Some(id) => report.due_again.push(OutboxId(id)),
+        }
+    }
+    Ok(report)
+}
+
+/// Brings back parked payments of `rail` that could not be brought back at once, and holds those past `not_after`:
+/// at most `limit` of each.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn unpark(session: &mut Session, rail: &RailName, limit: u32) -> Result<UnparkReport, StoreError> {
+    const CALL: &str = "unpark_outbox_rows";
+    let rows = session.fetch(CALL, sqlx::query(UNPARK).bind(rail.as_str()).bind(small(limit))).await?;
+    let mut report = UnparkReport { held: Vec::new(), keys: 0 };
+    for row in &rows {
+        match column::<Option<Uuid>>(CALL, row, "outbox_id")? {
+            Some(id) => report.held.push(OutboxId(id)),
+            None => report.keys = count(CALL, row, "unparked")?,
         }
     }
     Ok(report)
@@ -430,52 +454,4 @@ pub async fn set_payment_rail(
         .bind(change.max_inquiries.map(small));
     let rows = session.fetch(CALL, query).await?;
     column(CALL, only(CALL, &rows)?, "is_new")
-}
-
-/// Where the payments of each rail are; dispatched and failed ones count from `since` on.
-///
-/// # Errors
-/// [`StoreError`].
-pub async fn read_status(session: &mut Session, since: Option<OffsetDateTime>) -> Result<Vec<RailStatus>, StoreError> {
-    const CALL: &str = "read_outbox_status";
-    let rows = session.fetch(CALL, sqlx::query(READ_STATUS).bind(since)).await?;
-    let age = |row: &PgRow, name: &str| -> Result<Option<Millis>, StoreError> {
-        let value: Option<i64> = column(CALL, row, name)?;
-        Ok(value.map(|age| Millis(u64::try_from(age).unwrap_or(0))))
-    };
-    rows.iter()
-        .map(|row| {
-            Ok(RailStatus {
-                rail: column(CALL, row, "rail")?,
-                paused: column(CALL, row, "paused")?,
-                due: column(CALL, row, "due")?,
-                waiting: column(CALL, row, "waiting")?,
-                in_flight: column(CALL, row, "in_flight")?,
-                in_doubt: column(CALL, row, "in_doubt")?,
-                held: column(CALL, row, "held")?,
-                late_successes: column(CALL, row, "late_successes")?,
-                dispatched: column(CALL, row, "dispatched")?,
-                failed: column(CALL, row, "failed")?,
-                failed_but_accepted: column(CALL, row, "failed_but_accepted")?,
-                oldest_due: age(row, "oldest_due_ms")?,
-                oldest_in_doubt: age(row, "oldest_in_doubt_ms")?,
-                partition_headroom_months: column(CALL, row, "partition_headroom_months")?,
-            })
-        })
-        .collect()
-}
-
-/// Everything known of the payments with this id, as JSON documents without payloads. `id` is an
-/// `outbox_id` or an `instruction_id`, which `participant_id` narrows.
-///
-/// # Errors
-/// [`StoreError`].
-pub async fn read_timelines(
-    session: &mut Session,
-    id: &str,
-    participant_id: Option<&str>,
-) -> Result<Vec<String>, StoreError> {
-    const CALL: &str = "read_payment_timelines";
-    let rows = session.fetch(CALL, sqlx::query(READ_TIMELINES).bind(id).bind(participant_id)).await?;
-    rows.iter().map(|row| column(CALL, row, "document")).collect()
 }

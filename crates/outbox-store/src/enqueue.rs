@@ -38,6 +38,9 @@ pub struct NewPayment {
     pub not_before: Option<OffsetDateTime>,
     /// Not to be sent after this.
     pub not_after: Option<OffsetDateTime>,
+    /// Payments of one rail with one key are sent one at a time, in the order of their enqueue: the next when the
+    /// one before has ended. A held one blocks its key.
+    pub ordering_key: Option<String>,
     /// The caller's W3C trace context.
     pub traceparent: Option<String>,
     /// The caller's proof of who asked for it.
@@ -117,7 +120,7 @@ fn query(payments: &[NewPayment], hint: Hint) -> Query<'_, Postgres, PgArguments
         .bind(all.clone().map(|p| p.currency.as_deref()).collect::<Vec<_>>())
         .bind(all.clone().map(|p| p.not_before).collect::<Vec<_>>())
         .bind(all.clone().map(|p| p.not_after).collect::<Vec<_>>())
-        .bind(all.clone().map(|_| None::<&str>).collect::<Vec<_>>())
+        .bind(all.clone().map(|p| p.ordering_key.as_deref()).collect::<Vec<_>>())
         .bind(all.clone().map(|p| p.traceparent.as_deref()).collect::<Vec<_>>())
         .bind(all.map(|p| p.attestation_id).collect::<Vec<_>>())
         .bind(hint == Hint::Wake)

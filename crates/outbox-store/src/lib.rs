@@ -8,14 +8,15 @@ mod enqueue;
 mod error;
 mod listener;
 mod migrate;
+mod reading;
 mod rows;
 mod session;
 
 #[doc(hidden)]
 pub use calls::STATEMENTS;
 pub use calls::{
-    claim, dispatcher_heartbeat, expire_leases, preflight, read_payment_rails, read_status, read_timelines,
-    release_leases, renew_leases, set_payment_rail,
+    claim, dispatcher_heartbeat, expire_leases, preflight, read_payment_rails, release_leases, renew_leases,
+    set_payment_rail, unpark,
 };
 pub use complete::complete;
 pub use connect::{ClientIdentity, ConnectSettings, Password, Tls};
@@ -25,10 +26,11 @@ pub use listener::WakeupListener;
 pub use migrate::{
     MIGRATION_TABLE, MIGRATIONS, MigrationFile, MigrationReport, check_migrations, migrate, migrate_files,
 };
+pub use reading::{read_blocked_keys, read_status, read_timelines};
 pub use rows::{
-    ClaimBatch, ClaimCursor, ClaimRequest, ClaimSummary, ClaimedPayment, Completion, CompletionVerdict, ContractChange,
-    DispatcherState, ExpireReport, Heartbeat, HeldLease, HeldPayment, Preflight, RailRow, RailStatus, RenewVerdict,
-    SilentDispatcher,
+    BlockedKey, ClaimBatch, ClaimCursor, ClaimRequest, ClaimSummary, ClaimedPayment, Completion, CompletionVerdict,
+    ContractChange, DispatcherState, ExpireReport, Heartbeat, HeldLease, HeldPayment, Preflight, RailRow, RailStatus,
+    RenewVerdict, SilentDispatcher, UnparkReport,
 };
 pub use session::Session;
 

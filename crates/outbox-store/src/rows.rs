@@ -98,6 +98,8 @@ pub struct ClaimSummary {
     pub expired: u32,
     /// Payments that crashed two workers and wait for an empty lane.
     pub suspects: u32,
+    /// Payments that stand behind another of their ordering key, and left the queue's head.
+    pub parked: u32,
     /// Whether the contract says that nothing is claimed.
     pub paused: bool,
 }
@@ -278,6 +280,36 @@ pub struct Preflight {
     pub db_now: OffsetDateTime,
 }
 
+/// What a pass over parked payments did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnparkReport {
+    /// Payments past their `not_after`, held now.
+    pub held: Vec<OutboxId>,
+    /// Ordering keys whose next payment may be claimed.
+    pub keys: u32,
+}
+
+/// An ordering key under which payments wait for an earlier one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockedKey {
+    /// The rail.
+    pub rail: String,
+    /// The key.
+    pub ordering_key: String,
+    /// The payment that the others wait for.
+    pub first: OutboxId,
+    /// How it stands; `None` if it has just ended.
+    pub disposition: Option<String>,
+    /// Why it is held.
+    pub hold_reason: Option<String>,
+    /// When it was enqueued.
+    pub first_enqueued_at: Option<OffsetDateTime>,
+    /// How many wait.
+    pub blocked: i64,
+    /// Their money, a JSON object: a sum in minor units for each currency.
+    pub amounts: String,
+}
+
 /// Where the payments of one rail are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RailStatus {
@@ -295,6 +327,8 @@ pub struct RailStatus {
     pub in_doubt: i64,
     /// Wait for a person.
     pub held: i64,
+    /// Stand behind another of their ordering key.
+    pub parked: i64,
     /// Pending, though a late success is known.
     pub late_successes: i64,
     /// Accepted by the rail.

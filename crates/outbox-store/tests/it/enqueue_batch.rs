@@ -98,7 +98,7 @@ async fn bad_value_is_refused_by_column_and_code() {
         ("not_before", "OB003", with(", p_not_before => 'infinity'")),
         ("not_after", "OB003", with(", p_not_after => '2020-01-01'")),
         ("not_after", "OB003", with(", p_not_before => '2999-01-02', p_not_after => '2999-01-01'")),
-        ("ordering_key", "OB003", with(", p_ordering_key => 'account-1'")),
+        ("ordering_key", "OB003", with(&format!(", p_ordering_key => '{}'", "x".repeat(201)))),
         ("traceparent", "OB003", with(&format!(", {trace} '00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01'"))),
         ("traceparent", "OB003", with(&format!(", {trace} '00-0af7-b7ad6b7169203331-01'"))),
     ] {

@@ -22,6 +22,7 @@ mod leases;
 mod lives;
 mod migrations;
 mod model;
+mod order;
 mod partitions;
 mod privileges;
 mod reading;

@@ -25,6 +25,7 @@ enqueue_payment_outbox_text   t_ingest
 enqueue_payment_outbox_batch  t_ingest
 claim_outbox_batch            t_dispatcher
 expire_outbox_leases          t_dispatcher
+unpark_outbox_rows            t_dispatcher
 renew_outbox_leases           t_dispatcher
 release_outbox_leases         t_dispatcher
 complete_outbox_batch         t_dispatcher
@@ -37,6 +38,7 @@ set_payment_rail              t_operator
 read_payment_rails            t_ingest t_dispatcher t_operator t_approver t_auditor t_monitor
 read_api_range                t_ingest t_dispatcher t_operator t_approver t_auditor t_monitor
 read_outbox_status            t_operator t_approver t_auditor t_monitor
+read_blocked_keys             t_operator t_approver t_auditor t_monitor
 read_payment_timelines        t_operator t_approver t_auditor
 ";
 
@@ -147,7 +149,7 @@ async fn verbs(connection: &mut PgConnection, table: &Table) -> Vec<String> {
 async fn each_login_may_do_to_tables_what_is_written_down_and_no_more() {
     let (db, mut dba) = database().await;
     let tables = tables(&mut dba).await;
-    assert_eq!(tables.len(), 16, "all kinds of tables and partitions are tried");
+    assert_eq!(tables.len(), 18, "all kinds of tables and partitions are tried");
     let mut found = BTreeSet::new();
     for login in runtime_logins() {
         let mut session = db.connect_as(login).await.unwrap();

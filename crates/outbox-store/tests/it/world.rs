@@ -106,6 +106,7 @@ pub(crate) fn payment(instruction_id: &str) -> NewPayment {
         currency: Some("EUR".to_owned()),
         not_before: None,
         not_after: None,
+        ordering_key: None,
         traceparent: None,
         attestation_id: None,
     }

@@ -33,7 +33,8 @@ const CLEAR: &str = "\x1b[2J\x1b[H";
 #[derive(Debug, Args)]
 #[command(
     after_help = "due: could be claimed now. waiting: not before a later time. in doubt: may have been executed, \
-lost leases included, and not held. held: waits for a person. late successes: pending, though the rail said yes to a \
+lost leases included, and not held. held: waits for a person. parked: behind another of its \
+ordering key. late successes: pending, though the rail said yes to a \
 worker that had lost its lease. dispatched, failed: of the payments enqueued since --since. failed but accepted: \
 ended without success, of all time, though the rail said later that it had accepted them: ask it.\n\
 Exit codes: 0 done; 64 wrong words; 69 no database; 76 no schema that this version knows; 77 the login is refused or \
@@ -180,6 +181,7 @@ fn rail_table(rails: &[RailStatus]) -> String {
         "in doubt",
         "oldest doubt",
         "held",
+        "parked",
         "late successes",
         "dispatched",
         "failed",
@@ -198,6 +200,7 @@ fn rail_table(rails: &[RailStatus]) -> String {
             count(rail.in_doubt),
             rail.oldest_in_doubt.map_or_else(|| "-".to_owned(), age),
             count(rail.held),
+            count(rail.parked),
             count(rail.late_successes),
             count(rail.dispatched),
             count(rail.failed),
@@ -219,6 +222,7 @@ fn rail_json(rail: &RailStatus) -> Value {
         "in_doubt": rail.in_doubt,
         "oldest_in_doubt_ms": rail.oldest_in_doubt.map(|age| age.0),
         "held": rail.held,
+        "parked": rail.parked,
         "late_successes": rail.late_successes,
         "dispatched": rail.dispatched,
         "failed": rail.failed,
@@ -252,6 +256,7 @@ mod tests {
             in_flight: 0,
             in_doubt: 0,
             held: 0,
+            parked: 0,
             late_successes: 0,
             dispatched: 0,
             failed: 0,

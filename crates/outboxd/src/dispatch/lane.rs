@@ -273,7 +273,8 @@ impl Lane {
         self.crowded_since = None;
         self.parts.health.ready(&self.claiming());
         let summary = batch.summary;
-        let found = batch.leased.len() + batch.held.len();
+        let parked = usize::try_from(batch.summary.parked).unwrap_or(usize::MAX);
+        let found = batch.leased.len() + batch.held.len() + parked;
         let next_due_in =
             summary.next_due_at.map(|at| Millis::from(Duration::try_from(at - summary.db_now).unwrap_or_default()));
         self.pace.claimed(&Claimed { scan, began: asked_at, ended, found, expired: summary.expired, next_due_in });

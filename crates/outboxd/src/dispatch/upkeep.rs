@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use outbox_core::{BootTime, Millis, RailName, WorkerId};
+use outbox_core::{BootTime, HoldReason, Millis, RailName, WorkerId};
 use outbox_store::{ClaimCursor, DispatcherState, Heartbeat, RailRow};
 
 use super::connection::{Connection, ConnectionError};
@@ -18,6 +18,9 @@ use crate::health::Ticker;
 /// The rows of the due index that one pass over a paused lane looks at. A million due payments are
 /// gone through in a hundred passes; more at once would hold up the heartbeat.
 const EXPIRE_ROWS_MAX: u32 = 10_000;
+
+/// The ordering keys, and the missed windows, that one pass settles. What is left is settled by the next.
+const UNPARK_ROWS_MAX: u32 = 1_000;
 
 /// The loop looks this often at what is due.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -79,6 +82,7 @@ impl Upkeep {
         if passes.expire_at.is_none_or(|at| now >= at) {
             passes.expire_at = Some(now.plus(self.maintenance_interval));
             self.expire(passes).await?;
+            self.unpark().await?;
         }
         Ok(())
     }
@@ -95,6 +99,22 @@ impl Upkeep {
         let silent = outbox_store::dispatcher_heartbeat(self.connection.session().await?, &beat).await?;
         if !silent.is_empty() {
             self.handle.tell(Event::Silent(silent)).await;
+        }
+        Ok(())
+    }
+
+    /// Brings back parked payments whose turn has come while another transaction had their key.
+    async fn unpark(&mut self) -> Result<(), ConnectionError> {
+        for rail in &self.lanes {
+            let session = self.connection.session().await?;
+            let report = outbox_store::unpark(session, rail, UNPARK_ROWS_MAX).await?;
+            for outbox_id in report.held {
+                let reason = HoldReason::MissedWindow.name();
+                tracing::warn!(event = events::PAYMENT_HELD, %rail, %outbox_id, reason);
+            }
+            if report.keys > 0 {
+                self.handle.tell(Event::Hinted(rail.clone())).await;
+            }
         }
         Ok(())
     }

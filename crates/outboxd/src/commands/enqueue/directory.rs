@@ -16,7 +16,7 @@ use super::ndjson::without_nul;
 use super::{FAULTS_SHOWN_MAX, Located, PAYLOAD_MAX_BYTES};
 
 /// The keys of a `STEM.json` beside a message.
-const KEYS: &[&str] = &["amount_minor", "currency", "not_before", "not_after", "traceparent"];
+const KEYS: &[&str] = &["amount_minor", "currency", "not_before", "not_after", "ordering_key", "traceparent"];
 
 /// Such a file is a hundred bytes long.
 const BESIDE_MAX_BYTES: usize = 65_536;
@@ -168,6 +168,7 @@ fn payment(message: Message, letter: &Letter) -> Result<NewPayment, Fault> {
         currency: fields.text("currency"),
         not_before,
         not_after,
+        ordering_key: fields.text("ordering_key"),
         traceparent: fields.text("traceparent"),
         attestation_id: None,
     };

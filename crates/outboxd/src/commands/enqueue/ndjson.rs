@@ -28,6 +28,7 @@ const KEYS: &[&str] = &[
     "currency",
     "not_before",
     "not_after",
+    "ordering_key",
     "traceparent",
 ];
 
@@ -132,6 +133,7 @@ fn payment(mut fields: Fields, defaults: &Defaults) -> Result<NewPayment, String
         currency: fields.text("currency"),
         not_before,
         not_after,
+        ordering_key: fields.text("ordering_key"),
         traceparent: fields.text("traceparent"),
         attestation_id: None,
     };
@@ -167,6 +169,7 @@ pub(super) fn without_nul(payment: &NewPayment) -> Result<(), String> {
         ("idempotency_key", Some(&payment.idempotency_key)),
         ("content_type", Some(&payment.content_type)),
         ("currency", payment.currency.as_ref()),
+        ("ordering_key", payment.ordering_key.as_ref()),
         ("traceparent", payment.traceparent.as_ref()),
     ];
     match texts.iter().find(|(_, text)| text.is_some_and(|text| text.contains('\0'))) {
