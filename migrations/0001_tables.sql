@@ -161,9 +161,9 @@ create table outbox.payment_outbox_order (
 
 -- Parked payments that somebody could not bring back at once, because another transaction had the key.
 create table outbox.payment_outbox_unparking (
-    owed_no bigint generated always as identity primary key,
     rail text not null,
-    ordering_key text not null
+    ordering_key text not null,
+    owed_no bigint generated always as identity primary key
 );
 
 -- The append-only ledger: every granted lease ends in exactly one row.

@@ -1860,9 +1860,9 @@ ALTER TABLE outbox.payment_outbox_order ALTER COLUMN place ADD GENERATED ALWAYS 
 );
 
 CREATE TABLE outbox.payment_outbox_unparking (
-    owed_no bigint NOT NULL,
     rail text NOT NULL,
-    ordering_key text NOT NULL
+    ordering_key text NOT NULL,
+    owed_no bigint NOT NULL
 );
 
 ALTER TABLE outbox.payment_outbox_unparking OWNER TO outbox_owner;
