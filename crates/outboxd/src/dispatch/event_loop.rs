@@ -165,6 +165,8 @@ mod tests {
             idempotency_window: None,
             rail_timeout: Millis(1),
             processing_bound: Millis(1),
+            not_found_is_final: false,
+            max_inquiries: 100,
             max_sends: 1,
             max_crashes: 1,
             backoff_base: Millis(1),
