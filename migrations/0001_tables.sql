@@ -45,6 +45,8 @@ create table outbox.payment_rails (
         constraint backoff_cap_is_bounded check (backoff_cap_ms between 1 and 86400000),
     lease_duration_ms bigint not null default 60000
         constraint lease_duration_is_bounded check (lease_duration_ms between 1 and 3600000),
+    max_sends_per_s integer
+        constraint max_sends_per_s_is_bounded check (max_sends_per_s between 1 and 100000),
     paused boolean not null default false,
     changed_at timestamptz not null,
     changed_by text not null,
@@ -114,6 +116,7 @@ create table outbox.payment_outbox_pending (
     next_attempt_at timestamptz not null,
     not_after timestamptz,
     created_at timestamptz not null,
+    endpoint text,
     claimed_by text,
     claimed_at timestamptz,
     lease_token uuid,
@@ -159,11 +162,45 @@ create table outbox.payment_outbox_order (
     constraint payment_outbox_order_once unique (outbox_id)
 ) with (vacuum_truncate = off, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 
--- Parked payments that somebody could not bring back at once, because another transaction had the key.
+-- Parked payments that are to come back: the first of an ordering key, where another transaction had the key when
+-- its turn came, or those of a participant that goes on, from an outbox_id on.
 create table outbox.payment_outbox_unparking (
     rail text not null,
-    ordering_key text not null,
-    owed_no bigint generated always as identity primary key
+    ordering_key text,
+    participant_id text,
+    from_outbox_id uuid,
+    owed_no bigint generated always as identity primary key,
+    constraint key_or_participant check (num_nonnulls(ordering_key, participant_id) = 1)
+);
+
+-- What may not be sent now: everything (both null), a rail, a participant, or a participant on a rail. Not history:
+-- operator_actions is.
+create table outbox.outbox_pauses (
+    rail text,
+    participant_id text,
+    paused_by text not null,
+    paused_at timestamptz not null,
+    action_id uuid not null,
+    constraint one_pause_for_a_scope unique nulls not distinct (rail, participant_id)
+);
+
+-- When a rail with a rate may be sent to again, for all dispatchers together.
+create table outbox.payment_rail_rates (
+    rail text primary key,
+    next_at timestamptz not null
+) with (fillfactor = 50);
+
+-- The epoch: which cluster, which timeline of it, and for which environment the payments are sent. The last row
+-- is in force. History.
+create table outbox.outbox_cluster (
+    system_identifier bigint not null,
+    timeline integer not null,
+    environment text not null,
+    lost_from timestamptz,
+    action_id uuid,
+    recorded_by text not null,
+    recorded_at timestamptz not null,
+    epoch_no integer generated always as identity primary key
 );
 
 -- The append-only ledger: every granted lease ends in exactly one row.
@@ -240,3 +277,61 @@ create table outbox.outbox_dispatchers (
     started_at timestamptz not null,
     heartbeat_at timestamptz not null
 ) with (fillfactor = 50);
+
+-- What people asked for. History, as the three tables after it.
+create table outbox.operator_actions (
+    action_id uuid primary key,
+    kind text not null,
+    rail text,
+    participant_id text,
+    parameters jsonb not null,
+    reason text not null,
+    evidence text,
+    needs_approval boolean not null,
+    member_count integer not null,
+    members_sha256 bytea not null,
+    amounts jsonb not null,
+    proposed_by text not null,
+    proposed_at timestamptz not null,
+    constraint kind_is_known check (kind in ('PAUSE', 'RESUME', 'HOLD', 'CANCEL', 'RETRY_NOW', 'RELEASE', 'RELEASE_AS_RESEND', 'RESOLVE_DISPATCHED',
+        'RESOLVE_FAILED', 'REDRIVE', 'FAILOVER')),
+    constraint reason_is_given check (length(reason) between 1 and 1000),
+    constraint evidence_is_bounded check (length(evidence) between 1 and 256),
+    constraint members_sha256_is_whole check (octet_length(members_sha256) = 32)
+);
+
+-- The frozen list of an action, with how each payment stood.
+create table outbox.operator_action_members (
+    action_id uuid not null,
+    outbox_id uuid not null,
+    disposition text,
+    hold_reason text,
+    was_sent boolean,
+    amount_minor bigint,
+    currency text,
+    primary key (action_id, outbox_id)
+);
+
+-- The second person's word.
+create table outbox.operator_action_decisions (
+    action_id uuid primary key,
+    decision text not null,
+    reason text not null,
+    decided_by text not null,
+    decided_at timestamptz not null,
+    constraint decision_is_known check (decision in ('APPROVED', 'REJECTED', 'WITHDRAWN')),
+    constraint reason_is_given check (length(reason) between 1 and 1000)
+);
+
+-- What became of each payment of an action.
+create table outbox.operator_action_results (
+    action_id uuid not null,
+    outbox_id uuid not null,
+    result text not null,
+    detail text,
+    new_outbox_id uuid,
+    applied_by text not null,
+    applied_at timestamptz not null,
+    primary key (action_id, outbox_id),
+    constraint result_is_known check (result in ('APPLIED', 'SKIPPED'))
+);

@@ -516,8 +516,8 @@ as $$
 --   update goes to the ctid found (the caller's locks keep it): another join may rescan the batch for each row.
 begin
     insert into outbox.payment_outbox_attempts
-        (outbox_id, attempt_no, rail, kind, state, worker_id, lease_token, claimed_at, completed_at, error_class)
-    select p.outbox_id, p.attempt_count, p.rail, outbox.attempt_kind_of(p.disposition), 'LEASE_EXPIRED', p.claimed_by, p.lease_token, p.claimed_at, p_now, 'lease_lost'
+        (outbox_id, attempt_no, rail, kind, state, worker_id, lease_token, claimed_at, completed_at, endpoint, error_class)
+    select p.outbox_id, p.attempt_count, p.rail, outbox.attempt_kind_of(p.disposition), 'LEASE_EXPIRED', p.claimed_by, p.lease_token, p.claimed_at, p_now, p.endpoint, 'lease_lost'
       from outbox.payment_outbox_pending p
      where p.outbox_id = any (p_outbox_ids);
 
@@ -569,43 +569,170 @@ as $$
     end
 $$;
 
-create or replace function outbox.park_behind_others(p_outbox_ids uuid[], p_now timestamptz) returns uuid[]
+create or replace function outbox.paused_participants(p_rail text) returns text[]
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: the participants that may not be sent for on this rail.
+    select array(select u.participant_id from outbox.outbox_pauses u where u.participant_id is not null and coalesce(u.rail, p_rail) = p_rail)
+$$;
+
+create or replace function outbox.pauses_lock_key() returns bigint
+language sql immutable parallel safe
+as $$
+-- Purpose: the advisory lock of the pauses of participants: "outd". Shared to park, exclusive to let go on.
+    select 1869968484::bigint << 32
+$$;
+
+create or replace function outbox.park_unclaimable(p_rail text, p_outbox_ids uuid[], p_now timestamptz) returns uuid[]
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 as $$
 #variable_conflict use_column
--- Purpose: takes payments that are not the first of their ordering key out of the claim. Internal to claim, which
---   holds the rows' locks.
--- Parameters: p_now, the claim's clock.
--- Results: those that may not be sent now. They are parked; where another transaction has the key, only put off for
---   100 ms.
--- Hazard: parked without the key's lock, or by a look from before it, a payment whose predecessor ends at that moment
---   is brought back by nobody.
+-- Purpose: takes payments out of the claim that are not the first of their ordering key, or whose participant is
+--   paused. Internal to claim, which holds the rows' locks.
+-- Parameters: ready payments that may be one or the other; p_now, the claim's clock.
+-- Results: those that may not be sent now. They are parked; where another transaction has the key, or is changing
+--   the pauses, only put off for 100 ms.
+-- Hazard: parked without the lock, or by a look from before it, a payment whose predecessor ends at that moment, or
+--   whose participant goes on, is brought back by nobody.
 declare
+    v_stopped uuid[];
     v_behind uuid[];
-    v_locked uuid[];
+    v_locked uuid[] := '{}';
 begin
+    v_stopped := array(select p.outbox_id from outbox.payment_outbox_pending p where p.outbox_id = any (p_outbox_ids)
+                          and p.participant_id = any (outbox.paused_participants(p_rail)));
     v_behind := array(select c.id from unnest(p_outbox_ids) as c (id) where outbox.is_behind_another(c.id));
-    v_locked := array(select o.outbox_id from outbox.payment_outbox_order o
+    if cardinality(v_stopped) > 0 and pg_try_advisory_xact_lock_shared(outbox.pauses_lock_key()) then
+        v_locked := v_stopped;
+    end if;
+    v_locked := v_locked || array(select o.outbox_id from outbox.payment_outbox_order o
                        where o.outbox_id = any (v_behind) and pg_try_advisory_xact_lock(outbox.ordering_lock_key(o.rail, o.ordering_key)));
     -- A new statement: the look that counts is from after the lock.
     update outbox.payment_outbox_pending p
-       set disposition = case when p.outbox_id = any (v_locked) and outbox.is_behind_another(p.outbox_id) then 'PARKED' else 'READY' end,
+       set disposition = case when p.outbox_id = any (v_locked) and (outbox.is_behind_another(p.outbox_id)
+                                   or p.participant_id = any (outbox.paused_participants(p_rail))) then 'PARKED' else 'READY' end,
            next_attempt_at = case when p.outbox_id = any (v_locked) then p.next_attempt_at else p_now + interval '100 ms' end
-     where p.outbox_id = any (v_behind);
-    return v_behind;
+     where p.outbox_id = any (v_stopped || v_behind);
+    return v_stopped || v_behind;
 end
+$$;
+
+create or replace function outbox.cluster_now() returns table (system_identifier bigint, timeline integer, flush_lsn pg_lsn)
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: which cluster this is, on which timeline, and how much of its log is on disk.
+-- Hazard: the control file lags a promotion; the name of the log's present file does not.
+    select c.system_identifier, ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::integer, pg_current_wal_flush_lsn()
+      from pg_control_system() as c
+$$;
+
+create or replace function outbox.refuse_other_epoch(p_environment text) returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: refuses to claim on a cluster that is not the one on record: a promoted standby, a restore or a clone may
+--   have lost attempts that were made. Internal to claim.
+-- Parameters: p_environment, what the dispatcher is configured for; null counts as ''.
+-- Results: nothing, or raises OB011. The first claim ever records where it runs.
+-- Hazard: an asynchronous standby granted attempt 1 a second time, with an empty ledger.
+declare
+    v_known outbox.outbox_cluster;
+    v_now record;
+begin
+    select * into v_now from outbox.cluster_now();
+    select * into v_known from outbox.outbox_cluster c order by c.epoch_no desc limit 1;
+    if not found then
+        perform pg_advisory_xact_lock(outbox.wakeup_lock_key('first epoch'));
+        insert into outbox.outbox_cluster (system_identifier, timeline, environment, recorded_by, recorded_at)
+        select v_now.system_identifier, v_now.timeline, coalesce(p_environment, ''), session_user, clock_timestamp()
+         where not exists (select from outbox.outbox_cluster);
+    elsif v_known.environment <> coalesce(p_environment, '') then
+        raise exception 'this database is of the environment %, the dispatcher of %', quote_literal(v_known.environment),
+            quote_literal(coalesce(p_environment, '')) using errcode = 'OB011',
+            hint = 'a copy of a database must not be dispatched; where it is meant to be, acknowledge it: outboxd failover acknowledge';
+    elsif v_known.system_identifier <> v_now.system_identifier or v_known.timeline <> v_now.timeline then
+        raise exception 'this is cluster % on timeline %, on record is % on %: what was sent may be missing here', v_now.system_identifier,
+            v_now.timeline, v_known.system_identifier, v_known.timeline using errcode = 'OB011',
+            hint = 'find out from when on commits may be lost, then: outboxd failover acknowledge --lost-from TIME';
+    end if;
+end
+$$;
+
+create or replace function outbox.rail_to_claim(p_rail text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_environment text)
+returns outbox.payment_rails
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: the rail's contract for a claim, paused if anything that holds for the rail is. Internal to claim.
+-- Parameters: those of claim.
+-- Results: or raises OB003 (a bad value), OB004 (no contract), OB006 (isolation), OB007 (a lease too short),
+--   OB011 (another epoch).
+declare
+    v_rail outbox.payment_rails;
+begin
+    if current_setting('transaction_isolation') <> 'read committed' then
+        raise exception 'claim runs only at read committed: skip locked fails above it' using errcode = 'OB006';
+    end if;
+    perform outbox.refuse_other_epoch(p_environment);
+    select * into v_rail from outbox.payment_rails r where r.rail = p_rail;
+    if not found then
+        raise exception 'rail % has no contract', p_rail using errcode = 'OB004', hint = 'set one with set_payment_rail';
+    elsif v_rail.lease_duration_ms < p_min_lease_ms then
+        raise exception 'rail %: a lease of % ms is shorter than the % ms that this dispatcher needs', p_rail,
+            v_rail.lease_duration_ms, p_min_lease_ms using errcode = 'OB007', hint = 'raise lease_duration_ms, or lower the timeout';
+    elsif not coalesce(p_limit between 1 and 10000 and p_min_lease_ms >= 0 and p_in_flight >= 0, false) then
+        raise exception 'p_limit must be 1 to 10000, p_min_lease_ms and p_in_flight 0 or more' using errcode = 'OB003';
+    end if;
+    v_rail.paused := v_rail.paused or exists (select from outbox.outbox_pauses u
+                                               where u.participant_id is null and coalesce(u.rail, p_rail) = p_rail);
+    return v_rail;
+end
+$$;
+
+create or replace function outbox.rate_allowance(p_rail text, p_per_s integer, p_limit integer, p_now timestamptz)
+returns table (allowed integer, next_at timestamptz)
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+-- Purpose: how many attempts a rail's rate allows now, for all dispatchers together (the generic cell rate algorithm,
+--   ITU-T I.371). Internal to claim, which notes what it used with rate_used.
+-- Parameters: p_per_s, attempts a second; p_now, the claim's clock.
+-- Results: allowed, at most p_limit, at most a tenth of a second's worth or one; next_at, when the next one is.
+-- Locks taken: the rail's row, until the claim ends: claims of a rail with a rate follow each other.
+declare
+    v_interval interval := interval '1 s' / p_per_s;
+    v_burst interval := greatest(interval '100 ms', v_interval);
+    v_next timestamptz;
+begin
+    insert into outbox.payment_rail_rates as t (rail, next_at) values (p_rail, p_now) on conflict (rail) do nothing;
+    select greatest(t.next_at, p_now) into v_next from outbox.payment_rail_rates t where t.rail = p_rail for update;
+    allowed := least(p_limit, floor(extract(epoch from p_now + v_burst - v_next) / extract(epoch from v_interval)))::integer;
+    next_at := v_next - v_burst + v_interval;
+    return next;
+end
+$$;
+
+create or replace function outbox.rate_used(p_rail text, p_per_s integer, p_used integer, p_now timestamptz) returns void
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: notes attempts against a rail's rate. Internal to claim, which holds the row's lock.
+    update outbox.payment_rail_rates t set next_at = greatest(t.next_at, p_now) + p_used * (interval '1 s' / p_per_s) where t.rail = p_rail
 $$;
 
 create or replace function outbox.claim_outbox_batch(
     p_rail text, p_worker_id text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer,
-    p_after_at timestamptz default null, p_after_id uuid default null
+    p_after_at timestamptz default null, p_after_id uuid default null, p_environment text default null, p_endpoint text default null
 ) returns table (
-    kind text, outbox_id uuid, attempt_no integer, lease_token uuid, lease_ms bigint, due_at timestamptz, payload bytea,
-    content_type text, traceparent text, not_after timestamptz, crash_count integer, is_resend boolean, hold_reason text,
+    kind text, outbox_id uuid, attempt_no integer, lease_token uuid, lease_ms bigint, due_at timestamptz, participant_id text,
+    endpoint text, payload bytea, content_type text, traceparent text, not_after timestamptz, crash_count integer, is_resend boolean, hold_reason text,
     db_now timestamptz, next_due_at timestamptz, held_count integer, expired_count integer, suspect_count integer, parked_count integer,
-    paused boolean)
+    paused boolean, flush_lsn pg_lsn, epoch_no integer)
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan
@@ -617,10 +744,12 @@ set enable_mergejoin = off
 set enable_sort = off
 as $$
 #variable_conflict use_column
--- Purpose: leases at most p_limit due payments of one rail, and applies contract and pause.
+-- Purpose: leases at most p_limit due payments of one rail, and applies contract, rate, order and pauses.
 -- Parameters: p_min_lease_ms, what one send and its completion need; p_in_flight, the lane's sends under way:
---   a payment that crashed two workers is claimed only at 0, and alone; p_after_*, the claim cursor, null for a sweep.
--- Results: SUBMIT, a payment to send (is_resend: an earlier attempt was not certainly unsent); INQUIRE, one to ask after,
+--   a payment that crashed two workers is claimed only at 0, and alone; p_after_*, the claim cursor, null for a sweep;
+--   p_environment, what the dispatcher is configured for; p_endpoint, where its lane sends now.
+-- Results: SUBMIT, a payment to send (is_resend: an earlier attempt was not certainly unsent;
+--   endpoint: where, for a payment in doubt the one it was sent to); INQUIRE, one to ask after,
 --   without its payload; HELD, one that now waits for a person;
 --   last SUMMARY: due_at and outbox_id are the greatest pair looked at, expired_count lost leases were settled
 --   and are due again, suspect_count crashers wait for an empty lane, parked_count stand behind another of their ordering key.
@@ -630,40 +759,32 @@ as $$
 --   arrays, and later statements have fresh snapshots. Look-ups are lateral with a limit, updates go to the
 --   ctid found: no plan reads a whole table believed empty, or the batch again for each row.
 declare
-    v_rail outbox.payment_rails; v_now timestamptz;
-    v_ids uuid[]; v_due timestamptz[]; v_lost boolean[]; v_reasons text[]; v_crashes integer[]; v_ordered uuid[]; v_behind uuid[] := '{}'; v_chosen uuid[]; v_lo uuid; v_hi uuid;
+    v_rail outbox.payment_rails; v_now timestamptz; v_limit integer := p_limit; v_next timestamptz; v_stopped text[];
+    v_ids uuid[]; v_due timestamptz[]; v_lost boolean[]; v_reasons text[]; v_crashes integer[]; v_apart uuid[]; v_behind uuid[] := '{}'; v_chosen uuid[]; v_lo uuid; v_hi uuid;
     v_held integer := 0; v_expired integer := 0; v_suspects integer := 0;
 begin
-    if current_setting('transaction_isolation') <> 'read committed' then
-        raise exception 'claim runs only at read committed: skip locked fails above it' using errcode = 'OB006';
-    end if;
-    select * into v_rail from outbox.payment_rails r where r.rail = p_rail;
-    if not found then
-        raise exception 'rail % has no contract', p_rail using errcode = 'OB004', hint = 'set one with set_payment_rail';
-    elsif v_rail.lease_duration_ms < p_min_lease_ms then
-        raise exception 'rail %: a lease of % ms is shorter than the % ms that this dispatcher needs', p_rail,
-            v_rail.lease_duration_ms, p_min_lease_ms using errcode = 'OB007', hint = 'raise lease_duration_ms, or lower the timeout';
-    elsif not coalesce(p_limit between 1 and 10000 and p_min_lease_ms >= 0 and p_in_flight >= 0, false) then
-        raise exception 'p_limit must be 1 to 10000, p_min_lease_ms and p_in_flight 0 or more' using errcode = 'OB003';
-    end if;
+    v_rail := outbox.rail_to_claim(p_rail, p_limit, p_min_lease_ms, p_in_flight, p_environment);
     v_now := clock_timestamp();
-    if not v_rail.paused then
+    if v_rail.max_sends_per_s is not null then
+        select a.allowed, a.next_at into v_limit, v_next from outbox.rate_allowance(p_rail, v_rail.max_sends_per_s, p_limit, v_now) as a;
+    end if;
+    if not v_rail.paused and v_limit > 0 then
+        v_stopped := outbox.paused_participants(p_rail);
         select array_agg(s.outbox_id), array_agg(s.next_attempt_at), array_agg(s.lost), array_agg(s.reason), array_agg(s.crash_count),
-               array_agg(s.outbox_id) filter (where s.is_ordered and not s.lost and s.reason is null)
-          into v_ids, v_due, v_lost, v_reasons, v_crashes, v_ordered
-          from (select p.outbox_id, p.next_attempt_at, p.lease_token is not null as lost, p.crash_count, p.is_ordered,
+               array_agg(s.outbox_id) filter (where s.is_apart and not s.lost and s.reason is null)
+          into v_ids, v_due, v_lost, v_reasons, v_crashes, v_apart
+          from (select p.outbox_id, p.next_attempt_at, p.lease_token is not null as lost, p.crash_count,
+                       p.disposition = 'READY' and (p.is_ordered or p.participant_id = any (v_stopped)) as is_apart,
                        outbox.hold_reason_before(p, v_rail, v_now) as reason
                   from outbox.payment_outbox_pending p
                  where p.rail = p_rail and p.disposition in ('READY', 'IN_DOUBT') and p.next_attempt_at <= v_now
                    and (p.next_attempt_at, p.outbox_id) > (coalesce(p_after_at, '-infinity'), coalesce(p_after_id, '00000000-0000-0000-0000-000000000000'))
                    and (p.lease_token is null or p.lease_expires_at <= v_now)
                  order by p.next_attempt_at, p.outbox_id
-                 limit p_limit
+                 limit v_limit
                    for no key update skip locked) as s;
     end if;
-    if cardinality(v_ids) > p_limit then
-        raise exception 'claim of % payments locked %', p_limit, cardinality(v_ids) using errcode = 'OB008';
-    end if;
+    if cardinality(v_ids) > p_limit then raise exception 'claim of % payments locked %', p_limit, cardinality(v_ids) using errcode = 'OB008'; end if;
     kind := 'HELD';
     if true = any (v_lost) then
         v_expired := cardinality(array_positions(v_lost, true));
@@ -684,36 +805,42 @@ begin
     loop
         v_held := v_held + 1; return next;
     end loop;
-    if v_ordered is not null then
-        v_behind := outbox.park_behind_others(v_ordered, v_now);
-    end if;
+    if v_apart is not null then v_behind := outbox.park_unclaimable(p_rail, v_apart, v_now); end if;
     v_suspects := (select count(*) from unnest(v_ids, v_lost, v_reasons, v_crashes) as c (id, lost, reason, crashes) where not c.lost and c.reason is null and c.crashes >= 2 and c.id <> all (v_behind));
     v_chosen := array(select c.id from unnest(v_ids, v_lost, v_reasons, v_crashes) with ordinality as c (id, lost, reason, crashes, place)
                        where not c.lost and c.reason is null and c.id <> all (v_behind) and (c.crashes >= 2) = (p_in_flight = 0 and v_suspects > 0)
                        order by c.place limit case when p_in_flight = 0 and v_suspects > 0 then 1 end);
+    if v_rail.max_sends_per_s is not null then
+        perform outbox.rate_used(p_rail, v_rail.max_sends_per_s, cardinality(v_chosen), v_now);
+    end if;
     select (array_agg(c.id order by c.id))[1], (array_agg(c.id order by c.id desc))[1] into v_lo, v_hi from unnest(v_chosen) as c (id);
     return query
     with leased as (
         update outbox.payment_outbox_pending p
            set disposition = outbox.disposition_of(v_rail.on_unknown, p.in_doubt_since is not null or p.late_success), attempt_count = p.attempt_count + 1,
-               first_sent_at = coalesce(p.first_sent_at, v_now), claimed_by = p_worker_id, claimed_at = v_now,
+               first_sent_at = coalesce(p.first_sent_at, v_now),
+               endpoint = case when p.in_doubt_since is null and not p.late_success then p_endpoint else p.endpoint end, claimed_by = p_worker_id, claimed_at = v_now,
                lease_token = gen_random_uuid(), lease_expires_at = v_now + v_rail.lease_duration_ms * interval '1 ms'
          where p.outbox_id = any (v_chosen)
         returning p.outbox_id, p.attempt_count, p.lease_token, p.next_attempt_at, p.not_after, p.crash_count, outbox.attempt_kind_of(p.disposition) as kind,
-                  p.first_sent_at < v_now as is_resend)
-    select l.kind, l.outbox_id, l.attempt_count, l.lease_token, v_rail.lease_duration_ms, l.next_attempt_at, i.payload, i.content_type,
-           i.traceparent, l.not_after, l.crash_count, l.is_resend, null::text, v_now, null::timestamptz, null::integer, null::integer, null::integer, null::integer, null::boolean
+                  p.first_sent_at < v_now as is_resend,
+                  p.participant_id, p.endpoint)
+    select l.kind, l.outbox_id, l.attempt_count, l.lease_token, v_rail.lease_duration_ms, l.next_attempt_at, l.participant_id, l.endpoint, i.payload,
+           i.content_type, i.traceparent, l.not_after, l.crash_count, l.is_resend, null::text, v_now, null::timestamptz, null::integer, null::integer, null::integer, null::integer, null::boolean, null::pg_lsn, null::integer
       from leased l
      cross join lateral (select case l.kind when 'SUBMIT' then n.payload end as payload, n.content_type, n.traceparent from outbox.payment_outbox_instructions n
                           where n.outbox_id = l.outbox_id and n.outbox_id between v_lo and v_hi limit 1) as i;
 
     kind := 'SUMMARY'; attempt_no := null; hold_reason := null;
     db_now := v_now; held_count := v_held; expired_count := v_expired; suspect_count := v_suspects; parked_count := cardinality(v_behind); paused := v_rail.paused;
+    flush_lsn := pg_current_wal_flush_lsn(); epoch_no := (select max(c.epoch_no) from outbox.outbox_cluster c);
     select c.id, c.due into outbox_id, due_at from unnest(v_ids, v_due) as c (id, due) order by c.due desc, c.id desc limit 1;
-    if not v_rail.paused and coalesce(cardinality(v_ids), 0) < p_limit then
+    if not v_rail.paused and coalesce(cardinality(v_ids), 0) < v_limit then
         select p.next_attempt_at into next_due_at from outbox.payment_outbox_pending p
          where p.rail = p_rail and p.disposition in ('READY', 'IN_DOUBT') and p.next_attempt_at > v_now
          order by p.next_attempt_at limit 1;
+    elsif v_limit < p_limit then
+        next_due_at := v_next;
     end if;
     return next;
 end
@@ -880,7 +1007,7 @@ language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 as $$
--- Purpose: brings the first payment of an ordering key back into the claim, if it is parked.
+-- Purpose: brings the first payment of an ordering key back into the claim, if it is parked and its participant goes on.
 -- Results: whether that is settled; false: somebody has the key or the row, try again.
 -- Locks taken: the key's, tried; the row, for no key update, skip locked.
 declare
@@ -896,7 +1023,7 @@ begin
     if not found then
         return true;
     end if;
-    select p.disposition into v_disposition from outbox.payment_outbox_pending p where p.outbox_id = v_first for no key update skip locked;
+    select case when p.participant_id = any (outbox.paused_participants(p_rail)) then 'PAUSED' else p.disposition end into v_disposition from outbox.payment_outbox_pending p where p.outbox_id = v_first for no key update skip locked;
     if found and v_disposition = 'PARKED' then
         update outbox.payment_outbox_pending p
            set disposition = outbox.disposition_of(r.on_unknown, p.in_doubt_since is not null or p.late_success),
@@ -1150,14 +1277,14 @@ $$;
 
 create or replace function outbox.read_payment_rails() returns table (
     rail text, on_unknown text, idempotency_window_ms bigint, not_found_is_final boolean, rail_timeout_ms bigint, processing_bound_ms bigint, amount_required boolean,
-    max_sends integer, max_inquiries integer, max_crashes integer, backoff_base_ms bigint, backoff_cap_ms bigint, lease_duration_ms bigint, paused boolean)
+    max_sends integer, max_inquiries integer, max_crashes integer, backoff_base_ms bigint, backoff_cap_ms bigint, lease_duration_ms bigint, max_sends_per_s integer, paused boolean)
 language sql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
 -- Purpose: the contracts of all rails.
 -- Results: a row a rail, by name; times in milliseconds.
     select r.rail, r.on_unknown, r.idempotency_window_ms, r.not_found_is_final, r.rail_timeout_ms, r.processing_bound_ms, r.amount_required, r.max_sends,
-           r.max_inquiries, r.max_crashes, r.backoff_base_ms, r.backoff_cap_ms, r.lease_duration_ms, r.paused
+           r.max_inquiries, r.max_crashes, r.backoff_base_ms, r.backoff_cap_ms, r.lease_duration_ms, r.max_sends_per_s, r.paused
       from outbox.payment_rails r
      order by r.rail
 $$;
@@ -1167,14 +1294,14 @@ create or replace function outbox.set_payment_rail(
     p_processing_bound_ms bigint default null, p_amount_required boolean default null, p_max_sends integer default null,
     p_max_crashes integer default null, p_backoff_base_ms bigint default null, p_backoff_cap_ms bigint default null,
     p_lease_duration_ms bigint default null, p_paused boolean default null, p_not_found_is_final boolean default null,
-    p_max_inquiries integer default null
+    p_max_inquiries integer default null, p_max_sends_per_s integer default null
 ) returns boolean
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 -- Purpose: makes or changes a rail's contract. What is null stays as it is, or gets the default.
--- Parameters: times in milliseconds; p_paused stops claiming at the next claim.
+-- Parameters: times in milliseconds; p_paused stops claiming at the next claim; p_max_sends_per_s, 0 for no rate.
 -- Results: whether the rail is new.
 -- Locks taken: the rail's row.
 -- Hazard: `resend` says that the rail executes a key at most once within the window, and p_not_found_is_final that
@@ -1204,6 +1331,7 @@ begin
            paused = coalesce(p_paused, r.paused),
            not_found_is_final = coalesce(p_not_found_is_final, r.not_found_is_final),
            max_inquiries = coalesce(p_max_inquiries, r.max_inquiries),
+           max_sends_per_s = case when p_max_sends_per_s = 0 then null else coalesce(p_max_sends_per_s, r.max_sends_per_s) end,
            changed_at = clock_timestamp(), changed_by = session_user
      where r.rail = p_rail;
     return v_new;
@@ -1397,15 +1525,32 @@ as $$
 #variable_conflict use_column
 -- Purpose: the maintenance of parked payments: brings back what is owed, and holds what is past not_after.
 -- Parameters: at most p_limit keys and p_limit payments.
--- Results: each payment that is held now; then one row without outbox_id: how many keys were settled.
+-- Results: each payment that is held now; then one row without outbox_id: how many keys and payments were looked
+--   at; if any, a lane has something to claim.
 -- Locks taken: the notes, skip locked, so that two dispatchers share the work; keys, tried; rows, skip locked.
 declare
     v_owed record;
+    v_ids uuid[];
 begin
     unparked := 0;
-    for v_owed in select u.owed_no, u.rail, u.ordering_key from outbox.payment_outbox_unparking u
+    for v_owed in select u.* from outbox.payment_outbox_unparking u
                    where u.rail = p_rail order by u.owed_no limit p_limit for update skip locked loop
-        if outbox.unpark_first(v_owed.rail, v_owed.ordering_key) then
+        if v_owed.participant_id is not null then
+            -- In order of id, from where the last pass ended: those behind others of their key stay where they are.
+            v_ids := array(select p.outbox_id from outbox.payment_outbox_pending p
+                            where p.rail = p_rail and p.participant_id = v_owed.participant_id and p.disposition = 'PARKED'
+                              and p.outbox_id > coalesce(v_owed.from_outbox_id, '00000000-0000-0000-0000-000000000000')
+                            order by p.outbox_id limit p_limit for no key update);
+            update outbox.payment_outbox_pending p set disposition = 'READY', next_attempt_at = greatest(p.next_attempt_at, clock_timestamp())
+             where p.outbox_id = any (v_ids) and not outbox.is_behind_another(p.outbox_id)
+               and not p.participant_id = any (outbox.paused_participants(p_rail));
+            unparked := unparked + cardinality(v_ids);
+            if cardinality(v_ids) = p_limit then
+                update outbox.payment_outbox_unparking u set from_outbox_id = v_ids[p_limit] where u.owed_no = v_owed.owed_no;
+                exit;
+            end if;
+            delete from outbox.payment_outbox_unparking u where u.owed_no = v_owed.owed_no;
+        elsif outbox.unpark_first(v_owed.rail, v_owed.ordering_key) then
             delete from outbox.payment_outbox_unparking u where u.owed_no = v_owed.owed_no;
             unparked := unparked + 1;
         end if;
@@ -1421,6 +1566,535 @@ begin
 end
 $$;
 
+create or replace function outbox.action_needs_approval(p_kind text) returns boolean
+language sql immutable strict parallel safe
+as $$
+-- Purpose: which actions need a second person: those after which a payment may be sent again, ends, or is believed.
+    select p_kind not in ('PAUSE', 'RESUME', 'HOLD', 'CANCEL', 'RETRY_NOW')
+$$;
+
+create or replace function outbox.fault_of_action(p_action outbox.operator_actions, v outbox.payment_outbox_pending, p_now timestamptz) returns text
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: why an action cannot be applied to a payment as it stands, in words for people; null if it can. Internal
+--   to apply_to_payment.
+-- Hazard: "failed" and "send again" inside the quarantine may be overtaken by a send that is still on its way.
+    select case
+        when p_action.kind = 'HOLD' then case when v.disposition = 'HELD' then 'it is held already: ' || v.hold_reason end
+        when v.lease_token is not null then 'an attempt is under way: hold it first'
+        when p_action.kind = 'CANCEL' then
+            case when v.first_sent_at is not null or v.in_doubt_since is not null or v.late_success then 'it may have been sent' end
+        when p_action.kind = 'RETRY_NOW' then
+            case when v.disposition not in ('READY', 'IN_DOUBT') then 'it is ' || lower(v.disposition)
+                 when v.next_attempt_at <= p_now then 'it is due already'
+                 when (select i.not_before from outbox.payment_outbox_instructions i where i.outbox_id = v.outbox_id) > p_now then 'its not_before is not reached' end
+        when p_action.kind = 'RESOLVE_DISPATCHED' then
+            case when v.disposition not in ('HELD', 'IN_DOUBT') then 'it is neither held nor in doubt' end
+        when p_action.kind = 'RESOLVE_FAILED' and v.disposition not in ('HELD', 'IN_DOUBT') then 'it is neither held nor in doubt'
+        when p_action.kind <> 'RESOLVE_FAILED' and v.disposition <> 'HELD' then 'it is not held'
+        when v.late_success then 'the rail said to a worker that it had accepted it: resolve it as dispatched, or ask the rail'
+        when p_action.kind = 'RELEASE' and (v.first_sent_at is not null or v.in_doubt_since is not null)
+            then 'it was sent: that takes RELEASE_AS_RESEND, with evidence that it was not executed'
+        when v.quarantine_until > p_now then 'what was sent may still be under way until ' || to_char(v.quarantine_until at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+        when p_action.kind <> 'RESOLVE_FAILED'
+             and case when p_action.parameters ? 'not_after' then (p_action.parameters ->> 'not_after')::timestamptz else v.not_after end < p_now
+            then 'its not_after is past: give another'
+    end
+$$;
+
+create or replace function outbox.record_operator_attempt(p_action outbox.operator_actions, v outbox.payment_outbox_pending, p_state text, p_now timestamptz)
+returns void
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: the ledger's row of what a person decided about a payment: an attempt of kind OPERATOR, whose token is the
+--   action. Internal to apply_to_payment and redrive_payment.
+    insert into outbox.payment_outbox_attempts
+        (outbox_id, attempt_no, rail, kind, state, worker_id, lease_token, claimed_at, completed_at, rail_reference, error_class, error_detail)
+    values (v.outbox_id, v.attempt_count + 1, v.rail, 'OPERATOR', p_state, session_user, p_action.action_id, p_now, p_now,
+        case when p_state = 'DISPATCHED' then p_action.evidence end, lower(p_action.kind), left(concat_ws(': ', p_action.evidence, p_action.reason), 500))
+$$;
+
+create or replace function outbox.redrive_payment(p_action outbox.operator_actions, p_outbox_id uuid)
+returns table (result text, detail text, new_outbox_id uuid)
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+as $$
+#variable_conflict use_column
+-- Purpose: pays an ended payment again, as a new generation of the same instruction with a new outbox_id, which is a
+--   new key to the rail. Internal to apply_to_payment.
+-- Results: as apply_to_payment; new_outbox_id is the new payment. Only the last generation, only if it ended FAILED or
+--   DISPATCHED, and not if the rail said later that it had accepted a failed one.
+-- Hazard: the rail executes the new key. What was executed under the old one is then paid twice: the evidence has to
+--   say that it was not.
+declare
+    v_i outbox.payment_outbox_instructions;
+    v_generation integer;
+    v_key text;
+    v_last uuid;
+    v_state text;
+    v_now timestamptz := clock_timestamp();
+    v_not_after timestamptz;
+begin
+    select * into v_i from outbox.payment_outbox_instructions i where i.outbox_id = p_outbox_id;
+    select n.generation, n.outbox_id, n.idempotency_key into v_generation, v_last, v_key from outbox.payment_outbox_identities n
+     where n.participant_id = v_i.participant_id and n.instruction_id = v_i.instruction_id order by n.generation desc limit 1;
+    select a.state into v_state from outbox.payment_outbox_attempts a
+     where a.outbox_id = p_outbox_id and a.state in ('DISPATCHED', 'FAILED', 'CANCELLED');
+    v_not_after := case when p_action.parameters ? 'not_after' then (p_action.parameters ->> 'not_after')::timestamptz else v_i.not_after end;
+    result := 'SKIPPED';
+    detail := case when v_last <> p_outbox_id then 'it was redriven already, as ' || v_last
+                   when coalesce(v_state, '') not in ('DISPATCHED', 'FAILED') then 'it has not ended as dispatched or failed'
+                   when v_state = 'FAILED' and exists (select from outbox.payment_outbox_late_outcomes l where l.outbox_id = p_outbox_id and l.outcome = 'ACCEPTED')
+                       then 'the rail said later that it had accepted it'
+                   when v_state = 'DISPATCHED' and p_action.evidence is null then 'it was dispatched: that takes evidence that the rail never got it'
+                   when v_not_after < v_now then 'its not_after is past: give another' end;
+    if detail is not null then
+        return next;
+        return;
+    end if;
+    new_outbox_id := outbox.new_outbox_id();
+    perform outbox.lock_ordering_keys(array[v_i.rail], array[v_i.ordering_key]);
+    insert into outbox.payment_outbox_identities
+    values (v_i.participant_id, v_i.instruction_id, v_generation + 1, v_key, new_outbox_id,
+            outbox.payment_identity_sha256(v_i.rail, v_i.payload, v_i.content_type, v_i.amount_minor, v_i.currency, v_i.not_before, v_not_after, v_i.ordering_key));
+    insert into outbox.payment_outbox_instructions
+    select new_outbox_id, v_i.participant_id, v_i.instruction_id, v_i.rail, v_i.payload, v_i.content_type, v_i.payload_sha256, v_i.amount_minor, v_i.currency,
+           v_i.attestation_id, v_i.not_before, v_not_after, v_i.ordering_key, v_i.traceparent, session_user, v_now;
+    insert into outbox.payment_outbox_pending (outbox_id, rail, participant_id, is_ordered, next_attempt_at, not_after, created_at)
+    values (new_outbox_id, v_i.rail, v_i.participant_id, v_i.ordering_key is not null, greatest(v_now, v_i.not_before), v_not_after, v_now);
+    if v_i.ordering_key is not null then
+        perform outbox.enqueue_in_order(array[new_outbox_id], array[v_i.rail], array[v_i.ordering_key]);
+    end if;
+    result := 'APPLIED';
+    return next;
+end
+$$;
+
+create or replace function outbox.apply_to_payment(p_action outbox.operator_actions, p_outbox_id uuid)
+returns table (result text, detail text, new_outbox_id uuid)
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+as $$
+-- Purpose: what each action does to one payment. Internal to apply_operator_action.
+--   HOLD: held REQUESTED; one that is leased is held when its attempt ends without ending it.
+--   CANCEL: ends CANCELLED, only if it was certainly never sent.
+--   RETRY_NOW: due now, never before not_before.
+--   RELEASE: a held payment that was certainly never sent is ready again; the limits count anew, not_after stays
+--     unless the action gives another.
+--   RELEASE_AS_RESEND: a held payment that was sent and, by the evidence, not executed is ready again under the same
+--     key; the doubt ends, limits and key window begin anew. Not after a late success, nor inside the quarantine.
+--   RESOLVE_DISPATCHED, RESOLVE_FAILED: a held or doubtful payment ends so, by the evidence; failed not after a late
+--     success, nor inside the quarantine.
+--   REDRIVE: redrive_payment.
+-- Results: APPLIED; SKIPPED with why; BUSY, somebody else has the row.
+-- Hazard: a lease in force means that a worker may be sending now: only HOLD touches such a payment.
+declare
+    v outbox.payment_outbox_pending;
+    v_now timestamptz;
+    v_fault text;
+begin
+    if p_action.kind = 'REDRIVE' then
+        return query select * from outbox.redrive_payment(p_action, p_outbox_id);
+        return;
+    end if;
+    select * into v from outbox.payment_outbox_pending p where p.outbox_id = p_outbox_id for no key update skip locked;
+    if not found then
+        return query select case when e.there then 'BUSY' else 'SKIPPED' end, case when not e.there then 'it has ended' end, null::uuid
+            from (select exists (select from outbox.payment_outbox_pending p where p.outbox_id = p_outbox_id) as there) as e;
+        return;
+    end if;
+    v_now := clock_timestamp();
+    v_fault := outbox.fault_of_action(p_action, v, v_now);
+    if v_fault is not null then
+        return query select 'SKIPPED', v_fault, null::uuid;
+        return;
+    end if;
+    case
+    when p_action.kind = 'HOLD' and v.lease_token is not null then
+        update outbox.payment_outbox_pending p set hold_requested = true where p.outbox_id = p_outbox_id;
+        return query select 'APPLIED', 'held when its attempt under way has ended', null::uuid;
+        return;
+    when p_action.kind = 'HOLD' then
+        update outbox.payment_outbox_pending p set disposition = 'HELD', hold_reason = 'REQUESTED' where p.outbox_id = p_outbox_id;
+    when p_action.kind = 'RETRY_NOW' then
+        update outbox.payment_outbox_pending p set next_attempt_at = v_now where p.outbox_id = p_outbox_id;
+    when p_action.kind in ('RELEASE', 'RELEASE_AS_RESEND') then
+        if p_action.kind = 'RELEASE_AS_RESEND' then
+            perform outbox.record_operator_attempt(p_action, v, 'RETRYABLE', v_now);
+        end if;
+        update outbox.payment_outbox_pending p
+           set disposition = case when p.is_ordered and outbox.is_behind_another(p.outbox_id) then 'PARKED' else 'READY' end, hold_reason = null,
+               hold_requested = false, send_count = 0, crash_count = 0, inquiry_count = 0, in_doubt_since = null, first_sent_at = null,
+               quarantine_until = null, next_attempt_at = greatest(p.next_attempt_at, v_now),
+               attempt_count = p.attempt_count + (p_action.kind = 'RELEASE_AS_RESEND')::integer,
+               not_after = case when p_action.parameters ? 'not_after' then (p_action.parameters ->> 'not_after')::timestamptz else p.not_after end
+         where p.outbox_id = p_outbox_id;
+    else
+        perform outbox.record_operator_attempt(p_action, v, case p_action.kind when 'CANCEL' then 'CANCELLED' when 'RESOLVE_FAILED' then 'FAILED'
+            else 'DISPATCHED' end, v_now);
+        delete from outbox.payment_outbox_pending p where p.outbox_id = p_outbox_id;
+        if v.is_ordered then
+            perform outbox.unpark_successors(array[p_outbox_id]);
+        end if;
+    end case;
+    return query select 'APPLIED', null::text, null::uuid;
+end
+$$;
+
+create or replace function outbox.approved_action(p_action_id uuid) returns outbox.operator_actions
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: the action, if it may be carried out now. Internal to what carries actions out.
+-- Results: or raises OB003 (no such action), OB014 (not approved, or turned down).
+-- Locks taken: the action's, until the transaction ends: two who carry it out follow each other.
+declare
+    v_action outbox.operator_actions;
+    v_decision text;
+begin
+    perform pg_advisory_xact_lock(hashtextextended(p_action_id::text, 1869968485));
+    select * into v_action from outbox.operator_actions a where a.action_id = p_action_id;
+    if not found then
+        raise exception 'there is no action %', p_action_id using errcode = 'OB003';
+    end if;
+    select d.decision into v_decision from outbox.operator_action_decisions d where d.action_id = p_action_id;
+    if coalesce(v_decision, '') <> 'APPROVED' and (v_action.needs_approval or v_decision is not null) then
+        raise exception 'action % is %', p_action_id, coalesce(lower(v_decision), 'not approved yet') using errcode = 'OB014',
+            hint = 'another login approves it: outboxd approve ID';
+    end if;
+    return v_action;
+end
+$$;
+
+create or replace function outbox.apply_operator_action(p_action_id uuid, p_limit integer default 1000)
+returns table (outbox_id uuid, result text, detail text, new_outbox_id uuid, remaining bigint)
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+as $$
+#variable_conflict use_column
+-- Purpose: carries an action out on at most p_limit of its payments that it has not reached yet.
+-- Results: what became of each: APPLIED, or SKIPPED with why. Then one row without outbox_id: how many remain. A
+--   payment that somebody else has locked remains; call again.
+-- Locks taken: the action's; each payment's row, for no key update, skip locked, in order of id.
+declare
+    v_action outbox.operator_actions := outbox.approved_action(p_action_id);
+    v_id uuid;
+    v_outcome record;
+begin
+    for v_id in
+        select m.outbox_id from outbox.operator_action_members m
+         where m.action_id = p_action_id
+           and not exists (select from outbox.operator_action_results r where r.action_id = p_action_id and r.outbox_id = m.outbox_id)
+         order by m.outbox_id limit p_limit
+    loop
+        select * into v_outcome from outbox.apply_to_payment(v_action, v_id);
+        continue when v_outcome.result = 'BUSY';
+        insert into outbox.operator_action_results
+        values (p_action_id, v_id, v_outcome.result, v_outcome.detail, v_outcome.new_outbox_id, session_user, clock_timestamp());
+        outbox_id := v_id; result := v_outcome.result; detail := v_outcome.detail; new_outbox_id := v_outcome.new_outbox_id;
+        return next;
+    end loop;
+    outbox_id := null; result := null; detail := null; new_outbox_id := null;
+    remaining := v_action.member_count - (select count(*) from outbox.operator_action_results r where r.action_id = p_action_id);
+    return next;
+end
+$$;
+
+create or replace function outbox.decide_operator_action(
+    p_action_id uuid, p_decision text, p_reason text, p_members_sha256 bytea, p_member_count integer, p_amounts jsonb
+) returns void
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: the second person's word on an action. Maker and checker are different database logins.
+-- Parameters: p_decision, APPROVED or REJECTED; hash, count and money as the checker saw them: they bind the approval
+--   to the list.
+-- Results: nothing, or raises OB012 (the maker's own action), OB013 (decided already), OB003 (another list, no such action).
+declare
+    v_action outbox.operator_actions;
+begin
+    select * into v_action from outbox.operator_actions a where a.action_id = p_action_id;
+    if not found then
+        raise exception 'there is no action %', p_action_id using errcode = 'OB003';
+    elsif v_action.proposed_by = session_user then
+        raise exception 'action % was proposed by % and needs another person', p_action_id, session_user using errcode = 'OB012',
+            hint = 'maker and checker are different database logins';
+    elsif p_decision is null or p_decision not in ('APPROVED', 'REJECTED') then
+        raise exception 'a decision is APPROVED or REJECTED' using errcode = 'OB003';
+    elsif not v_action.needs_approval then
+        raise exception 'action % needs no approval', p_action_id using errcode = 'OB003';
+    elsif (p_members_sha256, p_member_count, p_amounts) is distinct from (v_action.members_sha256, v_action.member_count, v_action.amounts) then
+        raise exception 'action % has % payments of % in sum, not what was to be decided on', p_action_id, v_action.member_count, v_action.amounts
+            using errcode = 'OB003', hint = 'look at the action again: outboxd list --action ID';
+    end if;
+    insert into outbox.operator_action_decisions values (p_action_id, p_decision, p_reason, session_user, clock_timestamp())
+        on conflict (action_id) do nothing;
+    if not found then
+        raise exception 'action % is decided already', p_action_id using errcode = 'OB013';
+    end if;
+end
+$$;
+
+create or replace function outbox.members_sha256(p_outbox_ids uuid[]) returns bytea
+language sql immutable parallel safe
+as $$
+-- Purpose: what an approval is bound to: SHA-256 over the ids, sixteen bytes each, in order.
+    select sha256(coalesce(string_agg(uuid_send(c.id), ''::bytea order by c.id), ''::bytea)) from unnest(p_outbox_ids) as c (id)
+$$;
+
+create or replace function outbox.propose_operator_action(
+    p_kind text, p_outbox_ids uuid[], p_reason text, p_evidence text default null, p_parameters jsonb default '{}'
+) returns table (action_id uuid, member_count integer, members_sha256 bytea, amounts jsonb, needs_approval boolean)
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+as $$
+#variable_conflict use_column
+-- Purpose: records what a person wants done with a list of payments, and freezes the list.
+-- Parameters: p_kind, see apply_to_payment; p_evidence, what proves it (a reference of the rail, a ticket), required
+--   where the rail's word is replaced, and to redrive what was dispatched; p_parameters, `not_after` for RELEASE, RELEASE_AS_RESEND and REDRIVE: the new
+--   one, null to drop it.
+-- Results: what a second person approves: how many, the hash of the ids in order, and the money by currency.
+--   OB003: a bad value, or an id that nobody knows, by name.
+declare
+    v_ids uuid[] := array(select distinct c.id from unnest(p_outbox_ids) as c (id) order by c.id);
+    v_unknown uuid;
+begin
+    if p_kind is null or p_kind not in ('HOLD', 'CANCEL', 'RETRY_NOW', 'RELEASE', 'RELEASE_AS_RESEND', 'RESOLVE_DISPATCHED', 'RESOLVE_FAILED', 'REDRIVE') then
+        raise exception 'an action on payments cannot be %', coalesce(quote_literal(p_kind), 'null') using errcode = 'OB003';
+    elsif coalesce(btrim(p_reason), '') = '' then
+        raise exception 'an action needs a reason' using errcode = 'OB003', column = 'reason';
+    elsif p_kind in ('RELEASE_AS_RESEND', 'RESOLVE_DISPATCHED', 'RESOLVE_FAILED') and coalesce(btrim(p_evidence), '') = '' then
+        raise exception '% replaces the word of the rail: it needs evidence', p_kind using errcode = 'OB003', column = 'evidence';
+    elsif cardinality(v_ids) not between 1 and 100000 or array_position(v_ids, null) is not null then
+        raise exception 'an action has 1 to 100000 payments, this one %', cardinality(v_ids) using errcode = 'OB003';
+    elsif p_parameters - 'not_after' <> '{}' then
+        raise exception 'parameters other than not_after are not known: %', p_parameters using errcode = 'OB003';
+    end if;
+    perform (p_parameters ->> 'not_after')::timestamptz;
+    select c.id into v_unknown from unnest(v_ids) as c (id)
+     where not exists (select from outbox.payment_outbox_instructions i where i.outbox_id = c.id) limit 1;
+    if found then
+        raise exception 'there is no payment %', v_unknown using errcode = 'OB003', column = 'outbox_id';
+    end if;
+    action_id := outbox.new_outbox_id();
+    insert into outbox.operator_action_members
+    select action_id, c.id, p.disposition, p.hold_reason, p.first_sent_at is not null, i.amount_minor, i.currency
+      from unnest(v_ids) as c (id)
+     cross join lateral (select n.amount_minor, n.currency from outbox.payment_outbox_instructions n where n.outbox_id = c.id limit 1) as i
+      left join lateral (select q.* from outbox.payment_outbox_pending q where q.outbox_id = c.id limit 1) as p on true;
+    member_count := cardinality(v_ids);
+    members_sha256 := outbox.members_sha256(v_ids);
+    amounts := (select coalesce(jsonb_object_agg(s.currency, s.amount), '{}')
+                  from (select m.currency, sum(m.amount_minor) as amount from outbox.operator_action_members m
+                         where m.action_id = propose_operator_action.action_id and m.currency is not null group by m.currency) as s);
+    needs_approval := outbox.action_needs_approval(p_kind);
+    insert into outbox.operator_actions values (action_id, p_kind, null, null, p_parameters, p_reason, p_evidence, needs_approval, member_count,
+        members_sha256, amounts, session_user, clock_timestamp());
+    return next;
+end
+$$;
+
+create or replace function outbox.read_outbox_pauses() returns table (
+    rail text, participant_id text, paused_by text, paused_at timestamptz, reason text)
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: what is paused: everything (both null), rails, participants; not what contracts pause.
+    select u.rail, u.participant_id, u.paused_by, u.paused_at, a.reason
+      from outbox.outbox_pauses u
+      join outbox.operator_actions a on a.action_id = u.action_id
+     order by u.rail nulls first, u.participant_id nulls first
+$$;
+
+create or replace function outbox.set_outbox_pause(p_rail text, p_participant_id text, p_paused boolean, p_reason text) returns uuid
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: the kill switch: nothing is claimed any more for a rail (null: all) and a participant (null: all), or it is
+--   again. What is under way goes on to its end; what is leased and not begun is given back.
+-- Parameters: p_reason, for the record.
+-- Results: the action. Parked payments of a participant that goes on come back by unpark_outbox_rows.
+-- Locks taken: to let a participant go on, the lock of the pauses, exclusive: it waits for claims under way.
+declare
+    v_action uuid := outbox.new_outbox_id();
+begin
+    if coalesce(btrim(p_reason), '') = '' then
+        raise exception 'an action needs a reason' using errcode = 'OB003', column = 'reason';
+    elsif p_rail is not null and not exists (select from outbox.payment_rails r where r.rail = p_rail) then
+        raise exception 'rail % has no contract', p_rail using errcode = 'OB004', column = 'rail';
+    end if;
+    insert into outbox.operator_actions
+    values (v_action, case when p_paused then 'PAUSE' else 'RESUME' end, p_rail, p_participant_id, '{}', p_reason, null, false, 0,
+            outbox.members_sha256('{}'), '{}', session_user, clock_timestamp());
+    if p_paused then
+        insert into outbox.outbox_pauses values (p_rail, p_participant_id, session_user, clock_timestamp(), v_action)
+            on conflict on constraint one_pause_for_a_scope do nothing;
+        return v_action;
+    end if;
+    perform pg_advisory_xact_lock(outbox.pauses_lock_key());
+    delete from outbox.outbox_pauses u where u.rail is not distinct from p_rail and u.participant_id is not distinct from p_participant_id;
+    if not found then
+        raise exception 'there is no pause of rail % and participant %', coalesce(p_rail, '(all)'), coalesce(p_participant_id, '(all)')
+            using errcode = 'OB003', hint = 'a wider or narrower pause is lifted by its own scope: see outboxd status';
+    end if;
+    if p_participant_id is not null then
+        insert into outbox.payment_outbox_unparking (rail, participant_id)
+        select r.rail, p_participant_id from outbox.payment_rails r where r.rail = coalesce(p_rail, r.rail);
+    end if;
+    return v_action;
+end
+$$;
+
+create or replace function outbox.withdraw_operator_action(p_action_id uuid, p_reason text) returns void
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: the maker takes an action back that nobody has decided on.
+-- Results: nothing, or raises OB012 (another maker's), OB013 (decided already).
+begin
+    if not exists (select from outbox.operator_actions a where a.action_id = p_action_id and a.proposed_by = session_user) then
+        raise exception 'action % is not one that % proposed', p_action_id, session_user using errcode = 'OB012';
+    end if;
+    insert into outbox.operator_action_decisions values (p_action_id, 'WITHDRAWN', p_reason, session_user, clock_timestamp())
+        on conflict (action_id) do nothing;
+    if not found then
+        raise exception 'action % is decided already', p_action_id using errcode = 'OB013';
+    end if;
+end
+$$;
+
+create or replace function outbox.apply_failover(p_action_id uuid, p_after uuid default null, p_limit integer default 10000)
+returns table (last_id uuid, doubtful integer, held integer, is_over boolean)
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+as $$
+#variable_conflict use_column
+-- Purpose: marks what may have been sent by the cluster before this one as doubtful, and at the end records the epoch,
+--   so that claims go on. On a hold rail it is held, on an inquire rail it is asked after, on a resend rail its key
+--   window counts from lost_from.
+-- Parameters: p_after, null at first, then the last_id of the call before; at most p_limit payments a call. Safe to
+--   begin again.
+-- Results: last_id, the last payment looked at; is_over: the epoch is recorded.
+-- Locks taken: the payments looked at, in order of id. Nothing is claimed meanwhile: the epoch is not the one on record.
+-- Hazard: a payment due at any time may have been sent after the last commit that arrived here, also one that was
+--   parked or held then. Leased ones are settled as lost leases.
+declare
+    v_action outbox.operator_actions := outbox.approved_action(p_action_id);
+    v_lost_from timestamptz := (v_action.parameters ->> 'lost_from')::timestamptz;
+    v_now timestamptz := clock_timestamp();
+    v_ids uuid[];
+begin
+    if v_action.kind <> 'FAILOVER' then
+        raise exception 'action % is no failover', p_action_id using errcode = 'OB003';
+    elsif exists (select from outbox.outbox_cluster c where c.action_id = p_action_id) then
+        raise exception 'failover % is recorded already', p_action_id using errcode = 'OB013';
+    elsif exists (select from outbox.cluster_now() as c where (c.system_identifier::text, c.timeline)
+                  is distinct from (v_action.parameters ->> 'system_identifier', (v_action.parameters ->> 'timeline')::integer)) then
+        raise exception 'failover % was approved for another cluster or timeline', p_action_id using errcode = 'OB003';
+    end if;
+    v_ids := array(select p.outbox_id from outbox.payment_outbox_pending p
+                    where p.outbox_id > coalesce(p_after, '00000000-0000-0000-0000-000000000000')
+                    order by p.outbox_id limit p_limit for no key update);
+    with marked as (
+        update outbox.payment_outbox_pending p
+           set in_doubt_since = coalesce(p.in_doubt_since, v_now), first_sent_at = least(p.first_sent_at, v_lost_from),
+               quarantine_until = greatest(p.quarantine_until, v_now + (r.rail_timeout_ms + r.processing_bound_ms) * interval '1 ms'),
+               disposition = case when p.disposition = 'HELD' or r.on_unknown = 'hold' then 'HELD'
+                                  when p.disposition = 'PARKED' then 'PARKED' else outbox.disposition_of(r.on_unknown, true) end,
+               hold_reason = case when p.disposition = 'HELD' then p.hold_reason when r.on_unknown = 'hold' then 'UNKNOWN' end
+          from outbox.payment_rails r
+         where p.outbox_id = any (v_ids) and r.rail = p.rail and p.lease_token is null and (p.next_attempt_at <= v_now or p.disposition = 'HELD')
+        returning p.disposition)
+    select count(*), count(*) filter (where m.disposition = 'HELD') into doubtful, held from marked m;
+    is_over := cardinality(v_ids) < p_limit;
+    last_id := v_ids[cardinality(v_ids)];
+    if is_over then
+        insert into outbox.outbox_cluster (system_identifier, timeline, environment, lost_from, action_id, recorded_by, recorded_at)
+        select c.system_identifier, c.timeline, v_action.parameters ->> 'environment', v_lost_from, p_action_id, session_user, clock_timestamp()
+          from outbox.cluster_now() as c;
+    end if;
+    return next;
+end
+$$;
+
+create or replace function outbox.propose_failover(p_lost_from timestamptz, p_environment text, p_reason text) returns uuid
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: records that this cluster is to be dispatched from now on, and from when on what the one before it did may
+--   be missing here. A second person approves it (decide_operator_action, with no payments), then apply_failover.
+-- Parameters: p_lost_from, the last moment of which nothing is missing: rather too early than too late; p_environment,
+--   what the dispatchers are configured for.
+-- Results: the action. OB003: a time in the future, or none.
+declare
+    v_action uuid := outbox.new_outbox_id();
+    v_cluster record;
+begin
+    select * into v_cluster from outbox.cluster_now();
+    if p_lost_from is null or not isfinite(p_lost_from) or p_lost_from > clock_timestamp() then
+        raise exception 'lost_from must be a time that is past' using errcode = 'OB003', column = 'lost_from';
+    elsif coalesce(btrim(p_reason), '') = '' then
+        raise exception 'an action needs a reason' using errcode = 'OB003', column = 'reason';
+    end if;
+    insert into outbox.operator_actions
+    values (v_action, 'FAILOVER', null, null,
+            jsonb_build_object('lost_from', p_lost_from, 'environment', coalesce(p_environment, ''), 'system_identifier', v_cluster.system_identifier::text,
+                               'timeline', v_cluster.timeline), p_reason, null, true, 0, outbox.members_sha256('{}'), '{}', session_user, clock_timestamp());
+    return v_action;
+end
+$$;
+
+create or replace function outbox.read_action_members(p_action_id uuid, p_after uuid default null, p_limit integer default 1000) returns table (
+    outbox_id uuid, participant_id text, instruction_id text, rail text, amount_minor bigint, currency text, disposition_then text,
+    result text, detail text, new_outbox_id uuid, disposition_now text, ended_as text, sent boolean, rail_reference text)
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+as $$
+-- Purpose: the payments of an action: how each stood, what the action did, and how it stands now; `sent` marks those
+--   that may have left since, for a recall.
+-- Parameters: p_after, the last id of the page before.
+    select m.outbox_id, i.participant_id, i.instruction_id, i.rail, m.amount_minor, m.currency, coalesce(m.disposition, 'ENDED'),
+           r.result, r.detail, r.new_outbox_id, p.disposition, t.state, p.first_sent_at is not null or p.in_doubt_since is not null or t.state = 'DISPATCHED',
+           t.rail_reference
+      from outbox.operator_action_members m
+     cross join lateral (select n.participant_id, n.instruction_id, n.rail from outbox.payment_outbox_instructions n where n.outbox_id = m.outbox_id limit 1) as i
+      left join outbox.operator_action_results r on r.action_id = m.action_id and r.outbox_id = m.outbox_id
+      left join outbox.payment_outbox_pending p on p.outbox_id = m.outbox_id
+      left join lateral (select a.state, a.rail_reference from outbox.payment_outbox_attempts a
+                          where a.outbox_id = m.outbox_id and a.state in ('DISPATCHED', 'FAILED', 'CANCELLED') limit 1) as t on true
+     where m.action_id = p_action_id and m.outbox_id > coalesce(p_after, '00000000-0000-0000-0000-000000000000')
+     order by m.outbox_id
+     limit p_limit
+$$;
+
+create or replace function outbox.read_operator_actions(p_action_id uuid default null, p_limit integer default 100) returns table (
+    action_id uuid, kind text, rail text, participant_id text, parameters jsonb, reason text, evidence text, needs_approval boolean,
+    member_count integer, members_sha256 bytea, amounts jsonb, proposed_by text, proposed_at timestamptz, decision text, decided_by text,
+    decided_at timestamptz, decision_reason text, applied bigint, skipped bigint)
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: what people asked for, who approved it, and how far it got.
+-- Parameters: one action, or null for the last p_limit.
+    select a.action_id, a.kind, a.rail, a.participant_id, a.parameters, a.reason, a.evidence, a.needs_approval, a.member_count, a.members_sha256,
+           a.amounts, a.proposed_by, a.proposed_at, d.decision, d.decided_by, d.decided_at, d.reason,
+           (select count(*) from outbox.operator_action_results r where r.action_id = a.action_id and r.result = 'APPLIED'),
+           (select count(*) from outbox.operator_action_results r where r.action_id = a.action_id and r.result = 'SKIPPED')
+      from outbox.operator_actions a
+      left join outbox.operator_action_decisions d on d.action_id = a.action_id
+     where a.action_id = coalesce(p_action_id, a.action_id)
+     order by a.action_id desc
+     limit p_limit
+$$;
+
 -- EXECUTE is nobody's by default (see 0001). The dispatcher's login executes these and touches no table.
 grant execute on function
     outbox.enqueue_payment_outbox(text, text, text, text, bytea, text, bigint, text, timestamptz, timestamptz, text, text, uuid, boolean),
@@ -1429,7 +2103,7 @@ grant execute on function
         text[], text[], uuid[], boolean)
     to outbox_ingest;
 grant execute on function
-    outbox.claim_outbox_batch(text, text, integer, bigint, integer, timestamptz, uuid),
+    outbox.claim_outbox_batch(text, text, integer, bigint, integer, timestamptz, uuid, text, text),
     outbox.expire_outbox_leases(text, integer, timestamptz, uuid),
     outbox.unpark_outbox_rows(text, integer),
     outbox.renew_outbox_leases(text, uuid[], integer[], uuid[]),
@@ -1444,7 +2118,18 @@ grant execute on function
     to outbox_dispatcher;
 grant execute on function outbox.read_payment_rails() to outbox_ingest, outbox_dispatcher, outbox_operator, outbox_approver, outbox_auditor, outbox_monitor;
 grant execute on function outbox.read_api_range() to outbox_ingest, outbox_dispatcher, outbox_operator, outbox_approver, outbox_auditor, outbox_monitor;
-grant execute on function outbox.set_payment_rail(text, text, bigint, bigint, bigint, boolean, integer, integer, bigint, bigint, bigint, boolean, boolean, integer)
+grant execute on function outbox.set_payment_rail(text, text, bigint, bigint, bigint, boolean, integer, integer, bigint, bigint, bigint, boolean, boolean, integer, integer)
     to outbox_operator;
 grant execute on function outbox.read_outbox_status(timestamptz), outbox.read_blocked_keys(integer) to outbox_operator, outbox_approver, outbox_auditor, outbox_monitor;
 grant execute on function outbox.read_payment_timelines(text, text) to outbox_operator, outbox_approver, outbox_auditor;
+grant execute on function outbox.read_outbox_pauses() to outbox_dispatcher, outbox_operator, outbox_approver, outbox_auditor, outbox_monitor;
+grant execute on function
+    outbox.propose_operator_action(text, uuid[], text, text, jsonb),
+    outbox.withdraw_operator_action(uuid, text),
+    outbox.set_outbox_pause(text, text, boolean, text),
+    outbox.propose_failover(timestamptz, text, text)
+    to outbox_operator;
+grant execute on function outbox.apply_operator_action(uuid, integer), outbox.apply_failover(uuid, uuid, integer) to outbox_operator, outbox_approver;
+grant execute on function outbox.decide_operator_action(uuid, text, text, bytea, integer, jsonb) to outbox_approver;
+grant execute on function outbox.read_operator_actions(uuid, integer), outbox.read_action_members(uuid, uuid, integer)
+    to outbox_operator, outbox_approver, outbox_auditor;

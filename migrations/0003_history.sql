@@ -12,11 +12,31 @@ create trigger history_is_never_changed before update or delete on outbox.paymen
     for each row execute function outbox.refuse_history_change();
 -- ENABLE ALWAYS: session_replication_role = replica does not go round it. A partition gets its row
 -- trigger, and its ENABLE ALWAYS, from the parent.
+create trigger history_is_never_changed before update or delete on outbox.outbox_cluster
+    for each row execute function outbox.refuse_history_change();
+alter table outbox.outbox_cluster enable always trigger history_is_never_changed;
+create trigger history_is_never_changed before update or delete on outbox.operator_actions
+    for each row execute function outbox.refuse_history_change();
+alter table outbox.operator_actions enable always trigger history_is_never_changed;
+create trigger history_is_never_changed before update or delete on outbox.operator_action_members
+    for each row execute function outbox.refuse_history_change();
+alter table outbox.operator_action_members enable always trigger history_is_never_changed;
+create trigger history_is_never_changed before update or delete on outbox.operator_action_decisions
+    for each row execute function outbox.refuse_history_change();
+alter table outbox.operator_action_decisions enable always trigger history_is_never_changed;
+create trigger history_is_never_changed before update or delete on outbox.operator_action_results
+    for each row execute function outbox.refuse_history_change();
+alter table outbox.operator_action_results enable always trigger history_is_never_changed;
 alter table outbox.payment_outbox_identities enable always trigger history_is_never_changed;
 alter table outbox.payment_outbox_instructions enable always trigger history_is_never_changed;
 alter table outbox.payment_outbox_attempts enable always trigger history_is_never_changed;
 alter table outbox.payment_outbox_late_outcomes enable always trigger history_is_never_changed;
 
+select outbox.guard_history_table('outbox.outbox_cluster');
+select outbox.guard_history_table('outbox.operator_actions');
+select outbox.guard_history_table('outbox.operator_action_members');
+select outbox.guard_history_table('outbox.operator_action_decisions');
+select outbox.guard_history_table('outbox.operator_action_results');
 select outbox.guard_history_table('outbox.payment_outbox_identities');
 select outbox.guard_history_table('outbox.payment_outbox_instructions');
 select outbox.guard_history_table('outbox.payment_outbox_attempts');
@@ -38,7 +58,8 @@ $$;
 select outbox.ensure_outbox_partitions();
 
 -- The auditor reads history, not payloads.
-grant select on outbox.payment_outbox_identities, outbox.payment_outbox_attempts, outbox.payment_outbox_late_outcomes to outbox_auditor;
+grant select on outbox.outbox_cluster, outbox.operator_actions, outbox.operator_action_members, outbox.operator_action_decisions,
+    outbox.operator_action_results, outbox.payment_outbox_identities, outbox.payment_outbox_attempts, outbox.payment_outbox_late_outcomes to outbox_auditor;
 grant select (outbox_id, participant_id, instruction_id, rail, content_type, payload_sha256, amount_minor, currency, attestation_id, not_before,
               not_after, ordering_key, traceparent, enqueued_by, created_at)
     on outbox.payment_outbox_instructions to outbox_auditor;

@@ -3,14 +3,14 @@ create or replace function outbox.set_payment_rail(
     p_processing_bound_ms bigint default null, p_amount_required boolean default null, p_max_sends integer default null,
     p_max_crashes integer default null, p_backoff_base_ms bigint default null, p_backoff_cap_ms bigint default null,
     p_lease_duration_ms bigint default null, p_paused boolean default null, p_not_found_is_final boolean default null,
-    p_max_inquiries integer default null
+    p_max_inquiries integer default null, p_max_sends_per_s integer default null
 ) returns boolean
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 -- Purpose: makes or changes a rail's contract. What is null stays as it is, or gets the default.
--- Parameters: times in milliseconds; p_paused stops claiming at the next claim.
+-- Parameters: times in milliseconds; p_paused stops claiming at the next claim; p_max_sends_per_s, 0 for no rate.
 -- Results: whether the rail is new.
 -- Locks taken: the rail's row.
 -- Hazard: `resend` says that the rail executes a key at most once within the window, and p_not_found_is_final that
@@ -40,6 +40,7 @@ begin
            paused = coalesce(p_paused, r.paused),
            not_found_is_final = coalesce(p_not_found_is_final, r.not_found_is_final),
            max_inquiries = coalesce(p_max_inquiries, r.max_inquiries),
+           max_sends_per_s = case when p_max_sends_per_s = 0 then null else coalesce(p_max_sends_per_s, r.max_sends_per_s) end,
            changed_at = clock_timestamp(), changed_by = session_user
      where r.rail = p_rail;
     return v_new;

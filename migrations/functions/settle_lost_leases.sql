@@ -18,8 +18,8 @@ as $$
 --   update goes to the ctid found (the caller's locks keep it): another join may rescan the batch for each row.
 begin
     insert into outbox.payment_outbox_attempts
-        (outbox_id, attempt_no, rail, kind, state, worker_id, lease_token, claimed_at, completed_at, error_class)
-    select p.outbox_id, p.attempt_count, p.rail, outbox.attempt_kind_of(p.disposition), 'LEASE_EXPIRED', p.claimed_by, p.lease_token, p.claimed_at, p_now, 'lease_lost'
+        (outbox_id, attempt_no, rail, kind, state, worker_id, lease_token, claimed_at, completed_at, endpoint, error_class)
+    select p.outbox_id, p.attempt_count, p.rail, outbox.attempt_kind_of(p.disposition), 'LEASE_EXPIRED', p.claimed_by, p.lease_token, p.claimed_at, p_now, p.endpoint, 'lease_lost'
       from outbox.payment_outbox_pending p
      where p.outbox_id = any (p_outbox_ids);
 

@@ -1,0 +1,54 @@
+create or replace function outbox.apply_failover(p_action_id uuid, p_after uuid default null, p_limit integer default 10000)
+returns table (last_id uuid, doubtful integer, held integer, is_over boolean)
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+as $$
+#variable_conflict use_column
+-- Purpose: marks what may have been sent by the cluster before this one as doubtful, and at the end records the epoch,
+--   so that claims go on. On a hold rail it is held, on an inquire rail it is asked after, on a resend rail its key
+--   window counts from lost_from.
+-- Parameters: p_after, null at first, then the last_id of the call before; at most p_limit payments a call. Safe to
+--   begin again.
+-- Results: last_id, the last payment looked at; is_over: the epoch is recorded.
+-- Locks taken: the payments looked at, in order of id. Nothing is claimed meanwhile: the epoch is not the one on record.
+-- Hazard: a payment due at any time may have been sent after the last commit that arrived here, also one that was
+--   parked or held then. Leased ones are settled as lost leases.
+declare
+    v_action outbox.operator_actions := outbox.approved_action(p_action_id);
+    v_lost_from timestamptz := (v_action.parameters ->> 'lost_from')::timestamptz;
+    v_now timestamptz := clock_timestamp();
+    v_ids uuid[];
+begin
+    if v_action.kind <> 'FAILOVER' then
+        raise exception 'action % is no failover', p_action_id using errcode = 'OB003';
+    elsif exists (select from outbox.outbox_cluster c where c.action_id = p_action_id) then
+        raise exception 'failover % is recorded already', p_action_id using errcode = 'OB013';
+    elsif exists (select from outbox.cluster_now() as c where (c.system_identifier::text, c.timeline)
+                  is distinct from (v_action.parameters ->> 'system_identifier', (v_action.parameters ->> 'timeline')::integer)) then
+        raise exception 'failover % was approved for another cluster or timeline', p_action_id using errcode = 'OB003';
+    end if;
+    v_ids := array(select p.outbox_id from outbox.payment_outbox_pending p
+                    where p.outbox_id > coalesce(p_after, '00000000-0000-0000-0000-000000000000')
+                    order by p.outbox_id limit p_limit for no key update);
+    with marked as (
+        update outbox.payment_outbox_pending p
+           set in_doubt_since = coalesce(p.in_doubt_since, v_now), first_sent_at = least(p.first_sent_at, v_lost_from),
+               quarantine_until = greatest(p.quarantine_until, v_now + (r.rail_timeout_ms + r.processing_bound_ms) * interval '1 ms'),
+               disposition = case when p.disposition = 'HELD' or r.on_unknown = 'hold' then 'HELD'
+                                  when p.disposition = 'PARKED' then 'PARKED' else outbox.disposition_of(r.on_unknown, true) end,
+               hold_reason = case when p.disposition = 'HELD' then p.hold_reason when r.on_unknown = 'hold' then 'UNKNOWN' end
+          from outbox.payment_rails r
+         where p.outbox_id = any (v_ids) and r.rail = p.rail and p.lease_token is null and (p.next_attempt_at <= v_now or p.disposition = 'HELD')
+        returning p.disposition)
+    select count(*), count(*) filter (where m.disposition = 'HELD') into doubtful, held from marked m;
+    is_over := cardinality(v_ids) < p_limit;
+    last_id := v_ids[cardinality(v_ids)];
+    if is_over then
+        insert into outbox.outbox_cluster (system_identifier, timeline, environment, lost_from, action_id, recorded_by, recorded_at)
+        select c.system_identifier, c.timeline, v_action.parameters ->> 'environment', v_lost_from, p_action_id, session_user, clock_timestamp()
+          from outbox.cluster_now() as c;
+    end if;
+    return next;
+end
+$$;

@@ -1,0 +1,7 @@
+create or replace function outbox.paused_participants(p_rail text) returns text[]
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: the participants that may not be sent for on this rail.
+    select array(select u.participant_id from outbox.outbox_pauses u where u.participant_id is not null and coalesce(u.rail, p_rail) = p_rail)
+$$;

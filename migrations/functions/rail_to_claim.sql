@@ -1,0 +1,30 @@
+create or replace function outbox.rail_to_claim(p_rail text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_environment text)
+returns outbox.payment_rails
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: the rail's contract for a claim, paused if anything that holds for the rail is. Internal to claim.
+-- Parameters: those of claim.
+-- Results: or raises OB003 (a bad value), OB004 (no contract), OB006 (isolation), OB007 (a lease too short),
+--   OB011 (another epoch).
+declare
+    v_rail outbox.payment_rails;
+begin
+    if current_setting('transaction_isolation') <> 'read committed' then
+        raise exception 'claim runs only at read committed: skip locked fails above it' using errcode = 'OB006';
+    end if;
+    perform outbox.refuse_other_epoch(p_environment);
+    select * into v_rail from outbox.payment_rails r where r.rail = p_rail;
+    if not found then
+        raise exception 'rail % has no contract', p_rail using errcode = 'OB004', hint = 'set one with set_payment_rail';
+    elsif v_rail.lease_duration_ms < p_min_lease_ms then
+        raise exception 'rail %: a lease of % ms is shorter than the % ms that this dispatcher needs', p_rail,
+            v_rail.lease_duration_ms, p_min_lease_ms using errcode = 'OB007', hint = 'raise lease_duration_ms, or lower the timeout';
+    elsif not coalesce(p_limit between 1 and 10000 and p_min_lease_ms >= 0 and p_in_flight >= 0, false) then
+        raise exception 'p_limit must be 1 to 10000, p_min_lease_ms and p_in_flight 0 or more' using errcode = 'OB003';
+    end if;
+    v_rail.paused := v_rail.paused or exists (select from outbox.outbox_pauses u
+                                               where u.participant_id is null and coalesce(u.rail, p_rail) = p_rail);
+    return v_rail;
+end
+$$;

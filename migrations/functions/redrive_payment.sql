@@ -1,0 +1,56 @@
+create or replace function outbox.redrive_payment(p_action outbox.operator_actions, p_outbox_id uuid)
+returns table (result text, detail text, new_outbox_id uuid)
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+as $$
+#variable_conflict use_column
+-- Purpose: pays an ended payment again, as a new generation of the same instruction with a new outbox_id, which is a
+--   new key to the rail. Internal to apply_to_payment.
+-- Results: as apply_to_payment; new_outbox_id is the new payment. Only the last generation, only if it ended FAILED or
+--   DISPATCHED, and not if the rail said later that it had accepted a failed one.
+-- Hazard: the rail executes the new key. What was executed under the old one is then paid twice: the evidence has to
+--   say that it was not.
+declare
+    v_i outbox.payment_outbox_instructions;
+    v_generation integer;
+    v_key text;
+    v_last uuid;
+    v_state text;
+    v_now timestamptz := clock_timestamp();
+    v_not_after timestamptz;
+begin
+    select * into v_i from outbox.payment_outbox_instructions i where i.outbox_id = p_outbox_id;
+    select n.generation, n.outbox_id, n.idempotency_key into v_generation, v_last, v_key from outbox.payment_outbox_identities n
+     where n.participant_id = v_i.participant_id and n.instruction_id = v_i.instruction_id order by n.generation desc limit 1;
+    select a.state into v_state from outbox.payment_outbox_attempts a
+     where a.outbox_id = p_outbox_id and a.state in ('DISPATCHED', 'FAILED', 'CANCELLED');
+    v_not_after := case when p_action.parameters ? 'not_after' then (p_action.parameters ->> 'not_after')::timestamptz else v_i.not_after end;
+    result := 'SKIPPED';
+    detail := case when v_last <> p_outbox_id then 'it was redriven already, as ' || v_last
+                   when coalesce(v_state, '') not in ('DISPATCHED', 'FAILED') then 'it has not ended as dispatched or failed'
+                   when v_state = 'FAILED' and exists (select from outbox.payment_outbox_late_outcomes l where l.outbox_id = p_outbox_id and l.outcome = 'ACCEPTED')
+                       then 'the rail said later that it had accepted it'
+                   when v_state = 'DISPATCHED' and p_action.evidence is null then 'it was dispatched: that takes evidence that the rail never got it'
+                   when v_not_after < v_now then 'its not_after is past: give another' end;
+    if detail is not null then
+        return next;
+        return;
+    end if;
+    new_outbox_id := outbox.new_outbox_id();
+    perform outbox.lock_ordering_keys(array[v_i.rail], array[v_i.ordering_key]);
+    insert into outbox.payment_outbox_identities
+    values (v_i.participant_id, v_i.instruction_id, v_generation + 1, v_key, new_outbox_id,
+            outbox.payment_identity_sha256(v_i.rail, v_i.payload, v_i.content_type, v_i.amount_minor, v_i.currency, v_i.not_before, v_not_after, v_i.ordering_key));
+    insert into outbox.payment_outbox_instructions
+    select new_outbox_id, v_i.participant_id, v_i.instruction_id, v_i.rail, v_i.payload, v_i.content_type, v_i.payload_sha256, v_i.amount_minor, v_i.currency,
+           v_i.attestation_id, v_i.not_before, v_not_after, v_i.ordering_key, v_i.traceparent, session_user, v_now;
+    insert into outbox.payment_outbox_pending (outbox_id, rail, participant_id, is_ordered, next_attempt_at, not_after, created_at)
+    values (new_outbox_id, v_i.rail, v_i.participant_id, v_i.ordering_key is not null, greatest(v_now, v_i.not_before), v_not_after, v_now);
+    if v_i.ordering_key is not null then
+        perform outbox.enqueue_in_order(array[new_outbox_id], array[v_i.rail], array[v_i.ordering_key]);
+    end if;
+    result := 'APPLIED';
+    return next;
+end
+$$;
