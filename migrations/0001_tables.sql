@@ -176,11 +176,11 @@ create table outbox.payment_outbox_unparking (
 -- What may not be sent now: everything (both null), a rail, a participant, or a participant on a rail. Not history:
 -- operator_actions is.
 create table outbox.outbox_pauses (
+    action_id uuid primary key,
     rail text,
     participant_id text,
     paused_by text not null,
     paused_at timestamptz not null,
-    action_id uuid not null,
     constraint one_pause_for_a_scope unique nulls not distinct (rail, participant_id)
 );
 

@@ -637,7 +637,7 @@ as $$
 -- Purpose: refuses to claim on a cluster that is not the one on record: a promoted standby, a restore or a clone may
 --   have lost attempts that were made. Internal to claim.
 -- Parameters: p_environment, what the dispatcher is configured for; null counts as ''.
--- Results: nothing, or raises OB011. The first claim ever records where it runs.
+-- Results: nothing, or raises OB011. As long as no epoch is on record, nothing has been dispatched.
 -- Hazard: an asynchronous standby granted attempt 1 a second time, with an empty ledger.
 declare
     v_known outbox.outbox_cluster;
@@ -646,10 +646,7 @@ begin
     select * into v_now from outbox.cluster_now();
     select * into v_known from outbox.outbox_cluster c order by c.epoch_no desc limit 1;
     if not found then
-        perform pg_advisory_xact_lock(outbox.wakeup_lock_key('first epoch'));
-        insert into outbox.outbox_cluster (system_identifier, timeline, environment, recorded_by, recorded_at)
-        select v_now.system_identifier, v_now.timeline, coalesce(p_environment, ''), session_user, clock_timestamp()
-         where not exists (select from outbox.outbox_cluster);
+        return;
     elsif v_known.environment <> coalesce(p_environment, '') then
         raise exception 'this database is of the environment %, the dispatcher of %', quote_literal(v_known.environment),
             quote_literal(coalesce(p_environment, '')) using errcode = 'OB011',
@@ -732,7 +729,7 @@ create or replace function outbox.claim_outbox_batch(
     kind text, outbox_id uuid, attempt_no integer, lease_token uuid, lease_ms bigint, due_at timestamptz, participant_id text,
     endpoint text, payload bytea, content_type text, traceparent text, not_after timestamptz, crash_count integer, is_resend boolean, hold_reason text,
     db_now timestamptz, next_due_at timestamptz, held_count integer, expired_count integer, suspect_count integer, parked_count integer,
-    paused boolean, flush_lsn pg_lsn, epoch_no integer)
+    paused boolean, log_position bigint, epoch_no integer)
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan
@@ -826,14 +823,14 @@ begin
                   p.first_sent_at < v_now as is_resend,
                   p.participant_id, p.endpoint)
     select l.kind, l.outbox_id, l.attempt_count, l.lease_token, v_rail.lease_duration_ms, l.next_attempt_at, l.participant_id, l.endpoint, i.payload,
-           i.content_type, i.traceparent, l.not_after, l.crash_count, l.is_resend, null::text, v_now, null::timestamptz, null::integer, null::integer, null::integer, null::integer, null::boolean, null::pg_lsn, null::integer
+           i.content_type, i.traceparent, l.not_after, l.crash_count, l.is_resend, null::text, v_now, null::timestamptz, null::integer, null::integer, null::integer, null::integer, null::boolean, null::bigint, null::integer
       from leased l
      cross join lateral (select case l.kind when 'SUBMIT' then n.payload end as payload, n.content_type, n.traceparent from outbox.payment_outbox_instructions n
                           where n.outbox_id = l.outbox_id and n.outbox_id between v_lo and v_hi limit 1) as i;
 
     kind := 'SUMMARY'; attempt_no := null; hold_reason := null;
     db_now := v_now; held_count := v_held; expired_count := v_expired; suspect_count := v_suspects; parked_count := cardinality(v_behind); paused := v_rail.paused;
-    flush_lsn := pg_current_wal_flush_lsn(); epoch_no := (select max(c.epoch_no) from outbox.outbox_cluster c);
+    log_position := pg_current_wal_flush_lsn() - '0/0'; epoch_no := (select coalesce(max(c.epoch_no), 0) from outbox.outbox_cluster c);
     select c.id, c.due into outbox_id, due_at from unnest(v_ids, v_due) as c (id, due) order by c.due desc, c.id desc limit 1;
     if not v_rail.paused and coalesce(cardinality(v_ids), 0) < v_limit then
         select p.next_attempt_at into next_due_at from outbox.payment_outbox_pending p
@@ -1243,21 +1240,43 @@ begin
 end
 $$;
 
+create or replace function outbox.record_first_epoch(p_environment text) returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: records where payments are dispatched for the first time. Internal to the heartbeat, which every
+--   dispatcher calls before it claims.
+-- Locks taken: if there is no epoch, one of its own until the transaction ends.
+begin
+    if exists (select from outbox.outbox_cluster) then
+        return;
+    end if;
+    perform pg_advisory_xact_lock(1869968485::bigint << 32);
+    insert into outbox.outbox_cluster (system_identifier, timeline, environment, recorded_by, recorded_at)
+    select c.system_identifier, c.timeline, coalesce(p_environment, ''), session_user, clock_timestamp()
+      from outbox.cluster_now() as c
+     where not exists (select from outbox.outbox_cluster);
+end
+$$;
+
 create or replace function outbox.dispatcher_heartbeat(
-    p_worker_id text, p_version text, p_api_version integer, p_state text, p_lanes text[], p_in_flight integer, p_heartbeat_interval_ms bigint
+    p_worker_id text, p_version text, p_api_version integer, p_state text, p_lanes text[], p_in_flight integer, p_heartbeat_interval_ms bigint,
+    p_environment text default null
 ) returns table (worker_id text, heartbeat_at timestamptz, silent_ms bigint, heartbeat_interval_ms bigint, lanes text[])
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 -- Purpose: shows a dispatcher to operators and to the other dispatchers.
--- Parameters: p_state RUNNING, DRAINING or STOPPED; p_heartbeat_interval_ms, when the next one is due.
+-- Parameters: p_state RUNNING, DRAINING or STOPPED; p_heartbeat_interval_ms, when the next one is due;
+--   p_environment, what the dispatcher is configured for: the first one ever is the database's.
 -- Results: the other dispatchers that missed three heartbeats and were not stopped: their leases run out
 --   unrenewed, so the caller sweeps.
 -- Locks taken: the caller's row. Rows silent for a week are pruned.
 declare
     v_now timestamptz := clock_timestamp();
 begin
+    perform outbox.record_first_epoch(p_environment);
     insert into outbox.outbox_dispatchers as d
     values (p_worker_id, p_version, p_api_version, p_state, p_lanes, p_in_flight, p_heartbeat_interval_ms, v_now, v_now)
         on conflict (worker_id) do update
@@ -1933,7 +1952,7 @@ begin
     values (v_action, case when p_paused then 'PAUSE' else 'RESUME' end, p_rail, p_participant_id, '{}', p_reason, null, false, 0,
             outbox.members_sha256('{}'), '{}', session_user, clock_timestamp());
     if p_paused then
-        insert into outbox.outbox_pauses values (p_rail, p_participant_id, session_user, clock_timestamp(), v_action)
+        insert into outbox.outbox_pauses values (v_action, p_rail, p_participant_id, session_user, clock_timestamp())
             on conflict on constraint one_pause_for_a_scope do nothing;
         return v_action;
     end if;
@@ -2095,6 +2114,52 @@ as $$
      limit p_limit
 $$;
 
+create or replace function outbox.read_outbox_payments(
+    p_rail text default null, p_participant_id text default null, p_disposition text default null, p_hold_reason text default null,
+    p_ended_as text default null, p_since timestamptz default null, p_until timestamptz default null, p_after uuid default null,
+    p_limit integer default 100
+) returns table (
+    outbox_id uuid, participant_id text, instruction_id text, rail text, amount_minor bigint, currency text, enqueued_at timestamptz,
+    disposition text, hold_reason text, ended_as text, in_doubt_since timestamptz, next_attempt_at timestamptz, not_after timestamptz,
+    attempts integer, ordering_key text)
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
+as $$
+#variable_conflict use_column
+-- Purpose: lists payments, in order of their outbox_id, which is that of their enqueue.
+-- Parameters: what is null does not filter; p_ended_as looks in the ledger (DISPATCHED, FAILED, CANCELLED), otherwise
+--   the queue is listed; p_since and p_until bound the time of the enqueue; p_after, the last id of the page before.
+-- Results: at most p_limit. Never a payload.
+declare
+    v_lo uuid := greatest(outbox.outbox_id_floor(coalesce(p_since, 'epoch')), coalesce(p_after, '00000000-0000-0000-0000-000000000000'));
+    v_hi uuid := outbox.outbox_id_floor(coalesce(p_until, '9999-01-01Z'));
+begin
+    if p_ended_as is not null then
+        return query
+        select a.outbox_id, i.participant_id, i.instruction_id, a.rail, i.amount_minor, i.currency, i.created_at, null::text, null::text, a.state,
+               null::timestamptz, null::timestamptz, i.not_after, a.attempt_no, i.ordering_key
+          from outbox.payment_outbox_attempts a
+          join outbox.payment_outbox_instructions i on i.outbox_id = a.outbox_id
+         where a.state = p_ended_as and a.state in ('DISPATCHED', 'FAILED', 'CANCELLED') and a.outbox_id > v_lo and a.outbox_id < v_hi
+           and i.outbox_id > v_lo and i.outbox_id < v_hi
+           and a.rail = coalesce(p_rail, a.rail) and i.participant_id = coalesce(p_participant_id, i.participant_id)
+         order by a.outbox_id limit p_limit;
+        return;
+    end if;
+    return query
+    select p.outbox_id, p.participant_id, i.instruction_id, p.rail, i.amount_minor, i.currency, i.created_at, p.disposition, p.hold_reason, null::text,
+           p.in_doubt_since, p.next_attempt_at, p.not_after, p.attempt_count, i.ordering_key
+      from outbox.payment_outbox_pending p
+      join outbox.payment_outbox_instructions i on i.outbox_id = p.outbox_id
+     where p.outbox_id > v_lo and p.outbox_id < v_hi and i.outbox_id > v_lo and i.outbox_id < v_hi
+       and p.rail = coalesce(p_rail, p.rail) and p.participant_id = coalesce(p_participant_id, p.participant_id)
+       and p.disposition = coalesce(p_disposition, p.disposition)
+       and (p_hold_reason is null or p.hold_reason = p_hold_reason)
+     order by p.outbox_id limit p_limit;
+end
+$$;
+
 -- EXECUTE is nobody's by default (see 0001). The dispatcher's login executes these and touches no table.
 grant execute on function
     outbox.enqueue_payment_outbox(text, text, text, text, bytea, text, bigint, text, timestamptz, timestamptz, text, text, uuid, boolean),
@@ -2110,7 +2175,7 @@ grant execute on function
     outbox.release_outbox_leases(text, uuid[], integer[], uuid[]),
     outbox.complete_outbox_batch(text, uuid[], integer[], uuid[], text[], bigint[], timestamptz[], timestamptz[], text[], bytea[], bytea[],
         text[], text[], text[], text[]),
-    outbox.dispatcher_heartbeat(text, text, integer, text, text[], integer, bigint),
+    outbox.dispatcher_heartbeat(text, text, integer, text, text[], integer, bigint, text),
     outbox.dispatcher_preflight(),
     outbox.excess_privilege_of(name),
     outbox.try_wakeup_lock(text),
@@ -2132,4 +2197,6 @@ grant execute on function
 grant execute on function outbox.apply_operator_action(uuid, integer), outbox.apply_failover(uuid, uuid, integer) to outbox_operator, outbox_approver;
 grant execute on function outbox.decide_operator_action(uuid, text, text, bytea, integer, jsonb) to outbox_approver;
 grant execute on function outbox.read_operator_actions(uuid, integer), outbox.read_action_members(uuid, uuid, integer)
+    to outbox_operator, outbox_approver, outbox_auditor;
+grant execute on function outbox.read_outbox_payments(text, text, text, text, text, timestamptz, timestamptz, uuid, integer)
     to outbox_operator, outbox_approver, outbox_auditor;

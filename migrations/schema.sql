@@ -368,7 +368,7 @@ $$;
 
 ALTER FUNCTION outbox.attempt_state_after(p_outcome text, p_late_success boolean, p_not_found_counts boolean) OWNER TO outbox_owner;
 
-CREATE FUNCTION outbox.claim_outbox_batch(p_rail text, p_worker_id text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_after_at timestamp with time zone DEFAULT NULL::timestamp with time zone, p_after_id uuid DEFAULT NULL::uuid, p_environment text DEFAULT NULL::text, p_endpoint text DEFAULT NULL::text) RETURNS TABLE(kind text, outbox_id uuid, attempt_no integer, lease_token uuid, lease_ms bigint, due_at timestamp with time zone, participant_id text, endpoint text, payload bytea, content_type text, traceparent text, not_after timestamp with time zone, crash_count integer, is_resend boolean, hold_reason text, db_now timestamp with time zone, next_due_at timestamp with time zone, held_count integer, expired_count integer, suspect_count integer, parked_count integer, paused boolean, flush_lsn pg_lsn, epoch_no integer)
+CREATE FUNCTION outbox.claim_outbox_batch(p_rail text, p_worker_id text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_after_at timestamp with time zone DEFAULT NULL::timestamp with time zone, p_after_id uuid DEFAULT NULL::uuid, p_environment text DEFAULT NULL::text, p_endpoint text DEFAULT NULL::text) RETURNS TABLE(kind text, outbox_id uuid, attempt_no integer, lease_token uuid, lease_ms bigint, due_at timestamp with time zone, participant_id text, endpoint text, payload bytea, content_type text, traceparent text, not_after timestamp with time zone, crash_count integer, is_resend boolean, hold_reason text, db_now timestamp with time zone, next_due_at timestamp with time zone, held_count integer, expired_count integer, suspect_count integer, parked_count integer, paused boolean, log_position bigint, epoch_no integer)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_custom_plan'
@@ -462,14 +462,14 @@ begin
                   p.first_sent_at < v_now as is_resend,
                   p.participant_id, p.endpoint)
     select l.kind, l.outbox_id, l.attempt_count, l.lease_token, v_rail.lease_duration_ms, l.next_attempt_at, l.participant_id, l.endpoint, i.payload,
-           i.content_type, i.traceparent, l.not_after, l.crash_count, l.is_resend, null::text, v_now, null::timestamptz, null::integer, null::integer, null::integer, null::integer, null::boolean, null::pg_lsn, null::integer
+           i.content_type, i.traceparent, l.not_after, l.crash_count, l.is_resend, null::text, v_now, null::timestamptz, null::integer, null::integer, null::integer, null::integer, null::boolean, null::bigint, null::integer
       from leased l
      cross join lateral (select case l.kind when 'SUBMIT' then n.payload end as payload, n.content_type, n.traceparent from outbox.payment_outbox_instructions n
                           where n.outbox_id = l.outbox_id and n.outbox_id between v_lo and v_hi limit 1) as i;
 
     kind := 'SUMMARY'; attempt_no := null; hold_reason := null;
     db_now := v_now; held_count := v_held; expired_count := v_expired; suspect_count := v_suspects; parked_count := cardinality(v_behind); paused := v_rail.paused;
-    flush_lsn := pg_current_wal_flush_lsn(); epoch_no := (select max(c.epoch_no) from outbox.outbox_cluster c);
+    log_position := pg_current_wal_flush_lsn() - '0/0'; epoch_no := (select coalesce(max(c.epoch_no), 0) from outbox.outbox_cluster c);
     select c.id, c.due into outbox_id, due_at from unnest(v_ids, v_due) as c (id, due) order by c.due desc, c.id desc limit 1;
     if not v_rail.paused and coalesce(cardinality(v_ids), 0) < v_limit then
         select p.next_attempt_at into next_due_at from outbox.payment_outbox_pending p
@@ -645,19 +645,21 @@ $$;
 
 ALTER FUNCTION outbox.decide_operator_action(p_action_id uuid, p_decision text, p_reason text, p_members_sha256 bytea, p_member_count integer, p_amounts jsonb) OWNER TO outbox_owner;
 
-CREATE FUNCTION outbox.dispatcher_heartbeat(p_worker_id text, p_version text, p_api_version integer, p_state text, p_lanes text[], p_in_flight integer, p_heartbeat_interval_ms bigint) RETURNS TABLE(worker_id text, heartbeat_at timestamp with time zone, silent_ms bigint, heartbeat_interval_ms bigint, lanes text[])
+CREATE FUNCTION outbox.dispatcher_heartbeat(p_worker_id text, p_version text, p_api_version integer, p_state text, p_lanes text[], p_in_flight integer, p_heartbeat_interval_ms bigint, p_environment text DEFAULT NULL::text) RETURNS TABLE(worker_id text, heartbeat_at timestamp with time zone, silent_ms bigint, heartbeat_interval_ms bigint, lanes text[])
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 #variable_conflict use_column
 -- Purpose: shows a dispatcher to operators and to the other dispatchers.
--- Parameters: p_state RUNNING, DRAINING or STOPPED; p_heartbeat_interval_ms, when the next one is due.
+-- Parameters: p_state RUNNING, DRAINING or STOPPED; p_heartbeat_interval_ms, when the next one is due;
+--   p_environment, what the dispatcher is configured for: the first one ever is the database's.
 -- Results: the other dispatchers that missed three heartbeats and were not stopped: their leases run out
 --   unrenewed, so the caller sweeps.
 -- Locks taken: the caller's row. Rows silent for a week are pruned.
 declare
     v_now timestamptz := clock_timestamp();
 begin
+    perform outbox.record_first_epoch(p_environment);
     insert into outbox.outbox_dispatchers as d
     values (p_worker_id, p_version, p_api_version, p_state, p_lanes, p_in_flight, p_heartbeat_interval_ms, v_now, v_now)
         on conflict (worker_id) do update
@@ -675,7 +677,7 @@ begin
 end
 $$;
 
-ALTER FUNCTION outbox.dispatcher_heartbeat(p_worker_id text, p_version text, p_api_version integer, p_state text, p_lanes text[], p_in_flight integer, p_heartbeat_interval_ms bigint) OWNER TO outbox_owner;
+ALTER FUNCTION outbox.dispatcher_heartbeat(p_worker_id text, p_version text, p_api_version integer, p_state text, p_lanes text[], p_in_flight integer, p_heartbeat_interval_ms bigint, p_environment text) OWNER TO outbox_owner;
 
 CREATE FUNCTION outbox.dispatcher_preflight() RETURNS TABLE(login text, backend_pid integer, excess_privilege text, fsync boolean, full_page_writes boolean, synchronous_commit text, in_recovery boolean, read_only boolean, server_encoding text, server_version_num integer, api_min integer, api_max integer, db_now timestamp with time zone)
     LANGUAGE sql
@@ -1560,6 +1562,47 @@ $$;
 
 ALTER FUNCTION outbox.read_outbox_pauses() OWNER TO outbox_owner;
 
+CREATE FUNCTION outbox.read_outbox_payments(p_rail text DEFAULT NULL::text, p_participant_id text DEFAULT NULL::text, p_disposition text DEFAULT NULL::text, p_hold_reason text DEFAULT NULL::text, p_ended_as text DEFAULT NULL::text, p_since timestamp with time zone DEFAULT NULL::timestamp with time zone, p_until timestamp with time zone DEFAULT NULL::timestamp with time zone, p_after uuid DEFAULT NULL::uuid, p_limit integer DEFAULT 100) RETURNS TABLE(outbox_id uuid, participant_id text, instruction_id text, rail text, amount_minor bigint, currency text, enqueued_at timestamp with time zone, disposition text, hold_reason text, ended_as text, in_doubt_since timestamp with time zone, next_attempt_at timestamp with time zone, not_after timestamp with time zone, attempts integer, ordering_key text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET plan_cache_mode TO 'force_custom_plan'
+    AS $$
+#variable_conflict use_column
+-- Purpose: lists payments, in order of their outbox_id, which is that of their enqueue.
+-- Parameters: what is null does not filter; p_ended_as looks in the ledger (DISPATCHED, FAILED, CANCELLED), otherwise
+--   the queue is listed; p_since and p_until bound the time of the enqueue; p_after, the last id of the page before.
+-- Results: at most p_limit. Never a payload.
+declare
+    v_lo uuid := greatest(outbox.outbox_id_floor(coalesce(p_since, 'epoch')), coalesce(p_after, '00000000-0000-0000-0000-000000000000'));
+    v_hi uuid := outbox.outbox_id_floor(coalesce(p_until, '9999-01-01Z'));
+begin
+    if p_ended_as is not null then
+        return query
+        select a.outbox_id, i.participant_id, i.instruction_id, a.rail, i.amount_minor, i.currency, i.created_at, null::text, null::text, a.state,
+               null::timestamptz, null::timestamptz, i.not_after, a.attempt_no, i.ordering_key
+          from outbox.payment_outbox_attempts a
+          join outbox.payment_outbox_instructions i on i.outbox_id = a.outbox_id
+         where a.state = p_ended_as and a.state in ('DISPATCHED', 'FAILED', 'CANCELLED') and a.outbox_id > v_lo and a.outbox_id < v_hi
+           and i.outbox_id > v_lo and i.outbox_id < v_hi
+           and a.rail = coalesce(p_rail, a.rail) and i.participant_id = coalesce(p_participant_id, i.participant_id)
+         order by a.outbox_id limit p_limit;
+        return;
+    end if;
+    return query
+    select p.outbox_id, p.participant_id, i.instruction_id, p.rail, i.amount_minor, i.currency, i.created_at, p.disposition, p.hold_reason, null::text,
+           p.in_doubt_since, p.next_attempt_at, p.not_after, p.attempt_count, i.ordering_key
+      from outbox.payment_outbox_pending p
+      join outbox.payment_outbox_instructions i on i.outbox_id = p.outbox_id
+     where p.outbox_id > v_lo and p.outbox_id < v_hi and i.outbox_id > v_lo and i.outbox_id < v_hi
+       and p.rail = coalesce(p_rail, p.rail) and p.participant_id = coalesce(p_participant_id, p.participant_id)
+       and p.disposition = coalesce(p_disposition, p.disposition)
+       and (p_hold_reason is null or p.hold_reason = p_hold_reason)
+     order by p.outbox_id limit p_limit;
+end
+$$;
+
+ALTER FUNCTION outbox.read_outbox_payments(p_rail text, p_participant_id text, p_disposition text, p_hold_reason text, p_ended_as text, p_since timestamp with time zone, p_until timestamp with time zone, p_after uuid, p_limit integer) OWNER TO outbox_owner;
+
 CREATE FUNCTION outbox.read_outbox_status(p_since timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS TABLE(rail text, paused boolean, due bigint, waiting bigint, in_flight bigint, in_doubt bigint, held bigint, parked bigint, late_successes bigint, dispatched bigint, failed bigint, failed_but_accepted bigint, oldest_due_ms bigint, oldest_in_doubt_ms bigint, partition_headroom_months integer)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1673,6 +1716,27 @@ end
 $_$;
 
 ALTER FUNCTION outbox.read_payment_timelines(p_id text, p_participant_id text) OWNER TO outbox_owner;
+
+CREATE FUNCTION outbox.record_first_epoch(p_environment text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+-- Purpose: records where payments are dispatched for the first time. Internal to the heartbeat, which every
+--   dispatcher calls before it claims.
+-- Locks taken: if there is no epoch, one of its own until the transaction ends.
+begin
+    if exists (select from outbox.outbox_cluster) then
+        return;
+    end if;
+    perform pg_advisory_xact_lock(1869968485::bigint << 32);
+    insert into outbox.outbox_cluster (system_identifier, timeline, environment, recorded_by, recorded_at)
+    select c.system_identifier, c.timeline, coalesce(p_environment, ''), session_user, clock_timestamp()
+      from outbox.cluster_now() as c
+     where not exists (select from outbox.outbox_cluster);
+end
+$$;
+
+ALTER FUNCTION outbox.record_first_epoch(p_environment text) OWNER TO outbox_owner;
 
 CREATE FUNCTION outbox.record_operator_attempt(p_action outbox.operator_actions, v outbox.payment_outbox_pending, p_state text, p_now timestamp with time zone) RETURNS void
     LANGUAGE sql
@@ -1852,7 +1916,7 @@ CREATE FUNCTION outbox.refuse_other_epoch(p_environment text) RETURNS void
 -- Purpose: refuses to claim on a cluster that is not the one on record: a promoted standby, a restore or a clone may
 --   have lost attempts that were made. Internal to claim.
 -- Parameters: p_environment, what the dispatcher is configured for; null counts as ''.
--- Results: nothing, or raises OB011. The first claim ever records where it runs.
+-- Results: nothing, or raises OB011. As long as no epoch is on record, nothing has been dispatched.
 -- Hazard: an asynchronous standby granted attempt 1 a second time, with an empty ledger.
 declare
     v_known outbox.outbox_cluster;
@@ -1861,10 +1925,7 @@ begin
     select * into v_now from outbox.cluster_now();
     select * into v_known from outbox.outbox_cluster c order by c.epoch_no desc limit 1;
     if not found then
-        perform pg_advisory_xact_lock(outbox.wakeup_lock_key('first epoch'));
-        insert into outbox.outbox_cluster (system_identifier, timeline, environment, recorded_by, recorded_at)
-        select v_now.system_identifier, v_now.timeline, coalesce(p_environment, ''), session_user, clock_timestamp()
-         where not exists (select from outbox.outbox_cluster);
+        return;
     elsif v_known.environment <> coalesce(p_environment, '') then
         raise exception 'this database is of the environment %, the dispatcher of %', quote_literal(v_known.environment),
             quote_literal(coalesce(p_environment, '')) using errcode = 'OB011',
@@ -1979,7 +2040,7 @@ begin
     values (v_action, case when p_paused then 'PAUSE' else 'RESUME' end, p_rail, p_participant_id, '{}', p_reason, null, false, 0,
             outbox.members_sha256('{}'), '{}', session_user, clock_timestamp());
     if p_paused then
-        insert into outbox.outbox_pauses values (p_rail, p_participant_id, session_user, clock_timestamp(), v_action)
+        insert into outbox.outbox_pauses values (v_action, p_rail, p_participant_id, session_user, clock_timestamp())
             on conflict on constraint one_pause_for_a_scope do nothing;
         return v_action;
     end if;
@@ -2328,11 +2389,11 @@ WITH (fillfactor='50');
 ALTER TABLE outbox.outbox_dispatchers OWNER TO outbox_owner;
 
 CREATE TABLE outbox.outbox_pauses (
+    action_id uuid NOT NULL,
     rail text,
     participant_id text,
     paused_by text NOT NULL,
-    paused_at timestamp with time zone NOT NULL,
-    action_id uuid NOT NULL
+    paused_at timestamp with time zone NOT NULL
 );
 
 ALTER TABLE outbox.outbox_pauses OWNER TO outbox_owner;
@@ -2739,6 +2800,9 @@ ALTER TABLE ONLY outbox.outbox_cluster
 ALTER TABLE ONLY outbox.outbox_dispatchers
     ADD CONSTRAINT outbox_dispatchers_pkey PRIMARY KEY (worker_id);
 
+ALTER TABLE ONLY outbox.outbox_pauses
+    ADD CONSTRAINT outbox_pauses_pkey PRIMARY KEY (action_id);
+
 ALTER TABLE ONLY outbox.payment_outbox_attempts
     ADD CONSTRAINT payment_outbox_attempts_pkey PRIMARY KEY (outbox_id, attempt_no);
 
@@ -3033,8 +3097,8 @@ GRANT ALL ON FUNCTION outbox.complete_outbox_batch(p_worker_id text, p_outbox_id
 REVOKE ALL ON FUNCTION outbox.decide_operator_action(p_action_id uuid, p_decision text, p_reason text, p_members_sha256 bytea, p_member_count integer, p_amounts jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION outbox.decide_operator_action(p_action_id uuid, p_decision text, p_reason text, p_members_sha256 bytea, p_member_count integer, p_amounts jsonb) TO outbox_approver;
 
-REVOKE ALL ON FUNCTION outbox.dispatcher_heartbeat(p_worker_id text, p_version text, p_api_version integer, p_state text, p_lanes text[], p_in_flight integer, p_heartbeat_interval_ms bigint) FROM PUBLIC;
-GRANT ALL ON FUNCTION outbox.dispatcher_heartbeat(p_worker_id text, p_version text, p_api_version integer, p_state text, p_lanes text[], p_in_flight integer, p_heartbeat_interval_ms bigint) TO outbox_dispatcher;
+REVOKE ALL ON FUNCTION outbox.dispatcher_heartbeat(p_worker_id text, p_version text, p_api_version integer, p_state text, p_lanes text[], p_in_flight integer, p_heartbeat_interval_ms bigint, p_environment text) FROM PUBLIC;
+GRANT ALL ON FUNCTION outbox.dispatcher_heartbeat(p_worker_id text, p_version text, p_api_version integer, p_state text, p_lanes text[], p_in_flight integer, p_heartbeat_interval_ms bigint, p_environment text) TO outbox_dispatcher;
 
 REVOKE ALL ON FUNCTION outbox.dispatcher_preflight() FROM PUBLIC;
 GRANT ALL ON FUNCTION outbox.dispatcher_preflight() TO outbox_dispatcher;
@@ -3135,6 +3199,11 @@ GRANT ALL ON FUNCTION outbox.read_outbox_pauses() TO outbox_approver;
 GRANT ALL ON FUNCTION outbox.read_outbox_pauses() TO outbox_auditor;
 GRANT ALL ON FUNCTION outbox.read_outbox_pauses() TO outbox_monitor;
 
+REVOKE ALL ON FUNCTION outbox.read_outbox_payments(p_rail text, p_participant_id text, p_disposition text, p_hold_reason text, p_ended_as text, p_since timestamp with time zone, p_until timestamp with time zone, p_after uuid, p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION outbox.read_outbox_payments(p_rail text, p_participant_id text, p_disposition text, p_hold_reason text, p_ended_as text, p_since timestamp with time zone, p_until timestamp with time zone, p_after uuid, p_limit integer) TO outbox_operator;
+GRANT ALL ON FUNCTION outbox.read_outbox_payments(p_rail text, p_participant_id text, p_disposition text, p_hold_reason text, p_ended_as text, p_since timestamp with time zone, p_until timestamp with time zone, p_after uuid, p_limit integer) TO outbox_approver;
+GRANT ALL ON FUNCTION outbox.read_outbox_payments(p_rail text, p_participant_id text, p_disposition text, p_hold_reason text, p_ended_as text, p_since timestamp with time zone, p_until timestamp with time zone, p_after uuid, p_limit integer) TO outbox_auditor;
+
 REVOKE ALL ON FUNCTION outbox.read_outbox_status(p_since timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION outbox.read_outbox_status(p_since timestamp with time zone) TO outbox_operator;
 GRANT ALL ON FUNCTION outbox.read_outbox_status(p_since timestamp with time zone) TO outbox_approver;
@@ -3153,6 +3222,8 @@ REVOKE ALL ON FUNCTION outbox.read_payment_timelines(p_id text, p_participant_id
 GRANT ALL ON FUNCTION outbox.read_payment_timelines(p_id text, p_participant_id text) TO outbox_operator;
 GRANT ALL ON FUNCTION outbox.read_payment_timelines(p_id text, p_participant_id text) TO outbox_approver;
 GRANT ALL ON FUNCTION outbox.read_payment_timelines(p_id text, p_participant_id text) TO outbox_auditor;
+
+REVOKE ALL ON FUNCTION outbox.record_first_epoch(p_environment text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION outbox.record_operator_attempt(p_action outbox.operator_actions, v outbox.payment_outbox_pending, p_state text, p_now timestamp with time zone) FROM PUBLIC;
 

@@ -5,7 +5,7 @@ create or replace function outbox.claim_outbox_batch(
     kind text, outbox_id uuid, attempt_no integer, lease_token uuid, lease_ms bigint, due_at timestamptz, participant_id text,
     endpoint text, payload bytea, content_type text, traceparent text, not_after timestamptz, crash_count integer, is_resend boolean, hold_reason text,
     db_now timestamptz, next_due_at timestamptz, held_count integer, expired_count integer, suspect_count integer, parked_count integer,
-    paused boolean, flush_lsn pg_lsn, epoch_no integer)
+    paused boolean, log_position bigint, epoch_no integer)
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan
@@ -99,14 +99,14 @@ begin
                   p.first_sent_at < v_now as is_resend,
                   p.participant_id, p.endpoint)
     select l.kind, l.outbox_id, l.attempt_count, l.lease_token, v_rail.lease_duration_ms, l.next_attempt_at, l.participant_id, l.endpoint, i.payload,
-           i.content_type, i.traceparent, l.not_after, l.crash_count, l.is_resend, null::text, v_now, null::timestamptz, null::integer, null::integer, null::integer, null::integer, null::boolean, null::pg_lsn, null::integer
+           i.content_type, i.traceparent, l.not_after, l.crash_count, l.is_resend, null::text, v_now, null::timestamptz, null::integer, null::integer, null::integer, null::integer, null::boolean, null::bigint, null::integer
       from leased l
      cross join lateral (select case l.kind when 'SUBMIT' then n.payload end as payload, n.content_type, n.traceparent from outbox.payment_outbox_instructions n
                           where n.outbox_id = l.outbox_id and n.outbox_id between v_lo and v_hi limit 1) as i;
 
     kind := 'SUMMARY'; attempt_no := null; hold_reason := null;
     db_now := v_now; held_count := v_held; expired_count := v_expired; suspect_count := v_suspects; parked_count := cardinality(v_behind); paused := v_rail.paused;
-    flush_lsn := pg_current_wal_flush_lsn(); epoch_no := (select max(c.epoch_no) from outbox.outbox_cluster c);
+    log_position := pg_current_wal_flush_lsn() - '0/0'; epoch_no := (select coalesce(max(c.epoch_no), 0) from outbox.outbox_cluster c);
     select c.id, c.due into outbox_id, due_at from unnest(v_ids, v_due) as c (id, due) order by c.due desc, c.id desc limit 1;
     if not v_rail.paused and coalesce(cardinality(v_ids), 0) < v_limit then
         select p.next_attempt_at into next_due_at from outbox.payment_outbox_pending p

@@ -1,18 +1,21 @@
 create or replace function outbox.dispatcher_heartbeat(
-    p_worker_id text, p_version text, p_api_version integer, p_state text, p_lanes text[], p_in_flight integer, p_heartbeat_interval_ms bigint
+    p_worker_id text, p_version text, p_api_version integer, p_state text, p_lanes text[], p_in_flight integer, p_heartbeat_interval_ms bigint,
+    p_environment text default null
 ) returns table (worker_id text, heartbeat_at timestamptz, silent_ms bigint, heartbeat_interval_ms bigint, lanes text[])
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 -- Purpose: shows a dispatcher to operators and to the other dispatchers.
--- Parameters: p_state RUNNING, DRAINING or STOPPED; p_heartbeat_interval_ms, when the next one is due.
+-- Parameters: p_state RUNNING, DRAINING or STOPPED; p_heartbeat_interval_ms, when the next one is due;
+--   p_environment, what the dispatcher is configured for: the first one ever is the database's.
 -- Results: the other dispatchers that missed three heartbeats and were not stopped: their leases run out
 --   unrenewed, so the caller sweeps.
 -- Locks taken: the caller's row. Rows silent for a week are pruned.
 declare
     v_now timestamptz := clock_timestamp();
 begin
+    perform outbox.record_first_epoch(p_environment);
     insert into outbox.outbox_dispatchers as d
     values (p_worker_id, p_version, p_api_version, p_state, p_lanes, p_in_flight, p_heartbeat_interval_ms, v_now, v_now)
         on conflict (worker_id) do update

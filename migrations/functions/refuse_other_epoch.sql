@@ -5,7 +5,7 @@ as $$
 -- Purpose: refuses to claim on a cluster that is not the one on record: a promoted standby, a restore or a clone may
 --   have lost attempts that were made. Internal to claim.
 -- Parameters: p_environment, what the dispatcher is configured for; null counts as ''.
--- Results: nothing, or raises OB011. The first claim ever records where it runs.
+-- Results: nothing, or raises OB011. As long as no epoch is on record, nothing has been dispatched.
 -- Hazard: an asynchronous standby granted attempt 1 a second time, with an empty ledger.
 declare
     v_known outbox.outbox_cluster;
@@ -14,10 +14,7 @@ begin
     select * into v_now from outbox.cluster_now();
     select * into v_known from outbox.outbox_cluster c order by c.epoch_no desc limit 1;
     if not found then
-        perform pg_advisory_xact_lock(outbox.wakeup_lock_key('first epoch'));
-        insert into outbox.outbox_cluster (system_identifier, timeline, environment, recorded_by, recorded_at)
-        select v_now.system_identifier, v_now.timeline, coalesce(p_environment, ''), session_user, clock_timestamp()
-         where not exists (select from outbox.outbox_cluster);
+        return;
     elsif v_known.environment <> coalesce(p_environment, '') then
         raise exception 'this database is of the environment %, the dispatcher of %', quote_literal(v_known.environment),
             quote_literal(coalesce(p_environment, '')) using errcode = 'OB011',

@@ -19,7 +19,7 @@ begin
     values (v_action, case when p_paused then 'PAUSE' else 'RESUME' end, p_rail, p_participant_id, '{}', p_reason, null, false, 0,
             outbox.members_sha256('{}'), '{}', session_user, clock_timestamp());
     if p_paused then
-        insert into outbox.outbox_pauses values (p_rail, p_participant_id, session_user, clock_timestamp(), v_action)
+        insert into outbox.outbox_pauses values (v_action, p_rail, p_participant_id, session_user, clock_timestamp())
             on conflict on constraint one_pause_for_a_scope do nothing;
         return v_action;
     end if;

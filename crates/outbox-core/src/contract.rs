@@ -55,6 +55,8 @@ pub struct RailContract {
     pub max_sends: u32,
     /// Answered inquiries after which a payment that is still in doubt is held.
     pub max_inquiries: u32,
+    /// Attempts a second, over all dispatchers; `None` for no rate.
+    pub max_sends_per_s: Option<u32>,
     /// Lost leases after which a payment is held.
     pub max_crashes: u32,
     /// The first wait between sends.

@@ -1,38 +1,36 @@
 //! The calls: one Rust function for each SQL function, each one line of SQL. `complete` and `enqueue`
 //! have files of their own, because they do more than call.
 
-use outbox_core::{
-    AttemptKind, AttemptNo, AttemptState, HoldReason, LeaseToken, Millis, OnUnknown, OutboxId, RailContract, RailName,
-    WorkerId,
-};
+use outbox_core::{AttemptNo, AttemptState, HoldReason, Millis, OnUnknown, OutboxId, RailContract, RailName, WorkerId};
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::control;
 use crate::error::StoreError;
 use crate::rows::{
-    ClaimBatch, ClaimCursor, ClaimRequest, ClaimSummary, ClaimedPayment, CompletionVerdict, ContractChange,
-    ExpireReport, Heartbeat, HeldLease, HeldPayment, Preflight, RailRow, RenewVerdict, SilentDispatcher, UnparkReport,
+    ClaimCursor, CompletionVerdict, ContractChange, ExpireReport, Heartbeat, HeldLease, HeldPayment, Preflight,
+    RailRow, RenewVerdict, SilentDispatcher, UnparkReport,
 };
 use crate::session::Session;
 
 /// Every statement that this crate sends, but for LISTEN. A test prepares each on a migrated database.
-pub(crate) const CLAIM: &str = "select * from outbox.claim_outbox_batch($1, $2, $3, $4, $5, $6, $7)";
+pub(crate) const CLAIM: &str = "select * from outbox.claim_outbox_batch($1, $2, $3, $4, $5, $6, $7, $8, $9)";
 pub(crate) const EXPIRE: &str = "select * from outbox.expire_outbox_leases($1, $2, $3, $4)";
 pub(crate) const UNPARK: &str = "select * from outbox.unpark_outbox_rows($1, $2)";
 pub(crate) const RENEW: &str = "select * from outbox.renew_outbox_leases($1, $2, $3, $4)";
 pub(crate) const RELEASE: &str = "select * from outbox.release_outbox_leases($1, $2, $3, $4)";
 pub(crate) const COMPLETE: &str =
     "select * from outbox.complete_outbox_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
-pub(crate) const HEARTBEAT: &str = "select * from outbox.dispatcher_heartbeat($1, $2, $3, $4, $5, $6, $7)";
+pub(crate) const HEARTBEAT: &str = "select * from outbox.dispatcher_heartbeat($1, $2, $3, $4, $5, $6, $7, $8)";
 pub(crate) const PREFLIGHT: &str = "select * from outbox.dispatcher_preflight()";
 pub(crate) const LIMITS_IN_FORCE: &str = "select pg_catalog.bool_and(s.setting::integer between 1 and l.ms) as in_force from pg_catalog.pg_settings as s \
      join (values ('statement_timeout', $1::bigint), ('lock_timeout', $2), ('idle_in_transaction_session_timeout', $3)) \
      as l (name, ms) on l.name = s.name";
 pub(crate) const READ_RAILS: &str = "select * from outbox.read_payment_rails()";
 pub(crate) const SET_RAIL: &str =
-    "select outbox.set_payment_rail($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) as is_new";
+    "select outbox.set_payment_rail($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) as is_new";
 pub(crate) const READ_STATUS: &str = "select * from outbox.read_outbox_status($1)";
 pub(crate) const READ_BLOCKED_KEYS: &str =
     "select b.*, b.amounts::text as amounts_text from outbox.read_blocked_keys($1) as b";
@@ -46,7 +44,7 @@ pub(crate) const ENSURE_PARTITIONS: &str = "select outbox.ensure_outbox_partitio
 
 /// The same statements by name, for that test.
 #[doc(hidden)]
-pub const STATEMENTS: [(&str, &str); 18] = [
+pub const STATEMENTS: [(&str, &str); 29] = [
     ("CLAIM", CLAIM),
     ("EXPIRE", EXPIRE),
     ("UNPARK", UNPARK),
@@ -65,6 +63,17 @@ pub const STATEMENTS: [(&str, &str); 18] = [
     ("RELEASE_WAKEUP_LOCK", RELEASE_WAKEUP_LOCK),
     ("ENQUEUE_BATCH", ENQUEUE_BATCH),
     ("ENSURE_PARTITIONS", ENSURE_PARTITIONS),
+    ("PROPOSE", control::PROPOSE),
+    ("DECIDE", control::DECIDE),
+    ("WITHDRAW", control::WITHDRAW),
+    ("APPLY", control::APPLY),
+    ("SET_PAUSE", control::SET_PAUSE),
+    ("READ_PAUSES", control::READ_PAUSES),
+    ("PROPOSE_FAILOVER", control::PROPOSE_FAILOVER),
+    ("APPLY_FAILOVER", control::APPLY_FAILOVER),
+    ("READ_ACTIONS", control::READ_ACTIONS),
+    ("READ_MEMBERS", control::READ_MEMBERS),
+    ("READ_PAYMENTS", control::READ_PAYMENTS),
 ];
 
 /// A reply without an expected column, or with one of another type: the schema is not the one that
@@ -77,17 +86,17 @@ where
         .map_err(|error| StoreError::Invariant { call, what: format!("column {name} of the reply: {error}") })
 }
 
-fn count(call: &'static str, row: &PgRow, name: &str) -> Result<u32, StoreError> {
+pub(crate) fn count(call: &'static str, row: &PgRow, name: &str) -> Result<u32, StoreError> {
     let value: i32 = column(call, row, name)?;
     u32::try_from(value).map_err(|_| StoreError::Invariant { call, what: format!("{name} is negative") })
 }
 
-fn millis(call: &'static str, row: &PgRow, name: &str) -> Result<Millis, StoreError> {
+pub(crate) fn millis(call: &'static str, row: &PgRow, name: &str) -> Result<Millis, StoreError> {
     let value: i64 = column(call, row, name)?;
     u64::try_from(value).map(Millis).map_err(|_| StoreError::Invariant { call, what: format!("{name} is negative") })
 }
 
-fn known<T>(call: &'static str, what: &'static str, name: &str, found: Option<T>) -> Result<T, StoreError> {
+pub(crate) fn known<T>(call: &'static str, what: &'static str, name: &str, found: Option<T>) -> Result<T, StoreError> {
     found.ok_or_else(|| StoreError::Invariant {
         call,
         what: format!("the reply has the {what} `{name}`, unknown to this version"),
@@ -98,66 +107,11 @@ pub(crate) fn signed(value: Millis) -> i64 {
     i64::try_from(value.0).unwrap_or(i64::MAX)
 }
 
-fn small(value: u32) -> i32 {
+pub(crate) fn small(value: u32) -> i32 {
     i32::try_from(value).unwrap_or(i32::MAX)
 }
 
-/// Leases at most `request.limit` due payments.
-///
-/// # Errors
-/// [`StoreError`]; after a timeout or a broken connection the leases may be granted, and nothing of
-/// them may be sent: they run out.
-pub async fn claim(session: &mut Session, request: &ClaimRequest) -> Result<ClaimBatch, StoreError> {
-    const CALL: &str = "claim_outbox_batch";
-    let query = sqlx::query(CLAIM)
-        .bind(request.rail.as_str())
-        .bind(request.worker_id.as_str())
-        .bind(small(request.limit))
-        .bind(signed(request.min_lease))
-        .bind(small(request.in_flight))
-        .bind(request.after.map(|cursor| cursor.due_at))
-        .bind(request.after.map(|cursor| cursor.outbox_id.0));
-    let rows = session.fetch(CALL, query).await?;
-    let mut batch: (Vec<ClaimedPayment>, Vec<HeldPayment>, Option<ClaimSummary>) = (Vec::new(), Vec::new(), None);
-    for row in &rows {
-        match column::<&str>(CALL, row, "kind")? {
-            "HELD" => batch.1.push(read_held(CALL, row)?),
-            "SUMMARY" => batch.2 = Some(read_summary(CALL, row)?),
-            other => batch.0.push(read_claimed(CALL, row, known(CALL, "kind", other, AttemptKind::from_name(other))?)?),
-        }
-    }
-    let (leased, held, summary) = batch;
-    if leased.len() > request.limit as usize {
-        let what = format!("asked for {} payments and got {}", request.limit, leased.len());
-        return Err(StoreError::Invariant { call: CALL, what });
-    }
-    let summary =
-        summary.ok_or_else(|| StoreError::Invariant { call: CALL, what: "the reply has no summary".to_owned() })?;
-    Ok(ClaimBatch { leased, held, summary })
-}
-
-fn read_claimed(call: &'static str, row: &PgRow, kind: AttemptKind) -> Result<ClaimedPayment, StoreError> {
-    let payload: Option<Vec<u8>> = column(call, row, "payload")?;
-    if kind == AttemptKind::Submit && payload.is_none() {
-        return Err(StoreError::Invariant { call, what: "a payment to send came without its payload".to_owned() });
-    }
-    Ok(ClaimedPayment {
-        kind,
-        outbox_id: OutboxId(column(call, row, "outbox_id")?),
-        attempt_no: AttemptNo(column(call, row, "attempt_no")?),
-        lease_token: LeaseToken(column(call, row, "lease_token")?),
-        lease_duration: millis(call, row, "lease_ms")?,
-        payload: payload.unwrap_or_default(),
-        content_type: column(call, row, "content_type")?,
-        traceparent: column(call, row, "traceparent")?,
-        not_after: column(call, row, "not_after")?,
-        db_now: column(call, row, "db_now")?,
-        crash_count: count(call, row, "crash_count")?,
-        is_resend: column(call, row, "is_resend")?,
-    })
-}
-
-fn read_held(call: &'static str, row: &PgRow) -> Result<HeldPayment, StoreError> {
+pub(crate) fn read_held(call: &'static str, row: &PgRow) -> Result<HeldPayment, StoreError> {
     let reason: &str = column(call, row, "hold_reason")?;
     Ok(HeldPayment {
         outbox_id: OutboxId(column(call, row, "outbox_id")?),
@@ -166,22 +120,15 @@ fn read_held(call: &'static str, row: &PgRow) -> Result<HeldPayment, StoreError>
     })
 }
 
-fn read_cursor(call: &'static str, row: &PgRow, at: &str, id: &str) -> Result<Option<ClaimCursor>, StoreError> {
+pub(crate) fn read_cursor(
+    call: &'static str,
+    row: &PgRow,
+    at: &str,
+    id: &str,
+) -> Result<Option<ClaimCursor>, StoreError> {
     let due_at: Option<OffsetDateTime> = column(call, row, at)?;
     let outbox_id: Option<Uuid> = column(call, row, id)?;
     Ok(due_at.zip(outbox_id).map(|(due_at, id)| ClaimCursor { due_at, outbox_id: OutboxId(id) }))
-}
-
-fn read_summary(call: &'static str, row: &PgRow) -> Result<ClaimSummary, StoreError> {
-    Ok(ClaimSummary {
-        db_now: column(call, row, "db_now")?,
-        next_due_at: column(call, row, "next_due_at")?,
-        cursor: read_cursor(call, row, "due_at", "outbox_id")?,
-        expired: count(call, row, "expired_count")?,
-        suspects: count(call, row, "suspect_count")?,
-        parked: count(call, row, "parked_count")?,
-        paused: column(call, row, "paused")?,
-    })
 }
 
 /// Settles lost leases of a lane that does not claim, looking at `limit` rows from `after` on.
@@ -341,7 +288,8 @@ pub async fn dispatcher_heartbeat(
         .bind(beat.state.name())
         .bind(lanes)
         .bind(small(beat.in_flight))
-        .bind(signed(beat.interval));
+        .bind(signed(beat.interval))
+        .bind(beat.environment.as_deref());
     let rows = session.fetch(CALL, query).await?;
     rows.iter()
         .map(|row| {
@@ -355,7 +303,7 @@ pub async fn dispatcher_heartbeat(
         .collect()
 }
 
-fn only<'r>(call: &'static str, rows: &'r [PgRow]) -> Result<&'r PgRow, StoreError> {
+pub(crate) fn only<'r>(call: &'static str, rows: &'r [PgRow]) -> Result<&'r PgRow, StoreError> {
     match rows {
         [row] => Ok(row),
         _ => Err(StoreError::Invariant { call, what: format!("{} rows in a reply of one", rows.len()) }),
@@ -417,6 +365,7 @@ fn read_rail(call: &'static str, row: &PgRow) -> Result<RailRow, StoreError> {
             processing_bound: millis(call, row, "processing_bound_ms")?,
             max_sends: count(call, row, "max_sends")?,
             max_inquiries: count(call, row, "max_inquiries")?,
+            max_sends_per_s: column::<Option<i32>>(call, row, "max_sends_per_s")?.map(i32::unsigned_abs),
             max_crashes: count(call, row, "max_crashes")?,
             backoff_base: millis(call, row, "backoff_base_ms")?,
             backoff_cap: millis(call, row, "backoff_cap_ms")?,
@@ -451,7 +400,8 @@ pub async fn set_payment_rail(
         .bind(change.lease_duration.map(signed))
         .bind(change.paused)
         .bind(change.not_found_is_final)
-        .bind(change.max_inquiries.map(small));
+        .bind(change.max_inquiries.map(small))
+        .bind(change.max_sends_per_s.map(small));
     let rows = session.fetch(CALL, query).await?;
     column(CALL, only(CALL, &rows)?, "is_new")
 }

@@ -2,8 +2,10 @@
 //! embedded migrations. It decides nothing about payments, and it knows no rail.
 
 mod calls;
+mod claim;
 mod complete;
 mod connect;
+mod control;
 mod enqueue;
 mod error;
 mod listener;
@@ -15,11 +17,17 @@ mod session;
 #[doc(hidden)]
 pub use calls::STATEMENTS;
 pub use calls::{
-    claim, dispatcher_heartbeat, expire_leases, preflight, read_payment_rails, release_leases, renew_leases,
-    set_payment_rail, unpark,
+    dispatcher_heartbeat, expire_leases, preflight, read_payment_rails, release_leases, renew_leases, set_payment_rail,
+    unpark,
 };
+pub use claim::claim;
 pub use complete::complete;
 pub use connect::{ClientIdentity, ConnectSettings, Password, Tls};
+pub use control::{
+    ActionKind, ActionResult, ApplyReport, FailoverStep, Pause, PaymentFilter, Proposal, apply_action, apply_failover,
+    decide_action, propose_action, propose_failover, read_action_members, read_actions, read_pauses, read_payments,
+    set_pause, withdraw_action,
+};
 pub use enqueue::{Enqueued, Hint, NewPayment, enqueue_batch, enqueue_in};
 pub use error::{Class, StoreError};
 pub use listener::WakeupListener;

@@ -33,6 +33,10 @@ pub struct ClaimRequest {
     pub in_flight: u32,
     /// Where to go on; `None` sweeps from the beginning.
     pub after: Option<ClaimCursor>,
+    /// What the dispatcher is configured for; another than the database's is refused.
+    pub environment: Option<String>,
+    /// Where the lane sends now, by name; payments in doubt stay where they were sent.
+    pub endpoint: Option<String>,
 }
 
 /// A payment whose lease was granted.
@@ -48,6 +52,10 @@ pub struct ClaimedPayment {
     pub lease_token: LeaseToken,
     /// How long the lease lasts from the claim on.
     pub lease_duration: Millis,
+    /// Who pays.
+    pub participant_id: String,
+    /// Where to send it, or to ask, by name; `None` on a rail with one endpoint.
+    pub endpoint: Option<String>,
     /// The bytes to send; none for an inquiry.
     pub payload: Vec<u8>,
     /// Their media type.
@@ -100,8 +108,12 @@ pub struct ClaimSummary {
     pub suspects: u32,
     /// Payments that stand behind another of their ordering key, and left the queue's head.
     pub parked: u32,
-    /// Whether the contract says that nothing is claimed.
+    /// Whether nothing is claimed: the contract, or a pause, says so.
     pub paused: bool,
+    /// How many bytes of its log the database has on disk. It never goes back, unless it is another database.
+    pub log_position: i64,
+    /// The epoch on record.
+    pub epoch_no: i32,
 }
 
 /// The reply to a claim.
@@ -233,6 +245,8 @@ pub struct Heartbeat {
     pub in_flight: u32,
     /// When the next one is due.
     pub interval: Millis,
+    /// What the dispatcher is configured for.
+    pub environment: Option<String>,
 }
 
 /// Another dispatcher that missed three heartbeats.
@@ -364,6 +378,8 @@ pub struct ContractChange {
     pub max_sends: Option<u32>,
     /// Answered inquiries before a payment in doubt is held.
     pub max_inquiries: Option<u32>,
+    /// Attempts a second, over all dispatchers; 0 for no rate.
+    pub max_sends_per_s: Option<u32>,
     /// Lost leases before a payment is held.
     pub max_crashes: Option<u32>,
     /// The first wait between sends.

@@ -30,6 +30,7 @@ fn contract(on_unknown: OnUnknown) -> RailContract {
         processing_bound: Millis(60_000),
         max_sends: MAX_SENDS,
         max_inquiries: MAX_INQUIRIES,
+        max_sends_per_s: None,
         max_crashes: 3,
         backoff_base: Millis(1),
         backoff_cap: Millis(1),

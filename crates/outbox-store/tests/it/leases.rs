@@ -185,6 +185,7 @@ async fn heartbeat_reports_the_silent_and_prunes_the_long_gone() {
         lanes: vec![RailName::new(RAIL).unwrap()],
         in_flight: 3,
         interval: Millis(1_000),
+        environment: None,
     };
     let names = ["me", "alive", "silent", "stopped", "gone", "ancient"];
     let beats: Vec<Heartbeat> = names

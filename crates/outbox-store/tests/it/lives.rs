@@ -31,6 +31,7 @@ fn contract(rail: &RailName, on_unknown: OnUnknown) -> RailContract {
         processing_bound: Millis(60_000),
         max_sends: 4,
         max_inquiries: 3,
+        max_sends_per_s: None,
         max_crashes: 3,
         backoff_base: Millis(500),
         backoff_cap: Millis(300_000),

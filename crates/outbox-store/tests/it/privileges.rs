@@ -16,6 +16,11 @@ t_auditor  payment_outbox_identities      select
 t_auditor  payment_outbox_instructions    select-but-payload
 t_auditor  payment_outbox_attempts        select
 t_auditor  payment_outbox_late_outcomes   select
+t_auditor  operator_actions               select
+t_auditor  operator_action_members        select
+t_auditor  operator_action_decisions      select
+t_auditor  operator_action_results        select
+t_auditor  outbox_cluster                 select
 ";
 
 /// Function, and who executes it. What is not here is refused.
@@ -39,6 +44,17 @@ read_payment_rails            t_ingest t_dispatcher t_operator t_approver t_audi
 read_api_range                t_ingest t_dispatcher t_operator t_approver t_auditor t_monitor
 read_outbox_status            t_operator t_approver t_auditor t_monitor
 read_blocked_keys             t_operator t_approver t_auditor t_monitor
+read_outbox_payments          t_operator t_approver t_auditor
+read_operator_actions         t_operator t_approver t_auditor
+read_action_members           t_operator t_approver t_auditor
+read_outbox_pauses            t_dispatcher t_operator t_approver t_auditor t_monitor
+propose_operator_action       t_operator
+withdraw_operator_action      t_operator
+set_outbox_pause              t_operator
+propose_failover              t_operator
+apply_operator_action         t_operator t_approver
+apply_failover                t_operator t_approver
+decide_operator_action        t_approver
 read_payment_timelines        t_operator t_approver t_auditor
 ";
 
@@ -149,7 +165,7 @@ async fn verbs(connection: &mut PgConnection, table: &Table) -> Vec<String> {
 async fn each_login_may_do_to_tables_what_is_written_down_and_no_more() {
     let (db, mut dba) = database().await;
     let tables = tables(&mut dba).await;
-    assert_eq!(tables.len(), 18, "all kinds of tables and partitions are tried");
+    assert_eq!(tables.len(), 25, "all kinds of tables and partitions are tried");
     let mut found = BTreeSet::new();
     for login in runtime_logins() {
         let mut session = db.connect_as(login).await.unwrap();
@@ -183,6 +199,7 @@ fn sample(parameter_type: &str) -> String {
         "uuid" => "gen_random_uuid()".to_owned(),
         "bytea" => "''::bytea".to_owned(),
         "timestamp with time zone" => "clock_timestamp()".to_owned(),
+        "jsonb" => "'{}'::jsonb".to_owned(),
         "interval" => "interval '1 s'".to_owned(),
         "regclass" => "'outbox.payment_rails'::regclass".to_owned(),
         row if row.starts_with("outbox.") => format!("null::{row}"),

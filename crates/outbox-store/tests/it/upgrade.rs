@@ -91,6 +91,7 @@ impl Load {
             lanes: vec![rail],
             in_flight: 0,
             interval: Millis(1_000),
+            environment: None,
         };
         assert!(dispatcher_heartbeat(session, &beat).await.unwrap().is_empty());
         assert!(preflight(session).await.unwrap().api_versions.contains(&API_VERSION));

@@ -127,6 +127,8 @@ impl Worker {
             min_lease: Millis(1_000),
             in_flight: 0,
             after: None,
+            environment: None,
+            endpoint: None,
         }
     }
 

@@ -59,6 +59,9 @@ pub(crate) struct SetRail {
     /// Answered inquiries before a payment that is still in doubt is held
     #[arg(long, value_name = "COUNT")]
     max_inquiries: Option<u32>,
+    /// Attempts a second, over all dispatchers together; 0 for no rate
+    #[arg(long, value_name = "COUNT")]
+    max_sends_per_s: Option<u32>,
     /// Lost leases before a payment is held
     #[arg(long, value_name = "COUNT")]
     max_crashes: Option<u32>,
@@ -100,6 +103,7 @@ impl SetRail {
             amount_required: self.amount_required,
             max_sends: self.max_sends,
             max_inquiries: self.max_inquiries,
+            max_sends_per_s: self.max_sends_per_s,
             max_crashes: self.max_crashes,
             backoff_base: self.backoff_base.map(Millis::from),
             backoff_cap: self.backoff_cap.map(Millis::from),
@@ -123,7 +127,7 @@ fn changes_nothing(change: &ContractChange) -> bool {
         change.backoff_cap,
         change.lease_duration,
     ];
-    let counts = [change.max_sends, change.max_inquiries, change.max_crashes];
+    let counts = [change.max_sends, change.max_inquiries, change.max_sends_per_s, change.max_crashes];
     let flags = [change.amount_required, change.not_found_is_final, change.paused];
     change.on_unknown.is_none()
         && times.iter().all(Option::is_none)
@@ -232,6 +236,7 @@ fn values(row: &RailRow) -> Map<String, Value> {
         put("processing_bound_ms", json!(contract.processing_bound.0));
         put("max_sends", json!(contract.max_sends));
         put("max_inquiries", json!(contract.max_inquiries));
+        put("max_sends_per_s", json!(contract.max_sends_per_s));
         put("max_crashes", json!(contract.max_crashes));
         put("backoff_base_ms", json!(contract.backoff_base.0));
         put("backoff_cap_ms", json!(contract.backoff_cap.0));

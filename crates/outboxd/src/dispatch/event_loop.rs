@@ -167,6 +167,7 @@ mod tests {
             processing_bound: Millis(1),
             not_found_is_final: false,
             max_inquiries: 100,
+            max_sends_per_s: None,
             max_sends: 1,
             max_crashes: 1,
             backoff_base: Millis(1),

@@ -254,6 +254,8 @@ impl Lane {
             min_lease: self.settings.min_lease,
             in_flight: u32::try_from(self.open_leases()).unwrap_or(u32::MAX),
             after: if scan == Scan::Onward { self.cursor } else { None },
+            environment: None,
+            endpoint: None,
         };
         // Before the claim is sent: the lease ends for us no later than for the database.
         let asked_at = boot_now();

@@ -95,6 +95,7 @@ impl Upkeep {
             lanes: self.lanes.clone(),
             in_flight: u32::try_from(self.leases.count_all()).unwrap_or(u32::MAX),
             interval: self.heartbeat_interval,
+            environment: None,
         };
         let silent = outbox_store::dispatcher_heartbeat(self.connection.session().await?, &beat).await?;
         if !silent.is_empty() {

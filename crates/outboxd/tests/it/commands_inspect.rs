@@ -32,6 +32,8 @@ async fn claimed(session: &mut Session) -> ClaimedPayment {
         min_lease: Millis(1),
         in_flight: 0,
         after: None,
+        environment: None,
+        endpoint: None,
     };
     claim(session, &request).await.unwrap().leased.remove(0)
 }

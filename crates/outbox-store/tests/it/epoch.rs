@@ -1,0 +1,203 @@
+//! The epoch: a promoted standby, a restore or a clone may lack attempts that were made, and is not claimed from
+//! before people have said what it lacks.
+
+use outbox_core::{Millis, OutboxId, Outcome, WorkerId};
+use outbox_store::{
+    ActionKind, ClaimRequest, DispatcherState, Heartbeat, Proposal, StoreError, apply_failover, claim, decide_action,
+    dispatcher_heartbeat, propose_action, propose_failover,
+};
+use sqlx::Row as _;
+use time::OffsetDateTime;
+
+use crate::conservation::assert_conserved;
+use crate::sql::{run, scalar};
+use crate::world::{World, lease, payment};
+
+impl World {
+    /// As if this were another cluster, or another timeline of it.
+    async fn other_epoch(&mut self, change: &str) {
+        let text = format!(
+            "insert into outbox.outbox_cluster (system_identifier, timeline, environment, recorded_by, recorded_at) \
+             select c.system_identifier {change}, c.timeline, c.environment, 'test', now() from outbox.outbox_cluster c order by epoch_no desc limit 1"
+        );
+        run(&mut self.dba, &text).await;
+    }
+
+    /// The first heartbeat of a dispatcher.
+    async fn beat(&self, environment: Option<&str>) {
+        let beat = Heartbeat {
+            worker_id: WorkerId::new("d", uuid::Uuid::new_v4()).unwrap(),
+            version: "0".to_owned(),
+            state: DispatcherState::Running,
+            lanes: Vec::new(),
+            in_flight: 0,
+            interval: Millis(1_000),
+            environment: environment.map(str::to_owned),
+        };
+        dispatcher_heartbeat(&mut self.session("t_dispatcher"), &beat).await.unwrap();
+    }
+
+    async fn try_claim(&mut self, environment: Option<&str>) -> Result<usize, StoreError> {
+        let mut worker = self.worker("w");
+        let request = ClaimRequest { environment: environment.map(str::to_owned), ..worker.request(10) };
+        claim(&mut worker.session, &request).await.map(|batch| batch.leased.len())
+    }
+
+    /// Two people acknowledge that commits after `lost_from` may be missing.
+    async fn acknowledge(&mut self, lost_from: OffsetDateTime, limit: u32) {
+        let mut maker = self.session("t_operator");
+        let action_id = propose_failover(&mut maker, lost_from, "", "the standby was promoted").await.unwrap();
+        assert_eq!(apply_failover(&mut maker, action_id, None, limit).await.unwrap_err().refusal(), Some("OB014"));
+        let hash: Vec<u8> = scalar(&mut self.dba, "select sha256('')").await;
+        let seen = Proposal {
+            action_id,
+            member_count: 0,
+            members_sha256: hash,
+            amounts: "{}".to_owned(),
+            needs_approval: true,
+        };
+        assert_eq!(
+            decide_action(&mut maker, &seen, true, "mine").await.unwrap_err().sqlstate().as_deref(),
+            Some("42501")
+        );
+        decide_action(&mut self.session("t_approver"), &seen, true, "checked").await.unwrap();
+        let mut after: Option<OutboxId> = None;
+        loop {
+            let step = apply_failover(&mut maker, action_id, after, limit).await.unwrap();
+            if step.is_over {
+                break;
+            }
+            after = step.last;
+        }
+        assert_eq!(apply_failover(&mut maker, action_id, None, limit).await.unwrap_err().refusal(), Some("OB013"));
+    }
+}
+
+fn refused_as_other_epoch(result: Result<usize, StoreError>) {
+    assert_eq!(result.unwrap_err().refusal(), Some("OB011"));
+}
+
+#[tokio::test]
+async fn first_heartbeat_records_where_it_runs_and_another_cluster_or_environment_is_refused() {
+    let mut world = World::new().await;
+    world.enqueue("a", 2).await;
+    world.beat(Some("production")).await;
+    world.beat(Some("staging")).await;
+    assert_eq!(world.try_claim(Some("production")).await.unwrap(), 2);
+    let known: bool = scalar(
+        &mut world.dba,
+        "select c.environment = 'production' and c.system_identifier = s.system_identifier and c.timeline = 1 \
+         from outbox.outbox_cluster c, pg_control_system() s",
+    )
+    .await;
+    assert!(known);
+    for environment in [None, Some("staging"), Some("")] {
+        refused_as_other_epoch(world.try_claim(environment).await);
+    }
+    for change in ["+ 1", "+ 1"] {
+        world.other_epoch(change).await;
+        refused_as_other_epoch(world.try_claim(Some("production")).await);
+    }
+}
+
+#[tokio::test]
+async fn first_heartbeats_at_once_record_one_epoch() {
+    let mut world = World::new().await;
+    tokio::join!(
+        world.beat(None),
+        world.beat(None),
+        world.beat(None),
+        world.beat(None),
+        world.beat(None),
+        world.beat(None)
+    );
+    assert_eq!(scalar::<i64>(&mut world.dba, "select count(*) from outbox.outbox_cluster").await, 1);
+}
+
+#[tokio::test]
+async fn after_a_failover_nothing_that_may_have_been_sent_is_sent_blindly() {
+    for (on_unknown, disposition, leased) in [("hold", "HELD", 0), ("inquire", "IN_DOUBT", 5), ("resend", "READY", 5)] {
+        let mut world = World::new().await;
+        world.beat(None).await;
+        world.contract(&format!("on_unknown = '{on_unknown}'")).await;
+        let ids = world.enqueue("a", 5).await;
+        let later = world.enqueue("later", 1).await[0];
+        world.tamper(later, "next_attempt_at = now() + interval '1 day'").await;
+        assert!(world.worker("w").claim_after(1, None).await.leased.len() == 1);
+        run(&mut world.dba, "update outbox.payment_outbox_pending set claimed_by = null, claimed_at = null, lease_token = null, lease_expires_at = null, attempt_count = 0, first_sent_at = null").await;
+        world.other_epoch("+ 1").await;
+        let lost_from = OffsetDateTime::now_utc() - time::Duration::minutes(5);
+        world.acknowledge(lost_from, 2).await;
+        for id in &ids {
+            let row = world.pending(*id).await.unwrap();
+            assert_eq!(row.get::<String, _>("disposition"), disposition, "{on_unknown}");
+            assert!(row.get::<Option<OffsetDateTime>, _>("in_doubt_since").is_some());
+            assert!(row.get::<OffsetDateTime, _>("first_sent_at") <= lost_from);
+        }
+        let untouched = world.pending(later).await.unwrap();
+        assert!(untouched.get::<Option<OffsetDateTime>, _>("in_doubt_since").is_none(), "{on_unknown}");
+        assert_eq!(world.try_claim(None).await.unwrap(), leased, "{on_unknown}");
+        assert_conserved(&mut world.dba).await;
+    }
+}
+
+#[tokio::test]
+async fn key_window_counts_from_the_moment_from_which_commits_may_be_missing() {
+    let mut world = World::new().await;
+    world.enqueue("a", 1).await;
+    world.beat(None).await;
+    world.try_claim(None).await.unwrap();
+    run(&mut world.dba, "update outbox.payment_outbox_pending set claimed_by = null, claimed_at = null, lease_token = null, lease_expires_at = null, attempt_count = 0, first_sent_at = null").await;
+    world.other_epoch("+ 1").await;
+    world.acknowledge(OffsetDateTime::now_utc() - time::Duration::days(2), 100).await;
+    let batch = world.worker("w").claim(10).await;
+    assert!(batch.leased.is_empty() && batch.held[0].reason == outbox_core::HoldReason::KeyWindow, "{batch:?}");
+}
+
+#[tokio::test]
+async fn what_was_held_or_parked_then_is_doubtful_too_and_is_not_released_as_never_sent() {
+    let mut world = World::new().await;
+    world.beat(None).await;
+    let id = world.enqueue("a", 1).await[0];
+    world.tamper(id, "disposition = 'HELD', hold_reason = 'REQUESTED'").await;
+    let ordered: Vec<_> =
+        ["b", "c"].map(|name| outbox_store::NewPayment { ordering_key: Some("k".to_owned()), ..payment(name) }).into();
+    let parked = outbox_store::enqueue_batch(&mut world.session("t_ingest"), &ordered, outbox_store::Hint::Wake)
+        .await
+        .unwrap()[1]
+        .outbox_id;
+    let first = world.worker("w").claim_one().await;
+    world.worker("w").complete_one(lease(&first), Outcome::NotSent).await;
+    world.other_epoch("+ 1").await;
+    world.acknowledge(OffsetDateTime::now_utc() - time::Duration::minutes(5), 100).await;
+    for doubtful in [id, parked] {
+        let row = world.pending(doubtful).await.unwrap();
+        assert!(row.get::<Option<OffsetDateTime>, _>("in_doubt_since").is_some());
+    }
+    let mut maker = world.session("t_operator");
+    let proposal = propose_action(&mut maker, ActionKind::Release, &[id], "go", None, "{}").await.unwrap();
+    decide_action(&mut world.session("t_approver"), &proposal, true, "ok").await.unwrap();
+    let report = outbox_store::apply_action(&mut maker, proposal.action_id, 10).await.unwrap();
+    assert!(!report.results[0].applied, "{report:?}");
+}
+
+#[tokio::test]
+async fn failover_of_another_timeline_than_was_approved_is_refused() {
+    let mut world = World::new().await;
+    world.beat(None).await;
+    world.try_claim(None).await.unwrap();
+    let mut maker = world.session("t_operator");
+    let past = OffsetDateTime::now_utc() - time::Duration::minutes(5);
+    for bad in [OffsetDateTime::now_utc() + time::Duration::hours(1)] {
+        assert_eq!(propose_failover(&mut maker, bad, "", "r").await.unwrap_err().refusal(), Some("OB003"));
+    }
+    let action_id = propose_failover(&mut maker, past, "", "r").await.unwrap();
+    // The actions are history: only a superuser without triggers makes this one another cluster's.
+    run(&mut world.dba, &format!("alter table outbox.operator_actions disable trigger history_is_never_changed; \
+         update outbox.operator_actions set parameters = parameters || '{{\"timeline\": 7}}' where action_id = '{action_id}'")).await;
+    let hash: Vec<u8> = scalar(&mut world.dba, "select sha256('')").await;
+    let seen =
+        Proposal { action_id, member_count: 0, members_sha256: hash, amounts: "{}".to_owned(), needs_approval: true };
+    decide_action(&mut world.session("t_approver"), &seen, true, "ok").await.unwrap();
+    assert_eq!(apply_failover(&mut maker, action_id, None, 10).await.unwrap_err().refusal(), Some("OB003"));
+}

@@ -1,0 +1,45 @@
+create or replace function outbox.read_outbox_payments(
+    p_rail text default null, p_participant_id text default null, p_disposition text default null, p_hold_reason text default null,
+    p_ended_as text default null, p_since timestamptz default null, p_until timestamptz default null, p_after uuid default null,
+    p_limit integer default 100
+) returns table (
+    outbox_id uuid, participant_id text, instruction_id text, rail text, amount_minor bigint, currency text, enqueued_at timestamptz,
+    disposition text, hold_reason text, ended_as text, in_doubt_since timestamptz, next_attempt_at timestamptz, not_after timestamptz,
+    attempts integer, ordering_key text)
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
+as $$
+#variable_conflict use_column
+-- Purpose: lists payments, in order of their outbox_id, which is that of their enqueue.
+-- Parameters: what is null does not filter; p_ended_as looks in the ledger (DISPATCHED, FAILED, CANCELLED), otherwise
+--   the queue is listed; p_since and p_until bound the time of the enqueue; p_after, the last id of the page before.
+-- Results: at most p_limit. Never a payload.
+declare
+    v_lo uuid := greatest(outbox.outbox_id_floor(coalesce(p_since, 'epoch')), coalesce(p_after, '00000000-0000-0000-0000-000000000000'));
+    v_hi uuid := outbox.outbox_id_floor(coalesce(p_until, '9999-01-01Z'));
+begin
+    if p_ended_as is not null then
+        return query
+        select a.outbox_id, i.participant_id, i.instruction_id, a.rail, i.amount_minor, i.currency, i.created_at, null::text, null::text, a.state,
+               null::timestamptz, null::timestamptz, i.not_after, a.attempt_no, i.ordering_key
+          from outbox.payment_outbox_attempts a
+          join outbox.payment_outbox_instructions i on i.outbox_id = a.outbox_id
+         where a.state = p_ended_as and a.state in ('DISPATCHED', 'FAILED', 'CANCELLED') and a.outbox_id > v_lo and a.outbox_id < v_hi
+           and i.outbox_id > v_lo and i.outbox_id < v_hi
+           and a.rail = coalesce(p_rail, a.rail) and i.participant_id = coalesce(p_participant_id, i.participant_id)
+         order by a.outbox_id limit p_limit;
+        return;
+    end if;
+    return query
+    select p.outbox_id, p.participant_id, i.instruction_id, p.rail, i.amount_minor, i.currency, i.created_at, p.disposition, p.hold_reason, null::text,
+           p.in_doubt_since, p.next_attempt_at, p.not_after, p.attempt_count, i.ordering_key
+      from outbox.payment_outbox_pending p
+      join outbox.payment_outbox_instructions i on i.outbox_id = p.outbox_id
+     where p.outbox_id > v_lo and p.outbox_id < v_hi and i.outbox_id > v_lo and i.outbox_id < v_hi
+       and p.rail = coalesce(p_rail, p.rail) and p.participant_id = coalesce(p_participant_id, p.participant_id)
+       and p.disposition = coalesce(p_disposition, p.disposition)
+       and (p_hold_reason is null or p.hold_reason = p_hold_reason)
+     order by p.outbox_id limit p_limit;
+end
+$$;
