@@ -10,9 +10,8 @@ use crate::calls::{column, only, small};
 use crate::error::StoreError;
 use crate::session::Session;
 
-pub(crate) const PROPOSE: &str =
-    "select p.*, p.amounts::text as amounts_text from outbox.propose_operator_action($1, $2, $3, $4, $5::jsonb) as p";
-pub(crate) const DECIDE: &str = "select outbox.decide_operator_action($1, $2, $3, $4, $5, $6::jsonb)";
+pub(crate) const PROPOSE: &str = "select p.*, p.amounts::text as amounts_text, encode(p.members_sha256, 'hex') as hash from outbox.propose_operator_action($1, $2, $3, $4, $5::jsonb) as p";
+pub(crate) const DECIDE: &str = "select outbox.decide_operator_action($1, $2, $3, decode($4, 'hex'), $5, $6::jsonb)";
 pub(crate) const WITHDRAW: &str = "select outbox.withdraw_operator_action($1, $2)";
 pub(crate) const APPLY: &str = "select * from outbox.apply_operator_action($1, $2)";
 pub(crate) const SET_PAUSE: &str = "select outbox.set_outbox_pause($1, $2, $3, $4) as action_id";
@@ -71,8 +70,8 @@ pub struct Proposal {
     pub action_id: Uuid,
     /// How many payments.
     pub member_count: i32,
-    /// SHA-256 over their ids, in order.
-    pub members_sha256: Vec<u8>,
+    /// SHA-256 over their ids, in order, in hexadecimal.
+    pub members_sha256: String,
     /// Their money, a JSON object: a sum in minor units for each currency.
     pub amounts: String,
     /// Whether a second person has to approve it.
@@ -170,7 +169,7 @@ pub async fn propose_action(
     Ok(Proposal {
         action_id: column(CALL, row, "action_id")?,
         member_count: column(CALL, row, "member_count")?,
-        members_sha256: column(CALL, row, "members_sha256")?,
+        members_sha256: column(CALL, row, "hash")?,
         amounts: column(CALL, row, "amounts_text")?,
         needs_approval: column(CALL, row, "needs_approval")?,
     })

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands;
+use crate::commands::{self, control};
 use crate::config::{CONFIG_FILE, Host, Sources};
 use crate::exit::{Exit, Failure};
 use crate::logging;
@@ -25,29 +25,72 @@ pub struct Cli {
 enum Command {
     /// Dispatch payments until SIGTERM or SIGINT
     Run(commands::run::Run),
+    /// Go on with an action that is approved, or needs no approval
+    Apply(commands::control::decide::Apply),
+    /// Approve an action of another person, and carry it out
+    Approve(commands::control::decide::Approve),
+    /// End payments that were certainly never sent
+    Cancel(commands::control::act::Cancel),
     /// Check the configuration, files of secrets included, and show the values in force
     CheckConfig(commands::check_config::CheckConfig),
     /// Write a completion script for a shell to standard output
     Completions(commands::completions::Completions),
     /// Record payments from lines of JSON or a directory of messages
     Enqueue(commands::enqueue::Enqueue),
+    /// Acknowledge a failover, a restore or a copy
+    #[command(subcommand)]
+    Failover(commands::control::failover::Failover),
+    /// Keep payments from being sent
+    Hold(commands::control::act::Hold),
     /// Show everything known of a payment, as a timeline
     Inspect(commands::inspect::Inspect),
+    /// List payments, the payments of an action, or actions
+    List(commands::control::list::List),
     /// Write manual pages
     Man(commands::man::Man),
     /// Apply the migrations that are missing, and make the partitions of the coming months
     Migrate(commands::migrate::Migrate),
+    /// Stop sending: everything, a rail, a participant
+    Pause(commands::control::pause::Pause),
     /// Show and set the contracts of rails; for development
     #[command(subcommand)]
     Rail(commands::rail::Rail),
+    /// Propose that ended payments are paid again, under new keys
+    Redrive(commands::control::act::Redrive),
+    /// Turn an action of another person down
+    Reject(commands::control::decide::Reject),
+    /// Propose that held payments are sent
+    Release(commands::control::act::Release),
+    /// Propose how payments in doubt have ended
+    Resolve(commands::control::act::Resolve),
+    /// Let go on what was paused
+    Resume(commands::control::pause::Pause),
+    /// Make waiting payments due now
+    RetryNow(commands::control::act::RetryNow),
     /// Show where the payments of each rail are
     Status(commands::status::Status),
+    /// Take back an action of your own that nobody has decided on
+    Withdraw(commands::control::decide::Withdraw),
 }
 
 impl Command {
     fn run(self, out: &mut dyn Write) -> Result<(), Failure> {
         match self {
             Self::Run(command) => commands::run::run(&command),
+            Self::Apply(command) => control::decide::apply(&command, out),
+            Self::Approve(command) => control::decide::approve(&command, out),
+            Self::Cancel(command) => control::act::run(&command, out),
+            Self::Failover(command) => control::failover::run(&command, out),
+            Self::Hold(command) => control::act::run(&command, out),
+            Self::List(command) => control::list::run(&command, out),
+            Self::Pause(command) => control::pause::run(&command, true, out),
+            Self::Redrive(command) => control::act::run(&command, out),
+            Self::Reject(command) => control::decide::reject(&command, out),
+            Self::Release(command) => control::act::run(&command, out),
+            Self::Resolve(command) => control::act::run(&command, out),
+            Self::Resume(command) => control::pause::run(&command, false, out),
+            Self::RetryNow(command) => control::act::run(&command, out),
+            Self::Withdraw(command) => control::decide::withdraw(&command, out),
             Self::CheckConfig(command) => commands::check_config::run(&command, out),
             Self::Completions(command) => commands::completions::run(&command, out),
             Self::Enqueue(command) => commands::enqueue::run(&command, out),

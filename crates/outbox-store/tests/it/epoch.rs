@@ -48,7 +48,7 @@ impl World {
         let mut maker = self.session("t_operator");
         let action_id = propose_failover(&mut maker, lost_from, "", "the standby was promoted").await.unwrap();
         assert_eq!(apply_failover(&mut maker, action_id, None, limit).await.unwrap_err().refusal(), Some("OB014"));
-        let hash: Vec<u8> = scalar(&mut self.dba, "select sha256('')").await;
+        let hash: String = scalar(&mut self.dba, "select encode(sha256(''), 'hex')").await;
         let seen = Proposal {
             action_id,
             member_count: 0,
@@ -195,7 +195,7 @@ async fn failover_of_another_timeline_than_was_approved_is_refused() {
     // The actions are history: only a superuser without triggers makes this one another cluster's.
     run(&mut world.dba, &format!("alter table outbox.operator_actions disable trigger history_is_never_changed; \
          update outbox.operator_actions set parameters = parameters || '{{\"timeline\": 7}}' where action_id = '{action_id}'")).await;
-    let hash: Vec<u8> = scalar(&mut world.dba, "select sha256('')").await;
+    let hash: String = scalar(&mut world.dba, "select encode(sha256(''), 'hex')").await;
     let seen =
         Proposal { action_id, member_count: 0, members_sha256: hash, amounts: "{}".to_owned(), needs_approval: true };
     decide_action(&mut world.session("t_approver"), &seen, true, "ok").await.unwrap();

@@ -2,6 +2,7 @@
 
 pub(crate) mod check_config;
 pub(crate) mod completions;
+pub(crate) mod control;
 mod database;
 pub(crate) mod enqueue;
 pub(crate) mod inspect;

@@ -58,7 +58,7 @@ async fn a_new_rail_shows_all_its_values() {
         (&made["created"], &made["changes"]["on_unknown"]),
         (&json!(true), &json!({"old": null, "new": "hold"}))
     );
-    assert_eq!(made["changes"].as_object().map(serde_json::Map::len), Some(11));
+    assert_eq!(made["changes"].as_object().map(serde_json::Map::len), Some(14));
 }
 
 #[tokio::test]
@@ -66,8 +66,6 @@ async fn a_contract_that_the_database_refuses_changes_nothing() {
     let desk = Desk::with_rails().await;
     let before = desk.run("t_monitor", &["rail", "list"]).out;
     for (options, what) in [
-        (&["--on-unknown", "inquire"][..], "on_unknown = inquire is not supported by this version"),
-        (&["--on-unknown", "inquire"], "hint: use hold"),
         (&["--on-unknown", "guess"], "on_unknown_is_known"),
         (&["--on-unknown", "resend"], "resend_has_key_window"),
         (&["--lease-duration", "1s"], "lease_outlasts_rail_timeout"),

@@ -4,6 +4,7 @@
 
 mod cli;
 mod commands_binary;
+mod commands_control;
 mod commands_directory;
 mod commands_enqueue;
 mod commands_inspect;
