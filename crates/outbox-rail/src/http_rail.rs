@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderName, HeaderValue, Response};
 use hyper::body::Incoming;
-use outbox_core::{CodeTable, Millis, Reply, classify};
+use outbox_core::{AttemptKind, CodeTable, Millis, Outcome, Reply, classify, classify_inquiry};
 use tokio::time::Instant;
 
 use crate::answer::{self, Field};
@@ -22,7 +22,7 @@ use crate::pool::{Connection, Pool};
 use crate::rail::{Exchanging, Inquiry, MaySend, Rail, Submission};
 use crate::report::WireReport;
 use crate::request::{Prepared, Template, header_names};
-use crate::settings::HttpRailSettings;
+use crate::settings::{AnswerField, HttpRailSettings};
 use crate::tls::Tls;
 
 /// No lease is longer, and a deadline further away could not be reckoned with.
@@ -38,9 +38,28 @@ pub struct HttpRail {
     timeout: Duration,
     connect_timeout: Duration,
     response_body_max: usize,
+    answers: Answers,
+    inquiry_answers: Option<Answers>,
+}
+
+/// How the answers to one kind of attempt are read.
+struct Answers {
     reference: Field,
     code: Field,
     codes: CodeTable,
+}
+
+impl Answers {
+    fn new(reference: AnswerField, code: AnswerField, codes: CodeTable) -> Result<Self, RailError> {
+        let reference = Field::parse(reference, "reference")?;
+        if !reference.is_configured() {
+            return Err(RailError::Setting {
+                setting: "reference",
+                reason: "is nowhere to be found, and without it no payment can be accepted",
+            });
+        }
+        Ok(Self { reference, code: Field::parse(code, "code")?, codes })
+    }
 }
 
 impl fmt::Debug for HttpRail {
@@ -60,18 +79,15 @@ impl HttpRail {
         let endpoint = Endpoint::parse(&settings.url, settings.plain_http)?;
         let names = header_names(&settings)?;
         let template = Template::new(endpoint.uri.clone(), &settings, &names)?;
-        let secret_names = names.into_iter().skip(1 + settings.headers.len());
+        let secret_names =
+            names.into_iter().skip(1 + settings.headers.len() + usize::from(settings.possible_duplicate.is_some()));
         let secrets =
             SecretHeaders::load(secret_names.zip(settings.secret_headers).collect(), settings.world_readable)?;
         let load_tls = || Tls::load(settings.tls, &endpoint.host, settings.world_readable);
         let tls = endpoint.is_tls.then(load_tls).transpose()?;
-        let reference = Field::parse(settings.reference, "reference")?;
-        if !reference.is_configured() {
-            return Err(RailError::Setting {
-                setting: "reference",
-                reason: "is nowhere to be found, and without it no payment can be accepted",
-            });
-        }
+        let inquiry = settings.inquiry;
+        let inquiry_answers =
+            inquiry.map(|asked| Answers::new(asked.reference, asked.code, asked.codes)).transpose()?;
         Ok(Self {
             endpoint,
             template,
@@ -81,30 +97,56 @@ impl HttpRail {
             timeout: settings.timeout.into(),
             connect_timeout: settings.connect_timeout.into(),
             response_body_max: settings.response_body_max,
-            reference,
-            code: Field::parse(settings.code, "code")?,
-            codes: settings.codes,
+            answers: Answers::new(settings.reference, settings.code, settings.codes)?,
+            inquiry_answers,
         })
     }
 
-    async fn exchange(&self, submission: Submission, may_send: MaySend) -> WireReport {
+    async fn submission(&self, submission: Submission, may_send: MaySend) -> WireReport {
+        match self.template.prepare(&submission) {
+            Ok(prepared) => self.exchange(AttemptKind::Submit, prepared, may_send).await,
+            Err(_) => with_fault(self.blank(), Fault::plain("content_type_invalid")),
+        }
+    }
+
+    async fn inquiry(&self, inquiry: Inquiry, may_send: MaySend) -> WireReport {
+        match self.template.prepare_inquiry(&inquiry) {
+            Some(prepared) => self.exchange(AttemptKind::Inquire, prepared, may_send).await,
+            None => with_fault(self.blank(), Fault::plain("not_configured")),
+        }
+    }
+
+    fn answers_to(&self, kind: AttemptKind) -> &Answers {
+        match (kind, &self.inquiry_answers) {
+            (AttemptKind::Inquire, Some(answers)) => answers,
+            _ => &self.answers,
+        }
+    }
+
+    /// What `reply` to an attempt of `kind` says of the payment.
+    fn classify(&self, kind: AttemptKind, reply: Reply<'_>) -> Outcome {
+        let codes = &self.answers_to(kind).codes;
+        match kind {
+            AttemptKind::Submit => classify(reply, codes),
+            AttemptKind::Inquire => classify_inquiry(reply, codes),
+        }
+    }
+
+    async fn exchange(&self, kind: AttemptKind, prepared: Prepared, may_send: MaySend) -> WireReport {
         let until = Instant::now() + self.timeout;
         let mut report = self.blank();
-        let Ok(prepared) = self.template.prepare(&submission) else {
-            return self.not_sent(report, Fault::plain("content_type_invalid"));
-        };
         report.request_sha256 = Some(prepared.sha256);
         let secrets = match self.secrets.current() {
             Ok(secrets) => secrets,
-            Err(error) => return self.not_sent(report, Fault::detailed("credential", error)),
+            Err(error) => return with_fault(report, Fault::detailed("credential", error)),
         };
         let mut connection = match self.connection(until).await {
             Ok(connection) => connection,
-            Err(fault) => return self.not_sent(report, fault),
+            Err(fault) => return with_fault(report, fault),
         };
         match self.send(&mut connection, prepared, secrets, may_send, until).await {
-            Ok(response) => self.receive(report, connection, response, until).await,
-            Err(fault) => self.broken_off(report, &connection, fault),
+            Ok(response) => self.receive(kind, report, connection, (response, until)).await,
+            Err(fault) => self.broken_off(kind, report, &connection, fault),
         }
     }
 
@@ -128,7 +170,7 @@ impl HttpRail {
         if Instant::now() >= until {
             return Err(Fault::plain("timeout"));
         }
-        let request = self.template.request(prepared, secrets, connection.version());
+        let request = Template::request(prepared, secrets, connection.version());
         // Past the deadline nothing begins, but an answer to what has left may lie in the socket.
         let in_time = move || Instant::now() < until && may_send();
         match by(until, connection.send(request, Arc::new(in_time))).await {
@@ -141,7 +183,7 @@ impl HttpRail {
     }
 
     /// The exchange ended without an answer; the gate knows whether anything had left.
-    fn broken_off(&self, report: WireReport, connection: &Connection, fault: Fault) -> WireReport {
+    fn broken_off(&self, kind: AttemptKind, report: WireReport, connection: &Connection, fault: Fault) -> WireReport {
         let passed = connection.gate().shut();
         let fault = match passed.refusal {
             Some(Refusal::NotPermitted) => Fault::plain("not_permitted"),
@@ -149,26 +191,28 @@ impl HttpRail {
             None => fault,
         };
         if passed.bytes == 0 {
-            return self.not_sent(report, fault);
+            return with_fault(report, fault);
         }
-        timed(with_fault(WireReport { outcome: classify(Reply::Interrupted, &self.codes), ..report }, fault), passed)
+        let outcome = self.classify(kind, Reply::Interrupted);
+        timed(with_fault(WireReport { outcome, ..report }, fault), passed)
     }
 
     async fn receive(
         &self,
+        kind: AttemptKind,
         report: WireReport,
         connection: Connection,
-        response: Response<Incoming>,
-        until: Instant,
+        (response, until): (Response<Incoming>, Instant),
     ) -> WireReport {
         let (head, body) = response.into_parts();
         let status = head.status.as_u16();
         let read = answer::read(body, self.response_body_max, until).await;
         let passed = connection.gate().passed();
-        let said = answer::understand(head.version, &head.headers, &read, &self.reference, &self.code);
+        let Answers { reference, code, .. } = self.answers_to(kind);
+        let said = answer::understand(head.version, &head.headers, &read, reference, code);
         let reply = Reply::Answered { status, code: said.code.as_deref(), body: said.body };
         let report = WireReport {
-            outcome: classify(reply, &self.codes),
+            outcome: self.classify(kind, reply),
             retry_after: answer::retry_after(&head.headers, SystemTime::now()),
             response_sha256: Some(answer::response_sha256(status, &read.bytes)),
             rail_reference: said.reference,
@@ -187,7 +231,7 @@ impl HttpRail {
 
     fn blank(&self) -> WireReport {
         WireReport {
-            outcome: classify(Reply::NotSent, &self.codes),
+            outcome: Outcome::NotSent,
             retry_after: None,
             endpoint: self.endpoint.shown.clone(),
             first_byte_at: None,
@@ -200,23 +244,19 @@ impl HttpRail {
             error_detail: None,
         }
     }
-
-    fn not_sent(&self, report: WireReport, fault: Fault) -> WireReport {
-        with_fault(WireReport { outcome: classify(Reply::NotSent, &self.codes), ..report }, fault)
-    }
 }
 
 impl Rail for HttpRail {
     fn submit(&self, submission: Submission, may_send: MaySend) -> Exchanging<'_> {
-        Box::pin(self.exchange(submission, may_send))
+        Box::pin(self.submission(submission, may_send))
     }
 
     fn can_inquire(&self) -> bool {
-        false
+        self.template.can_inquire()
     }
 
-    fn inquire(&self, _inquiry: Inquiry, _may_send: MaySend) -> Exchanging<'_> {
-        Box::pin(async { self.not_sent(self.blank(), Fault::plain("not_configured")) })
+    fn inquire(&self, inquiry: Inquiry, may_send: MaySend) -> Exchanging<'_> {
+        Box::pin(self.inquiry(inquiry, may_send))
     }
 }
 

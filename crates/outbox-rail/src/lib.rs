@@ -24,7 +24,8 @@ pub use http_rail::HttpRail;
 pub use pem::{PemFault, check_authorities, check_certificates, check_identity, is_server_name};
 pub use rail::{Exchanging, Inquiry, MaySend, Rail, Submission};
 pub use report::WireReport;
+pub use request::check_inquiry_path;
 pub use settings::{
-    AnswerField, ClientCertificate, HttpRailSettings, PlainHttp, SecretHeader, TlsSettings, WireKeyForm, WireKeyHeader,
-    WorldReadable,
+    AnswerField, ClientCertificate, HttpRailSettings, InquirySettings, PlainHttp, SecretHeader, TlsSettings,
+    WireKeyForm, WireKeyHeader, WorldReadable,
 };

@@ -8,7 +8,7 @@ use http_body_util::Full;
 use sha2::{Digest, Sha256};
 
 use crate::error::RailError;
-use crate::rail::Submission;
+use crate::rail::{Inquiry, Submission};
 use crate::settings::{HttpRailSettings, WireKeyForm};
 
 /// Headers that belong to HTTP or to this crate; set twice, they would let a rail and a proxy in
@@ -43,10 +43,15 @@ pub(crate) struct Template {
     uri: Uri,
     wire_key: (HeaderName, WireKeyForm),
     headers: Vec<(HeaderName, HeaderValue)>,
+    possible_duplicate: Option<(HeaderName, HeaderValue)>,
+    /// Before and behind the wire key.
+    inquiry: Option<(String, String)>,
 }
 
 /// A request that can be sent, short of its secret headers.
 pub(crate) struct Prepared {
+    method: Method,
+    uri: Uri,
     headers: HeaderMap,
     body: Bytes,
     /// SHA-256 over, in this order: `outbox-rail/request/1`, the method, the URL, the number of
@@ -59,6 +64,7 @@ pub(crate) struct Prepared {
 pub(crate) fn header_names(settings: &HttpRailSettings) -> Result<Vec<HeaderName>, RailError> {
     let given = std::iter::once(&settings.wire_key.name)
         .chain(settings.headers.iter().map(|(name, _)| name))
+        .chain(settings.possible_duplicate.iter().map(|(name, _)| name))
         .chain(settings.secret_headers.iter().map(|header| &header.name));
     let mut names: Vec<HeaderName> = Vec::new();
     for name in given {
@@ -79,15 +85,23 @@ impl Template {
     /// `names` are those of [`header_names`].
     pub(crate) fn new(uri: Uri, settings: &HttpRailSettings, names: &[HeaderName]) -> Result<Self, RailError> {
         let mut headers = Vec::new();
-        for ((name, value), parsed) in settings.headers.iter().zip(names.iter().skip(1)) {
+        let plain = settings.headers.iter().chain(&settings.possible_duplicate);
+        for ((name, value), parsed) in plain.zip(names.iter().skip(1)) {
             let value = HeaderValue::from_str(value).map_err(|_| RailError::Header {
                 name: name.clone(),
                 reason: "has a value that no header can carry",
             })?;
             headers.push((parsed.clone(), value));
         }
+        let possible_duplicate = settings.possible_duplicate.as_ref().and_then(|_| headers.pop());
         let key = names.first().cloned().ok_or(RailError::Setting { setting: "wire_key", reason: "has no name" })?;
-        Ok(Self { uri, wire_key: (key, settings.wire_key.form), headers })
+        let inquiry = settings.inquiry.as_ref().map(|inquiry| around_key(&inquiry.path)).transpose()?;
+        Ok(Self { uri, wire_key: (key, settings.wire_key.form), headers, possible_duplicate, inquiry })
+    }
+
+    /// Whether the rail can be asked what became of a payment.
+    pub(crate) const fn can_inquire(&self) -> bool {
+        self.inquiry.is_some()
     }
 
     /// The request for `submission`.
@@ -103,37 +117,81 @@ impl Template {
             headers.insert(HeaderName::from_static("traceparent"), traceparent);
         }
         headers.extend(self.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
-        let sha256 = request_sha256(&self.uri, &headers, &submission.payload);
-        Ok(Prepared { headers, body: submission.payload.clone(), sha256 })
+        if submission.is_resend {
+            headers.extend(self.possible_duplicate.clone().map(|(name, value)| (name, value)));
+        }
+        let sha256 = request_sha256(&Method::POST, &self.uri, &headers, &submission.payload);
+        let body = submission.payload.clone();
+        Ok(Prepared { method: Method::POST, uri: self.uri.clone(), headers, body, sha256 })
+    }
+
+    /// The request for `inquiry`; none if the rail cannot be asked.
+    pub(crate) fn prepare_inquiry(&self, inquiry: &Inquiry) -> Option<Prepared> {
+        let (before, behind) = self.inquiry.as_ref()?;
+        let mut parts = self.uri.clone().into_parts();
+        parts.path_and_query = Some(format!("{before}{}{behind}", inquiry.outbox_id).parse().ok()?);
+        let uri = Uri::from_parts(parts).ok()?;
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if let Some(traceparent) = inquiry.traceparent.as_deref().and_then(traceparent) {
+            headers.insert(HeaderName::from_static("traceparent"), traceparent);
+        }
+        headers.extend(self.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+        let sha256 = request_sha256(&Method::GET, &uri, &headers, &[]);
+        Some(Prepared { method: Method::GET, uri, headers, body: Bytes::new(), sha256 })
     }
 
     /// `prepared` with its secret headers, written for `version`.
     pub(crate) fn request(
-        &self,
         prepared: Prepared,
         secrets: Vec<(HeaderName, HeaderValue)>,
         version: Version,
     ) -> Request<Full<Bytes>> {
         // Written even where it is zero, so that an empty payload is told from one that was cut off.
-        let length = HeaderValue::from(prepared.body.len());
+        let length = (prepared.method == Method::POST).then(|| HeaderValue::from(prepared.body.len()));
         let mut request = Request::new(Full::new(prepared.body));
-        *request.method_mut() = Method::POST;
+        *request.method_mut() = prepared.method;
         *request.headers_mut() = prepared.headers;
-        request.headers_mut().insert(CONTENT_LENGTH, length);
+        request.headers_mut().extend(length.map(|length| (CONTENT_LENGTH, length)));
         request.headers_mut().extend(secrets);
         if version == Version::HTTP_2 {
-            *request.uri_mut() = self.uri.clone();
+            *request.uri_mut() = prepared.uri;
             return request;
         }
-        let host = self.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+        let host = prepared.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
         if let Some(host) = host {
             request.headers_mut().insert(HOST, host);
         }
         // Origin form (RFC 9112, 3.2.1): path and query only.
-        let path = self.uri.path_and_query().cloned();
+        let path = prepared.uri.path_and_query().cloned();
         *request.uri_mut() = path.map_or_else(|| Uri::from_static("/"), Uri::from);
         request
     }
+}
+
+/// Whether `path` can be that of an inquiry.
+///
+/// # Errors
+/// [`RailError::Setting`] for a path without `{key}`, with two of them, or that is none.
+pub fn check_inquiry_path(path: &str) -> Result<(), RailError> {
+    around_key(path).map(drop)
+}
+
+/// What stands before and behind `{key}` in the path of an inquiry.
+///
+/// # Errors
+/// [`RailError::Setting`] for a path without it, with two of them, or that is none.
+fn around_key(path: &str) -> Result<(String, String), RailError> {
+    let bad = |reason| RailError::Setting { setting: "inquiry.path", reason };
+    let (before, behind) = path.split_once("{key}").ok_or_else(|| bad("has no `{key}`, the place of the wire key"))?;
+    if behind.contains("{key}") {
+        return Err(bad("has `{key}` twice"));
+    }
+    let is_path = path.starts_with('/') && !path.contains('#');
+    if !is_path || format!("{before}0{behind}").parse::<http::uri::PathAndQuery>().is_err() {
+        return Err(bad("is no path and query on the rail's host, such as `/payments/{key}`"));
+    }
+    Ok((before.to_owned(), behind.to_owned()))
 }
 
 fn wire_key(submission: &Submission, form: WireKeyForm) -> HeaderValue {
@@ -165,7 +223,7 @@ fn traceparent(given: &str) -> Option<HeaderValue> {
     HeaderValue::from_str(given).ok()
 }
 
-fn request_sha256(uri: &Uri, headers: &HeaderMap, body: &[u8]) -> [u8; 32] {
+fn request_sha256(method: &Method, uri: &Uri, headers: &HeaderMap, body: &[u8]) -> [u8; 32] {
     let mut sorted: Vec<(&str, &[u8])> =
         headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
     sorted.sort_unstable();
@@ -175,7 +233,7 @@ fn request_sha256(uri: &Uri, headers: &HeaderMap, body: &[u8]) -> [u8; 32] {
         hash.update(bytes);
     };
     field(REQUEST_HASH);
-    field(b"POST");
+    field(method.as_str().as_bytes());
     field(uri.to_string().as_bytes());
     field(&(sorted.len() as u64).to_be_bytes());
     for (name, value) in sorted {
@@ -240,6 +298,6 @@ mod tests {
             encoded.extend_from_slice(field);
         }
         let expected: [u8; 32] = Sha256::digest(&encoded).into();
-        assert_eq!(request_sha256(&uri, &headers, b"\x00body"), expected);
+        assert_eq!(request_sha256(&Method::POST, &uri, &headers, b"\x00body"), expected);
     }
 }

@@ -38,6 +38,24 @@ pub struct HttpRailSettings {
     pub code: AnswerField,
     /// What the rail means by its statuses and codes.
     pub codes: CodeTable,
+    /// The header that tells the rail that it may have seen the payment before: name and value. Sent with every
+    /// submission after one that was not certainly unsent.
+    pub possible_duplicate: Option<(String, String)>,
+    /// How the rail is asked what became of a payment, if it can be.
+    pub inquiry: Option<InquirySettings>,
+}
+
+/// How a rail is asked what became of a payment: `GET`, on the same host, with the same headers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InquirySettings {
+    /// Path and query, in which `{key}` stands once for the wire key.
+    pub path: String,
+    /// Where its answers carry the rail's reference.
+    pub reference: AnswerField,
+    /// Where they carry the rail's own code.
+    pub code: AnswerField,
+    /// What the rail means by the statuses and codes of its answers to that.
+    pub codes: CodeTable,
 }
 
 impl HttpRailSettings {
@@ -62,6 +80,8 @@ impl HttpRailSettings {
             reference: AnswerField { json_pointer: Some("/id".to_owned()), header: None },
             code: AnswerField { json_pointer: Some("/code".to_owned()), header: None },
             codes: CodeTable::default(),
+            possible_duplicate: None,
+            inquiry: None,
         }
     }
 }

@@ -63,6 +63,16 @@ pub fn http_rail(configured: &Rail, credentials: Credentials) -> rail::HttpRailS
         reference: field(&configured.reference),
         code: field(&configured.code),
         codes: CodeTable::new(configured.codes.clone()),
+        possible_duplicate: configured
+            .possible_duplicate
+            .as_ref()
+            .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())),
+        inquiry: configured.inquiry.as_ref().map(|inquiry| rail::InquirySettings {
+            path: inquiry.path.clone(),
+            reference: field(&inquiry.reference),
+            code: field(&inquiry.code),
+            codes: CodeTable::new(inquiry.codes.clone()),
+        }),
     }
 }
 

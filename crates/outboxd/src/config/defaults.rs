@@ -66,3 +66,6 @@ pub(super) const RAIL_KEY_HEADER: &str = "Idempotency-Key";
 pub(super) const RAIL_KEY_FORMAT: &str = "quoted";
 /// An answer is a reference and a code; a longer one is a fault.
 pub(super) const RAIL_RESPONSE_BODY_MAX_BYTES: u32 = 65_536;
+
+/// The value of a header that tells of a possible duplicate.
+pub(super) const RAIL_POSSIBLE_DUPLICATE: &str = "true";

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use http::HeaderName;
-use outbox_core::{Millis, RailName};
+use outbox_core::{CodeRule, Millis, RailName};
 use sha2::{Digest, Sha256};
 
 use super::check::human;
@@ -154,7 +154,22 @@ fn describe_rail(name: &RailName, rail: &Rail, dispatcher: &Dispatcher, lines: &
     put(lines, section, "response_body_max_bytes", rail.response_body_max_bytes);
     put_field(lines, section, "reference", &rail.reference);
     put_field(lines, section, "code", &rail.code);
-    for rule in &rail.codes {
+    put_codes(lines, section, &rail.codes);
+    if let Some((name, value)) = &rail.possible_duplicate {
+        put(lines, section, "possible_duplicate.header", name);
+        put(lines, section, "possible_duplicate.value", String::from_utf8_lossy(value.as_bytes()));
+    }
+    if let Some(inquiry) = &rail.inquiry {
+        let section = &format!("{section}.inquiry");
+        put(lines, section, "path", &inquiry.path);
+        put_field(lines, section, "reference", &inquiry.reference);
+        put_field(lines, section, "code", &inquiry.code);
+        put_codes(lines, section, &inquiry.codes);
+    }
+}
+
+fn put_codes(lines: &mut Lines, section: &str, codes: &[CodeRule]) {
+    for rule in codes {
         let code = rule.code.as_deref().map(|code| format!(".{code:?}")).unwrap_or_default();
         put(lines, section, &format!("codes.{}{code}", rule.status), rule.means.name());
     }

@@ -215,6 +215,23 @@ pub struct Rail {
     pub code: AnswerField,
     /// What the rail means by its statuses and codes, where it differs from the default.
     pub codes: Vec<CodeRule>,
+    /// The header that says that the rail may have seen the payment before.
+    pub possible_duplicate: Option<(HeaderName, HeaderValue)>,
+    /// How the rail is asked what became of a payment.
+    pub inquiry: Option<Inquiry>,
+}
+
+/// How a rail is asked what became of a payment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inquiry {
+    /// Path and query on the rail's host, with `{key}` in the place of the wire key.
+    pub path: String,
+    /// Where its answers carry the rail's reference.
+    pub reference: AnswerField,
+    /// Where they carry the rail's own code.
+    pub code: AnswerField,
+    /// What the rail means by its answers, where it differs from the default.
+    pub codes: Vec<CodeRule>,
 }
 
 /// How a wire key is written into its header.

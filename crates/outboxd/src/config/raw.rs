@@ -137,6 +137,30 @@ pub(super) struct RawRail {
     pub(super) code_json_pointer: Option<String>,
     pub(super) code_header: Option<String>,
     pub(super) codes: Vec<RawCode>,
+    pub(super) possible_duplicate: Option<RawPossibleDuplicate>,
+    pub(super) inquiry: Option<RawInquiry>,
+}
+
+/// `[rails.NAME.possible_duplicate]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs, reason = "the fields are those of model::Rail, documented there")]
+pub(super) struct RawPossibleDuplicate {
+    pub(super) header: Option<String>,
+    pub(super) value: Option<String>,
+}
+
+/// `[rails.NAME.inquiry]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs, reason = "the fields are those of model::Inquiry, documented there")]
+pub(super) struct RawInquiry {
+    pub(super) path: Option<String>,
+    pub(super) reference_json_pointer: Option<String>,
+    pub(super) reference_header: Option<String>,
+    pub(super) code_json_pointer: Option<String>,
+    pub(super) code_header: Option<String>,
+    pub(super) codes: Vec<RawCode>,
 }
 
 /// One entry of `[rails.NAME.secret_headers]`.

@@ -66,7 +66,7 @@ async fn a_contract_that_the_database_refuses_changes_nothing() {
     let desk = Desk::with_rails().await;
     let before = desk.run("t_monitor", &["rail", "list"]).out;
     for (options, what) in [
-        (&["--on-unknown", "guess"], "on_unknown_is_known"),
+        (&["--on-unknown", "guess"][..], "on_unknown_is_known"),
         (&["--on-unknown", "resend"], "resend_has_key_window"),
         (&["--lease-duration", "1s"], "lease_outlasts_rail_timeout"),
         (&["--backoff-cap", "1ms"], "backoff_cap_not_below_base"),

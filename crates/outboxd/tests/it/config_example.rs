@@ -79,6 +79,9 @@ fn the_example_shows_every_key() {
         (rail, format!("[{rail}]")),
         ("rails.sepa_instant.secret_headers.Authorization", format!("[{rail}.secret_headers.Authorization]")),
         ("rails.sepa_instant.codes", format!("[[{rail}.codes]]")),
+        ("rails.sepa_instant.possible_duplicate", format!("[{rail}.possible_duplicate]")),
+        ("rails.sepa_instant.inquiry", format!("[{rail}.inquiry]")),
+        ("rails.sepa_instant.inquiry.codes", format!("[[{rail}.inquiry.codes]]")),
     ];
     for (table, header) in tables {
         let (_, section) = EXAMPLE.split_once(&header).unwrap_or_else(|| panic!("{header} is not in the example"));

@@ -25,6 +25,7 @@ mod fail_closed;
 mod fail_closed_running;
 mod health;
 mod idle;
+mod inquiry;
 mod launch;
 mod leases;
 mod log_events;

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use http::header;
 use http::{HeaderName, HeaderValue, Uri};
-use outbox_core::{CodeRule, Meaning, Millis};
+use outbox_core::{AttemptKind, CodeRule, Meaning, Millis};
 use outbox_rail::PlainHttp;
 
 use super::super::defaults;
 use super::super::fault::KeyPath;
-use super::super::model::{AnswerField, KeyFormat, Rail, RailTls, SecretHeader};
-use super::super::raw::{RawCode, RawRail};
+use super::super::model::{AnswerField, Inquiry, KeyFormat, Rail, RailTls, SecretHeader};
+use super::super::raw::{RawCode, RawInquiry, RawRail};
 use super::database::ClientKeys;
 use super::findings::{Findings, human};
 use super::{Holds, SecretKeys};
@@ -60,6 +60,7 @@ pub(super) fn check(raw: &RawRail, path: &KeyPath, findings: &mut Findings<'_>) 
     let mut headers = Headers { path, taken: BTreeSet::new(), findings };
     headers.take(key_header.clone(), &path.join("key_header"));
     let plain_headers = headers.plain(raw);
+    let possible_duplicate = headers.possible_duplicate(raw);
     let secret_headers = headers.secret(raw);
     Rail {
         tls: check_tls(raw, url.scheme_str() == Some("http"), path, findings),
@@ -86,7 +87,50 @@ pub(super) fn check(raw: &RawRail, path: &KeyPath, findings: &mut Findings<'_>) 
         pool_idle_timeout,
         reference: check_reference(raw, path, findings),
         code: check_field(raw.code_json_pointer.as_ref(), raw.code_header.as_ref(), "code", path, findings),
-        codes: check_codes(raw, path, findings),
+        codes: check_codes(
+            &raw.codes,
+            AttemptKind::Submit,
+            raw.code_json_pointer.is_some() || raw.code_header.is_some(),
+            path,
+            findings,
+        ),
+        possible_duplicate,
+        inquiry: raw.inquiry.as_ref().map(|inquiry| check_inquiry(inquiry, raw, path, findings)),
+    }
+}
+
+fn check_inquiry(inquiry: &RawInquiry, raw: &RawRail, path: &KeyPath, findings: &mut Findings<'_>) -> Inquiry {
+    let section = path.join("inquiry");
+    let key = section.join("path");
+    let text = findings.required(&key, inquiry.path.as_ref(), "where the rail is asked, such as \"/payments/{key}\"");
+    if !text.is_empty()
+        && let Err(error) = outbox_rail::check_inquiry_path(&text)
+    {
+        findings.add(&key, error.to_string());
+    }
+    // Where answers to a question are read as those to a send, nothing need be said twice.
+    let own = |own: (&Option<String>, &Option<String>), other: (&Option<String>, &Option<String>)| {
+        let (pointer, header) = if own.0.is_some() || own.1.is_some() { own } else { other };
+        (pointer.clone(), header.clone())
+    };
+    let reference = own(
+        (&inquiry.reference_json_pointer, &inquiry.reference_header),
+        (&raw.reference_json_pointer, &raw.reference_header),
+    );
+    let code = own((&inquiry.code_json_pointer, &inquiry.code_header), (&raw.code_json_pointer, &raw.code_header));
+    let has_code = code.0.is_some() || code.1.is_some();
+    let codes = check_codes(&inquiry.codes, AttemptKind::Inquire, has_code, &section, findings);
+    // ISO 20022 statuses are understood without a line of the table, where the code field carries them.
+    if !has_code && !codes.iter().any(|rule| rule.means == Meaning::Accepted) {
+        let message = "says of no answer that it means accepted: 200 only says that the question was answered; add an \
+                       entry to codes, or set code_json_pointer or code_header";
+        findings.add(&section, message);
+    }
+    Inquiry {
+        path: text,
+        reference: check_field(reference.0.as_ref(), reference.1.as_ref(), "reference", &section, findings),
+        code: check_field(code.0.as_ref(), code.1.as_ref(), "code", &section, findings),
+        codes,
     }
 }
 
@@ -186,6 +230,26 @@ impl Headers<'_, '_> {
         headers
     }
 
+    fn possible_duplicate(&mut self, raw: &RawRail) -> Option<(HeaderName, HeaderValue)> {
+        let given = raw.possible_duplicate.as_ref()?;
+        let section = self.path.join("possible_duplicate");
+        let what = "the header that tells the rail of a possible duplicate";
+        let text = self.findings.required(&section.join("header"), given.header.as_ref(), what);
+        if text.is_empty() {
+            return None;
+        }
+        let name = self.findings.header_name(&section.join("header"), &text)?;
+        self.take(name.clone(), &section.join("header"));
+        let value = HeaderValue::from_str(given.value.as_deref().unwrap_or(defaults::RAIL_POSSIBLE_DUPLICATE));
+        match value {
+            Ok(value) => Some((name, value)),
+            Err(_) => {
+                self.findings.add(&section.join("value"), "must be visible ASCII, spaces and tabs only");
+                None
+            }
+        }
+    }
+
     fn secret(&mut self, raw: &RawRail) -> Vec<SecretHeader> {
         let mut headers = Vec::new();
         for (name, given) in &raw.secret_headers {
@@ -243,23 +307,47 @@ fn is_json_pointer(text: &str) -> bool {
     text.starts_with('/') && text.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']))
 }
 
-fn check_codes(raw: &RawRail, path: &KeyPath, findings: &mut Findings<'_>) -> Vec<CodeRule> {
+/// The table of codes in `section`; `has_code`: whether it is said where answers carry a code.
+fn check_codes(
+    given: &[RawCode],
+    kind: AttemptKind,
+    has_code: bool,
+    section: &KeyPath,
+    findings: &mut Findings<'_>,
+) -> Vec<CodeRule> {
     let mut seen = BTreeSet::new();
     let mut rules = Vec::new();
-    for (position, code) in raw.codes.iter().enumerate() {
-        let path = path.join("codes").join(&position.to_string());
+    for (position, code) in given.iter().enumerate() {
+        let path = section.join("codes").join(&position.to_string());
         let Some(rule) = check_code(code, &path, findings) else { continue };
         if !seen.insert((rule.status, rule.code.clone())) {
             findings.add(&path, "the same status and code stand in an entry before");
         }
+        if let Some(why) = misplaced(rule.means, kind) {
+            findings.add(&path.join("means"), why);
+        }
         rules.push(rule);
     }
     let by_code = rules.iter().any(|rule| rule.code.is_some());
-    if by_code && raw.code_json_pointer.is_none() && raw.code_header.is_none() {
+    if by_code && !has_code {
         let message = "an entry names a code, so set this or code_header: where an answer carries it";
-        findings.add(&path.join("code_json_pointer"), message);
+        findings.add(&section.join("code_json_pointer"), message);
     }
     rules
+}
+
+/// Why an answer to an attempt of `kind` cannot mean that.
+fn misplaced(means: Meaning, kind: AttemptKind) -> Option<&'static str> {
+    match (kind, means) {
+        (AttemptKind::Submit, Meaning::NotFound) => {
+            Some("not_found is an answer to an inquiry; see [rails.NAME.inquiry]")
+        }
+        (AttemptKind::Inquire, Meaning::NotExecuted) => {
+            Some("not_executed is said of a send; a rail that has no payment under the key answers not_found")
+        }
+        (AttemptKind::Inquire, Meaning::KeyReused) => Some("key_reused is said of a send, not of a question"),
+        _ => None,
+    }
 }
 
 fn check_code(raw: &RawCode, path: &KeyPath, findings: &mut Findings<'_>) -> Option<CodeRule> {
