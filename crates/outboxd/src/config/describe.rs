@@ -65,6 +65,7 @@ fn put_some(lines: &mut Lines, section: &str, key: &str, value: Option<impl ToSt
 fn describe_dispatcher(dispatcher: &Dispatcher, lines: &mut Lines) {
     let section = "dispatcher";
     put(lines, section, "name", &dispatcher.name);
+    put_some(lines, section, "environment", dispatcher.environment.as_ref());
     let times = [
         ("drain_timeout", dispatcher.drain_timeout),
         ("poll_min", dispatcher.poll_min),

@@ -30,6 +30,8 @@ pub struct Config {
 pub struct Dispatcher {
     /// The name operators know this dispatcher by; the first half of its worker id.
     pub name: String,
+    /// What it is configured for; the database's claims are refused to another.
+    pub environment: Option<String>,
     /// How long sends in flight are waited for after a stop was asked for.
     pub drain_timeout: Millis,
     /// The most payments one claim asks for.

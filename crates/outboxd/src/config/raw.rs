@@ -31,6 +31,7 @@ pub(super) struct RawConfig {
 #[allow(missing_docs, reason = "the fields are those of model::Dispatcher, documented there")]
 pub(super) struct RawDispatcher {
     pub(super) name: Option<String>,
+    pub(super) environment: Option<String>,
     #[serde(with = "humantime_serde")]
     pub(super) drain_timeout: Option<Duration>,
     pub(super) claim_batch_max: Option<u32>,

@@ -1,9 +1,12 @@
 //! What the services tell the event loop, and what it tells the lanes. Both lists are closed.
 
+use std::sync::Arc;
+
 use outbox_core::{BootTime, RailContract, RailName};
 use outbox_store::{RailRow, SilentDispatcher};
 use tokio::sync::{mpsc, watch};
 
+use super::pauses::Pauses;
 use crate::exit::Failure;
 
 /// What a service tells the event loop.
@@ -76,6 +79,7 @@ pub(crate) enum Phase {
 pub(crate) struct Handle {
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) phase: watch::Receiver<Phase>,
+    pub(crate) pauses: Arc<Pauses>,
 }
 
 impl Handle {

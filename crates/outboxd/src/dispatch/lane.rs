@@ -49,6 +49,8 @@ pub(crate) struct LaneSettings {
     pub(crate) rail: RailName,
     pub(crate) worker_id: WorkerId,
     pub(crate) concurrency: usize,
+    /// What the dispatcher is configured for: another database's claims are refused.
+    pub(crate) environment: Option<String>,
     pub(crate) claim_batch_max: usize,
     /// How long an exchange with the rail may take.
     pub(crate) timeout: Millis,
@@ -254,7 +256,7 @@ impl Lane {
             min_lease: self.settings.min_lease,
             in_flight: u32::try_from(self.open_leases()).unwrap_or(u32::MAX),
             after: if scan == Scan::Onward { self.cursor } else { None },
-            environment: None,
+            environment: self.settings.environment.clone(),
             endpoint: None,
         };
         // Before the claim is sent: the lease ends for us no later than for the database.

@@ -13,6 +13,7 @@ mod leases;
 mod listener;
 mod off;
 mod pace;
+mod pauses;
 mod preflight;
 mod renewer;
 mod sender;

@@ -76,7 +76,8 @@ fn exchange<'a>(rail: &'a dyn Rail, payment: &mut ClaimedPayment, may_send: MayS
 }
 
 /// The answer to the rail's question, asked right before the first byte: the lease must outlast the
-/// exchange and its completion, the payment must still be wanted, and no stop may have begun.
+/// exchange and its completion, the payment must still be wanted, nobody may have paused it, and no stop may have
+/// begun.
 fn permission(send: &Send, gate: Arc<Gate>) -> MaySend {
     let lease = Arc::clone(&send.lease);
     let handle = send.handle.clone();
@@ -84,17 +85,18 @@ fn permission(send: &Send, gate: Arc<Gate>) -> MaySend {
     // A question may be asked at any time.
     let not_after = send.payment.not_after.filter(|_| send.payment.kind == AttemptKind::Submit);
     let not_after = not_after.map(|not_after| time_left(not_after, send.payment.db_now));
-    let claimed_at = send.claimed_at;
+    let (claimed_at, participant_id) = (send.claimed_at, send.payment.participant_id.clone());
     let kind = send.payment.kind.name();
     Arc::new(move || {
         let now = boot_now();
         let lease_allows = lease.may_begin(now);
         let in_time = not_after.is_none_or(|left| now.since(claimed_at) <= left);
-        let allowed = lease_allows && in_time && handle.phase() == Phase::Running;
+        let paused = handle.pauses.stop(&lease.rail, &participant_id);
+        let allowed = lease_allows && in_time && !paused && handle.phase() == Phase::Running;
         gate.0.store(if allowed { GRANTED } else { REFUSED }, Ordering::Release);
         let (outbox_id, attempt_no, traceparent) = &payment;
         let event = if allowed { events::SEND_STARTED } else { events::SEND_WITHHELD };
-        tracing::debug!(event, rail = %lease.rail, %outbox_id, attempt_no = attempt_no.0, kind, traceparent, lease_allows, in_time);
+        tracing::debug!(event, rail = %lease.rail, %outbox_id, attempt_no = attempt_no.0, kind, traceparent, lease_allows, in_time, paused);
         allowed
     })
 }

@@ -170,7 +170,7 @@ impl Services {
         let leases = Arc::new(Leases::default());
         let (events, received) = mpsc::channel(CHANNEL);
         let (phase, phase_now) = watch::channel(Phase::Running);
-        let handle = Handle { events, phase: phase_now };
+        let handle = Handle { events, phase: phase_now, pauses: Arc::default() };
         let (results, queue) = mpsc::channel(usize::try_from(dispatcher.completion_queue_max).unwrap_or(CHANNEL));
         let (sleep, wishes) = mpsc::channel(CHANNEL);
 
@@ -253,6 +253,7 @@ impl Services {
             rail: rail.clone(),
             worker_id: self.worker_id.clone(),
             concurrency: configured.concurrency as usize,
+            environment: dispatcher.environment.clone(),
             claim_batch_max: dispatcher.claim_batch_max as usize,
             timeout: configured.timeout,
             need: dispatcher.send_need(configured),
@@ -318,6 +319,7 @@ impl Services {
         Upkeep {
             connection: self.connection(),
             worker_id: self.worker_id.clone(),
+            environment: dispatcher.environment.clone(),
             lanes: self.deps.rails.keys().cloned().collect(),
             leases: Arc::clone(leases),
             heartbeat_interval: dispatcher.heartbeat_interval,

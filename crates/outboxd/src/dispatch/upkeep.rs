@@ -1,5 +1,5 @@
-//! What is done now and then: the heartbeat, the contracts, and lost leases of lanes that do not
-//! claim. All on one connection, in bounded passes.
+//! What is done now and then: the heartbeat, the contracts, the pauses, parked payments, and lost leases of lanes that
+//! do not claim. All on one connection, in bounded passes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,6 +29,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 pub(crate) struct Upkeep {
     pub(crate) connection: Connection,
     pub(crate) worker_id: WorkerId,
+    pub(crate) environment: Option<String>,
     pub(crate) lanes: Vec<RailName>,
     pub(crate) leases: Arc<Leases>,
     pub(crate) heartbeat_interval: Millis,
@@ -79,6 +80,8 @@ impl Upkeep {
             passes.rails = outbox_store::read_payment_rails(self.connection.session().await?).await?;
             self.handle.tell(Event::Contracts(passes.rails.clone())).await;
         }
+        let pauses = outbox_store::read_pauses(self.connection.session().await?).await?;
+        self.handle.pauses.set(pauses);
         if passes.expire_at.is_none_or(|at| now >= at) {
             passes.expire_at = Some(now.plus(self.maintenance_interval));
             self.expire(passes).await?;
@@ -95,7 +98,7 @@ impl Upkeep {
             lanes: self.lanes.clone(),
             in_flight: u32::try_from(self.leases.count_all()).unwrap_or(u32::MAX),
             interval: self.heartbeat_interval,
-            environment: None,
+            environment: self.environment.clone(),
         };
         let silent = outbox_store::dispatcher_heartbeat(self.connection.session().await?, &beat).await?;
         if !silent.is_empty() {

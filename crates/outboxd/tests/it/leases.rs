@@ -36,6 +36,52 @@ async fn a_payment_whose_time_ran_out_while_it_connected_is_not_sent() {
     daemon.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_paused_after_its_claim_and_before_its_first_byte_is_given_back() {
+    for scope in ["null, null", "'hold', null", "'hold', 'p'"] {
+        let rig = Rig::start().await;
+        rig.contract(HOLD, "null, p_rail_timeout_ms => 20000, p_lease_duration_ms => 60000").await;
+        let full = FullRail::new().await;
+        let [_, deaf] = full.settings();
+        let settings = [deaf.as_str(), "rails.hold.timeout=20s", "rails.hold.connect_timeout=20s"];
+        let daemon = rig.daemon_with("a", rig.proxy.address(), &settings);
+        rig.run("select outbox.enqueue_payment_outbox('p', 'i', 'i', 'hold', 'x', 'text/plain')").await;
+        wait_until("a connect that hangs", LIMIT, async || full.hanging_connects() == 1).await.unwrap();
+        rig.run(&format!("select outbox.set_outbox_pause({scope}, true, 'drill')")).await;
+        let seen = "select clock_timestamp() > paused_at + interval '1 s' from outbox.outbox_pauses";
+        rig.until("a second since the pause", seen).await;
+        let received = full.accept_and_count();
+        let withheld = daemon.logged("send.withheld", 1).await;
+        assert_eq!(
+            (&withheld["paused"], &withheld["lease_allows"]),
+            (&true.into(), &true.into()),
+            "{scope}: {withheld}"
+        );
+        daemon.logged("complete.applied", 1).await;
+        assert_eq!((rig.count(HOLD, "RELEASED").await, received.bytes()), (1, 0), "{scope}");
+        daemon.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dispatcher_of_another_environment_claims_nothing_and_says_why() {
+    let rig = Rig::start().await;
+    let ours = rig.daemon_with("a", rig.proxy.address(), &["dispatcher.environment=production"]);
+    rig.until("the epoch", "select count(*) = 1 from outbox.outbox_cluster where environment = 'production'").await;
+    ours.stop().await;
+    rig.enqueue(RESEND, EACH).await;
+    let copy = rig.daemon_with("b", rig.proxy.address(), &["dispatcher.environment=staging"]);
+    let failed = copy.logged("claim.failed", 1).await;
+    assert!(failed["error"].as_str().unwrap().contains("'production'"), "{failed}");
+    copy.becomes_ready(false).await;
+    assert_eq!(rig.resend.stats().requests, 0);
+    copy.stop().await;
+    let ours = rig.daemon_with("c", rig.proxy.address(), &["dispatcher.environment=production"]);
+    rig.settled().await;
+    rig.all_dispatched().await;
+    ours.stop().await;
+}
+
 /// The ledger takes no successes, as if its disk were full; everything else goes on.
 const FULL: &str = "create function public.disk_is_full() returns trigger language plpgsql as \
                     $$ begin raise exception 'no space left' using errcode = '53100'; end $$; \
