@@ -45,6 +45,12 @@ events! {
     LANE_ON = "lane.on";
     /// A lane may not claim, for a reason that a person must mend.
     LANE_OFF = "lane.off";
+    /// A rail failed so often that it is left alone for a while; the reason is that of the last failure.
+    BREAKER_OPENED = "breaker.opened";
+    /// A rail that was left alone has answered; it gets more payments at once with each answer.
+    BREAKER_RECOVERING = "breaker.recovering";
+    /// A rail gets as many payments at once as are configured again.
+    BREAKER_CLOSED = "breaker.closed";
     /// Payments were claimed.
     CLAIM_LEASED = "claim.leased";
     /// A claim failed; the lane tries again.

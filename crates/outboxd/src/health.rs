@@ -16,6 +16,8 @@ pub struct HealthState {
     not_ready: Mutex<BTreeMap<String, String>>,
     /// By rail, why its lane is off; `None`: it is on.
     lanes: Mutex<BTreeMap<String, Option<String>>>,
+    /// By rail, why its breaker opened.
+    breakers: Mutex<BTreeMap<String, &'static str>>,
 }
 
 #[derive(Debug)]
@@ -35,7 +37,7 @@ pub struct StaleLoop {
     pub age_max: Millis,
 }
 
-/// Why the daemon may not claim.
+/// Why the daemon, or one lane of it, does not claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotReady {
     /// What is not ready, such as `database`.
@@ -81,6 +83,27 @@ impl HealthState {
     /// Notes that the lane of `rail` may claim.
     pub fn lane_on(&self, rail: impl Into<String>) {
         lock(&self.lanes).insert(rail.into(), None);
+    }
+
+    /// Notes that the lane of `rail` leaves its rail alone for a while. The daemon stays ready: nothing is wrong
+    /// with it, and a restart would forget what it learned about the rail.
+    pub fn breaker_opened(&self, rail: impl Into<String>, reason: &'static str) {
+        lock(&self.breakers).insert(rail.into(), reason);
+    }
+
+    /// Notes that the rail answers again.
+    pub fn breaker_closed(&self, rail: &str) {
+        lock(&self.breakers).remove(rail);
+    }
+
+    /// The rails whose breakers are open, with what opened each.
+    #[must_use]
+    pub fn breakers_open(&self) -> Vec<NotReady> {
+        let open = |(rail, reason): (&String, &&str)| NotReady {
+            subject: format!("rail {rail}"),
+            reason: (*reason).to_owned(),
+        };
+        lock(&self.breakers).iter().map(open).collect()
     }
 
     /// The lanes that are off, by rail, with the reason of each.

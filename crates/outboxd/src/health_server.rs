@@ -114,7 +114,8 @@ fn readiness(state: &HealthState) -> (StatusCode, Value) {
     let list = |reasons: &[NotReady]| -> Value {
         reasons.iter().map(|reason| json!({"subject": reason.subject, "reason": reason.reason})).collect()
     };
-    let body = json!({"ready": reasons.is_empty(), "reasons": list(&reasons), "off": list(&state.lanes_off())});
+    let (off, open) = (list(&state.lanes_off()), list(&state.breakers_open()));
+    let body = json!({"ready": reasons.is_empty(), "reasons": list(&reasons), "off": off, "open": open});
     (status(reasons.is_empty()), body)
 }
 

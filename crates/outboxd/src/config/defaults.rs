@@ -53,6 +53,12 @@ pub(super) const LOG_FILTER: &str = "warn,outboxd=info";
 
 /// Enough to keep a rail busy that answers in 100 ms with 320 payments a second.
 pub(super) const RAIL_CONCURRENCY: u32 = 32;
+/// More than a rail that is up answers with in a row by accident; each may be a payment in doubt.
+pub(super) const RAIL_BREAKER_FAILURES: u32 = 10;
+/// Longer than a rail's restart of one process, and short enough for nobody to wait for it.
+pub(super) const RAIL_BREAKER_OPEN_MIN: Millis = Millis(1_000);
+/// Bounds how long a rail that is back goes unnoticed, and how often one that is not is tried.
+pub(super) const RAIL_BREAKER_OPEN_MAX: Millis = Millis(60_000);
 /// The whole exchange.
 pub(super) const RAIL_TIMEOUT: Millis = Millis(20_000);
 /// Connect and TLS handshake.

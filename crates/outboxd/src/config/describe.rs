@@ -128,6 +128,7 @@ fn describe_rail(name: &RailName, rail: &Rail, dispatcher: &Dispatcher, lines: &
     let section = &format!("rails.{name}");
     put(lines, section, "url", &rail.url);
     put(lines, section, "concurrency", rail.concurrency);
+    put(lines, section, "breaker.failures", rail.breaker.failures);
     put(lines, section, "key_header", &rail.key_header);
     let format = match rail.key_format {
         KeyFormat::Quoted => "quoted",
@@ -138,6 +139,8 @@ fn describe_rail(name: &RailName, rail: &Rail, dispatcher: &Dispatcher, lines: &
         ("timeout", rail.timeout),
         ("connect_timeout", rail.connect_timeout),
         ("pool_idle_timeout", rail.pool_idle_timeout),
+        ("breaker.open_min", rail.breaker.open_min),
+        ("breaker.open_max", rail.breaker.open_max),
         ("(lease at least)", dispatcher.min_lease(rail)),
     ];
     put_times(lines, section, &times);

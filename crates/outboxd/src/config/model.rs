@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use http::{HeaderName, HeaderValue, Uri};
+use outbox_core::breaker::BreakerLimits;
 use outbox_core::{CodeRule, Millis, RailName};
 
 /// Everything a dispatcher is told.
@@ -191,6 +192,8 @@ pub struct Rail {
     pub url: Uri,
     /// The most sends in flight at once.
     pub concurrency: u32,
+    /// When the rail is left alone.
+    pub breaker: Breaker,
     /// How long one exchange may take, connect included.
     pub timeout: Millis,
     /// How long connect and TLS handshake may take.
@@ -234,6 +237,30 @@ pub struct Inquiry {
     pub code: AnswerField,
     /// What the rail means by its answers, where it differs from the default.
     pub codes: Vec<CodeRule>,
+}
+
+impl Rail {
+    /// The limits of this rail's breaker.
+    #[must_use]
+    pub const fn breaker_limits(&self) -> BreakerLimits {
+        BreakerLimits {
+            failures: self.breaker.failures,
+            open_base: self.breaker.open_min,
+            open_cap: self.breaker.open_max,
+            concurrency: self.concurrency,
+        }
+    }
+}
+
+/// When a rail is left alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Breaker {
+    /// After so many failures of the rail in a row.
+    pub failures: u32,
+    /// For so long the first time; each further time in a row twice as long.
+    pub open_min: Millis,
+    /// Never for longer.
+    pub open_max: Millis,
 }
 
 /// How a wire key is written into its header.

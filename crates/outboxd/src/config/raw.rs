@@ -140,6 +140,7 @@ pub(super) struct RawRail {
     pub(super) codes: Vec<RawCode>,
     pub(super) possible_duplicate: Option<RawPossibleDuplicate>,
     pub(super) inquiry: Option<RawInquiry>,
+    pub(super) breaker: RawBreaker,
 }
 
 /// `[rails.NAME.possible_duplicate]`.
@@ -162,6 +163,18 @@ pub(super) struct RawInquiry {
     pub(super) code_json_pointer: Option<String>,
     pub(super) code_header: Option<String>,
     pub(super) codes: Vec<RawCode>,
+}
+
+/// `[rails.NAME.breaker]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs, reason = "the fields are those of model::Breaker, documented there")]
+pub(super) struct RawBreaker {
+    pub(super) failures: Option<u32>,
+    #[serde(with = "humantime_serde")]
+    pub(super) open_min: Option<Duration>,
+    #[serde(with = "humantime_serde")]
+    pub(super) open_max: Option<Duration>,
 }
 
 /// One entry of `[rails.NAME.secret_headers]`.

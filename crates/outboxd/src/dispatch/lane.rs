@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use outbox_core::breaker::{BreakerLimits, Generation, Permit};
 use outbox_core::{BootTime, Lease, Millis, RailContract, RailName, WorkerId};
 use outbox_rail::Rail;
 use outbox_store::{ClaimBatch, ClaimCursor, ClaimRequest, ClaimedPayment, Class, HeldLease};
@@ -13,13 +14,14 @@ use tokio::task::JoinSet;
 
 use super::backoff::Backoff;
 use super::clock_watch::ClockWatch;
-use super::completer::{Settled, Settlement};
+use super::completer::Settled;
 use super::connection::{Connection, ConnectionError};
 use super::event::{Event, Handle, LaneCommand, Phase};
+use super::lane_breaker::{LaneBreaker, OpenBreakers};
 use super::leases::{Leases, OpenLease};
 use super::off::Off;
 use super::pace::{Claimed, Due, Pace, Scan};
-use super::sender::{self, Send};
+use super::sender::{self, End, Said, Send};
 use super::wakeup_lock::WakeupLock;
 use crate::clock::boot_now;
 use crate::events;
@@ -51,6 +53,7 @@ pub(crate) struct LaneSettings {
     pub(crate) concurrency: usize,
     /// What the dispatcher is configured for: another database's claims are refused.
     pub(crate) environment: Option<String>,
+    pub(crate) breaker: BreakerLimits,
     pub(crate) claim_batch_max: usize,
     /// How long an exchange with the rail may take.
     pub(crate) timeout: Millis,
@@ -70,6 +73,7 @@ pub(crate) struct LaneParts {
     pub(crate) wakeup_lock: WakeupLock,
     pub(crate) results: mpsc::Sender<Settled>,
     pub(crate) leases: Arc<Leases>,
+    pub(crate) open_breakers: Arc<OpenBreakers>,
     pub(crate) health: Arc<HealthState>,
     pub(crate) handle: Handle,
     pub(crate) ticker: Ticker,
@@ -78,7 +82,8 @@ pub(crate) struct LaneParts {
 /// What a lane does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
-    Claim(Scan),
+    /// Payments for so many free slots.
+    Claim(Scan, usize),
     Wait(Millis),
     End,
 }
@@ -90,8 +95,10 @@ pub(crate) struct Lane {
     contract: Option<Arc<RailContract>>,
     off: Off,
     pace: Pace,
+    breaker: LaneBreaker,
     cursor: Option<ClaimCursor>,
-    sends: JoinSet<()>,
+    /// Each with the breaker's generation at its beginning, and what it said.
+    sends: JoinSet<Option<(Generation, Said)>>,
     slot_free_since: Option<BootTime>,
     /// Payments that crashed workers wait for an empty lane, or one is under way.
     suspects: bool,
@@ -105,6 +112,8 @@ impl Lane {
     pub(crate) fn new(settings: LaneSettings, parts: LaneParts) -> Self {
         let pace = Pace::new(settings.poll_min, settings.poll_max);
         let clock = ClockWatch::new(settings.rail.clone(), Arc::clone(&parts.health));
+        let (open, health) = (Arc::clone(&parts.open_breakers), Arc::clone(&parts.health));
+        let breaker = LaneBreaker::new(settings.rail.clone(), settings.breaker, open, health);
         parts.health.lane_off(settings.rail.as_str(), "its contract has not been read yet");
         Self {
             settings,
@@ -112,6 +121,7 @@ impl Lane {
             contract: None,
             off: Off::Unread,
             pace,
+            breaker,
             cursor: None,
             sends: JoinSet::new(),
             slot_free_since: None,
@@ -134,7 +144,7 @@ impl Lane {
                 self.sent(ended).await;
             }
             match self.step(boot_now()) {
-                Step::Claim(scan) => self.claim(scan).await,
+                Step::Claim(scan, free) => self.claim(scan, free).await,
                 Step::Wait(wait) => self.wait(wait).await,
                 Step::End => break,
             }
@@ -143,7 +153,7 @@ impl Lane {
         self.parts.connection.close().await;
     }
 
-    fn step(&self, now: BootTime) -> Step {
+    fn step(&mut self, now: BootTime) -> Step {
         if self.parts.handle.phase() >= Phase::Draining {
             return if self.sends.is_empty() { Step::End } else { Step::Wait(TICK) };
         }
@@ -153,7 +163,11 @@ impl Lane {
         if self.parts.leases.are_unrecorded() {
             return Step::Wait(UNRECORDED_WAIT);
         }
-        let free = self.settings.concurrency.saturating_sub(self.sends.len());
+        let allowed = match self.breaker.permit(now) {
+            Permit::UpTo(sends) => sends as usize,
+            Permit::NotBefore(until) => return Step::Wait(until.since(now).min(TICK)),
+        };
+        let free = allowed.saturating_sub(self.sends.len());
         if free == 0 || (self.suspects && self.open_leases() > 0) {
             return Step::Wait(TICK);
         }
@@ -162,7 +176,7 @@ impl Lane {
             Due::Now(scan) => {
                 let few = !self.sends.is_empty() && free < self.settings.concurrency.div_ceil(4);
                 let gathered = self.slot_free_since.map_or(GATHER, |since| now.since(since));
-                if few && gathered < GATHER { Step::Wait(GATHER.minus(gathered)) } else { Step::Claim(scan) }
+                if few && gathered < GATHER { Step::Wait(GATHER.minus(gathered)) } else { Step::Claim(scan, free) }
             }
         }
     }
@@ -191,9 +205,12 @@ impl Lane {
         }
     }
 
-    fn may_sleep(&self) -> bool {
+    fn may_sleep(&mut self) -> bool {
         let running = self.parts.handle.phase() == Phase::Running && self.off == Off::No && !self.paused;
-        let idle = self.pace.is_idle() && self.sends.len() < self.settings.concurrency;
+        let idle = match self.breaker.permit(boot_now()) {
+            Permit::UpTo(sends) => self.pace.is_idle() && self.sends.len() < sends as usize,
+            Permit::NotBefore(_) => false,
+        };
         running && idle && !self.parts.leases.are_unrecorded()
     }
 
@@ -244,11 +261,10 @@ impl Lane {
     }
 
     /// One claim, and the sends of what it got.
-    async fn claim(&mut self, scan: Scan) {
+    async fn claim(&mut self, scan: Scan, free: usize) {
         if self.clock.is_wrong() && !self.clock_is_right_again().await {
             return;
         }
-        let free = self.settings.concurrency.saturating_sub(self.sends.len());
         let request = ClaimRequest {
             rail: self.settings.rail.clone(),
             worker_id: self.settings.worker_id.clone(),
@@ -266,12 +282,12 @@ impl Lane {
             Err(error) => Err(error),
         };
         match claimed {
-            Ok(batch) => self.take(batch, scan, asked_at).await,
+            Ok(batch) => self.take(batch, scan, free, asked_at),
             Err(error) => self.claim_failed(&error).await,
         }
     }
 
-    async fn take(&mut self, batch: ClaimBatch, scan: Scan, asked_at: BootTime) {
+    fn take(&mut self, batch: ClaimBatch, scan: Scan, free: usize, asked_at: BootTime) {
         let ended = boot_now();
         self.backoff.reset();
         self.crowded_since = None;
@@ -301,6 +317,7 @@ impl Lane {
             tracing::debug!(event = events::CLAIM_LEASED, %rail, count = batch.leased.len(), latency_ms = ended.since(asked_at).0);
         }
         self.clock.read(summary.db_now, asked_at);
+        let full = batch.leased.len() >= free;
         for payment in batch.leased {
             let lease = self.open(&payment, asked_at);
             if self.clock.is_wrong() {
@@ -312,7 +329,6 @@ impl Lane {
         if self.clock.is_wrong() {
             self.pace.suspended(ended, self.settings.poll_max);
         }
-        let full = self.sends.len() >= self.settings.concurrency;
         self.slot_free_since = if full { None } else { self.slot_free_since };
     }
 
@@ -339,14 +355,15 @@ impl Lane {
             contract,
             handle: self.parts.handle.clone(),
         };
-        let results = self.parts.results.clone();
+        let (results, generation) = (self.parts.results.clone(), self.breaker.generation());
         self.sends.spawn(async move {
             // A lease that is too old already needs no connection to the rail.
-            let settlement =
-                if lease.may_begin(boot_now()) { sender::send(send).await } else { Settlement::Release(lease.held) };
+            let End { settlement, said } =
+                if lease.may_begin(boot_now()) { sender::send(send).await } else { End::released(lease.held) };
             // A full queue holds the slot: nothing more is claimed until the database takes results again.
             // The completer outlives the lanes.
             let _ = results.send(Settled { settlement, lease }).await;
+            Some((generation, said?))
         });
     }
 
@@ -354,20 +371,31 @@ impl Lane {
     fn give_back(&mut self, lease: Arc<OpenLease>) {
         let results = self.parts.results.clone();
         self.sends.spawn(async move {
-            let settlement = Settlement::Release(lease.held);
+            let End { settlement, .. } = End::released(lease.held);
             let _ = results.send(Settled { settlement, lease }).await;
+            None
         });
     }
 
-    async fn sent(&mut self, ended: Result<(), tokio::task::JoinError>) {
-        self.slot_free_since.get_or_insert_with(boot_now);
+    async fn sent(&mut self, ended: Result<Option<(Generation, Said)>, tokio::task::JoinError>) {
+        let now = boot_now();
+        self.slot_free_since.get_or_insert(now);
         if self.suspects && self.sends.is_empty() {
             self.pace.sweep_now();
         }
-        if let Err(error) = ended {
-            let failure =
-                Failure::new(Exit::InvariantBroken, format!("rail {}: a send broke off: {error}", self.settings.rail));
-            self.parts.handle.tell(Event::Broken(failure)).await;
+        match ended {
+            Ok(Some((generation, said))) => {
+                // What is enqueued meanwhile sends no hint, so the end of an opening is a sweep.
+                if let Some(until) = self.breaker.ended(now, generation, said) {
+                    self.pace.suspended(now, until.since(now));
+                }
+            }
+            Ok(None) => {}
+            Err(error) => {
+                let rail = &self.settings.rail;
+                let failure = Failure::new(Exit::InvariantBroken, format!("rail {rail}: a send broke off: {error}"));
+                self.parts.handle.tell(Event::Broken(failure)).await;
+            }
         }
     }
 

@@ -9,6 +9,7 @@ mod db_clock;
 mod event;
 mod event_loop;
 mod lane;
+mod lane_breaker;
 mod leases;
 mod listener;
 mod off;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::SystemTime;
 
 use outbox_core::outcome::honoured_retry_after;
-use outbox_core::{AttemptKind, BootTime, Millis, Outcome, RailContract, retry};
+use outbox_core::{AttemptKind, BootTime, Millis, Outcome, RailContract, RailHealth, retry};
 use outbox_rail::{Exchanging, Inquiry, MaySend, Rail, Submission, WireReport};
 use outbox_store::{ClaimedPayment, Completion, HeldLease};
 use time::OffsetDateTime;
@@ -37,9 +37,31 @@ pub(crate) struct Send {
     pub(crate) handle: Handle,
 }
 
+/// What a send says about its rail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Said {
+    pub(crate) health: RailHealth,
+    /// The class of the fault, or the outcome's name.
+    pub(crate) reason: &'static str,
+}
+
+/// How a send ended.
+pub(crate) struct End {
+    pub(crate) settlement: Settlement,
+    /// `None` if it says nothing about the rail.
+    pub(crate) said: Option<Said>,
+}
+
+impl End {
+    /// Nothing left, for reasons of our own.
+    pub(crate) const fn released(held: HeldLease) -> Self {
+        Self { settlement: Settlement::Release(held), said: None }
+    }
+}
+
 /// Sends one payment at most once. It ends when the rail's report is there, or, when the daemon's end
 /// is over, with what is then known: an outcome that is unknown, or a lease to give back.
-pub(crate) async fn send(mut send: Send) -> Settlement {
+pub(crate) async fn send(mut send: Send) -> End {
     let gate = Arc::new(Gate::default());
     let began = boot_now();
     let may_send = permission(&send, Arc::clone(&gate));
@@ -53,14 +75,27 @@ pub(crate) async fn send(mut send: Send) -> Settlement {
     let held = send.lease.held;
     match (gate.0.load(Ordering::Acquire), report) {
         // Nothing left: the rail asked and was told no, or it was never even asked.
-        (REFUSED, Some(report)) if report.outcome == Outcome::NotSent => Settlement::Release(held),
-        (NOT_ASKED | REFUSED, None) => Settlement::Release(held),
+        (REFUSED, Some(report)) if report.outcome == Outcome::NotSent => End::released(held),
+        (NOT_ASKED | REFUSED, None) => End::released(held),
         (_, Some(report)) => {
             log_finished(&send, &report, boot_now().since(began));
-            Settlement::Complete(Box::new(completion(held, &send.contract, report)))
+            let said = said(report.outcome, report.error_class);
+            let completion = completion(held, &send.contract, report);
+            End { settlement: Settlement::Complete(Box::new(completion)), said }
         }
-        (_, None) => Settlement::Complete(Box::new(cut_off(held))),
+        // We stopped listening; what the rail would have said is not known.
+        (_, None) => End { settlement: Settlement::Complete(Box::new(cut_off(held))), said: None },
     }
+}
+
+/// What a report says about the rail. Everything that keeps the next send from succeeding as well counts, a
+/// credential of ours that cannot be read included; what is wrong with this one payment does not.
+fn said(outcome: Outcome, error_class: Option<&'static str>) -> Option<Said> {
+    let ours = matches!(error_class, Some("content_type_invalid" | "not_configured" | "not_permitted"));
+    if outcome == Outcome::NotSent && ours {
+        return None;
+    }
+    Some(Said { health: RailHealth::after(outcome), reason: error_class.unwrap_or(outcome.name()) })
 }
 
 fn exchange<'a>(rail: &'a dyn Rail, payment: &mut ClaimedPayment, may_send: MaySend) -> Exchanging<'a> {
@@ -159,4 +194,28 @@ fn cut_off(held: HeldLease) -> Completion {
 
 fn to_time(at: SystemTime) -> OffsetDateTime {
     OffsetDateTime::from(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_one_payment_says_nothing_about_its_rail() {
+        for class in ["content_type_invalid", "not_configured", "not_permitted"] {
+            assert_eq!(said(Outcome::NotSent, Some(class)), None, "{class}");
+        }
+    }
+
+    #[test]
+    fn what_keeps_the_next_send_from_succeeding_as_well_is_the_rails_failure() {
+        for class in ["dns", "connect", "connect_timeout", "tls", "tls_refused", "connection_stale", "credential"] {
+            let failing = Said { health: RailHealth::Failing, reason: class };
+            assert_eq!(said(Outcome::NotSent, Some(class)), Some(failing), "{class}");
+        }
+        let unknown = said(Outcome::Unknown, None).unwrap();
+        assert_eq!((unknown.health, unknown.reason), (RailHealth::Failing, "UNKNOWN"));
+        assert_eq!(said(Outcome::RailRefusedUs, None).unwrap().health, RailHealth::Shut);
+        assert_eq!(said(Outcome::Refused, None).unwrap().health, RailHealth::Well);
+    }
 }

@@ -18,6 +18,7 @@ use super::connection::{Connection, ConnectionError};
 use super::event::{Handle, LaneCommand, Phase, Sleep};
 use super::event_loop::EventLoop;
 use super::lane::{Lane, LaneParts, LaneSettings};
+use super::lane_breaker::OpenBreakers;
 use super::leases::Leases;
 use super::listener::Listener;
 use super::preflight::Demands;
@@ -65,7 +66,7 @@ pub async fn run(deps: Deps, shutdown: impl Future<Output = &'static str>) -> Re
         }
     }
     deps.health.ready("database");
-    let services = Services { database, demands, worker_id, deps };
+    let services = Services { database, demands, worker_id, open_breakers: Arc::default(), deps };
     services.run(shutdown).await
 }
 
@@ -160,6 +161,7 @@ struct Services {
     database: Arc<ConnectSettings>,
     demands: Demands,
     worker_id: WorkerId,
+    open_breakers: Arc<OpenBreakers>,
     deps: Deps,
 }
 
@@ -254,6 +256,7 @@ impl Services {
             worker_id: self.worker_id.clone(),
             concurrency: configured.concurrency as usize,
             environment: dispatcher.environment.clone(),
+            breaker: configured.breaker_limits(),
             claim_batch_max: dispatcher.claim_batch_max as usize,
             timeout: configured.timeout,
             need: dispatcher.send_need(configured),
@@ -268,6 +271,7 @@ impl Services {
             wakeup_lock: WakeupLock::new(rail.clone(), sleep.clone()),
             results: results.clone(),
             leases: Arc::clone(leases),
+            open_breakers: Arc::clone(&self.open_breakers),
             health: Arc::clone(&self.deps.health),
             handle: handle.clone(),
             ticker: self.deps.health.watch(format!("lane {rail}"), self.age_max()),
@@ -322,6 +326,7 @@ impl Services {
             environment: dispatcher.environment.clone(),
             lanes: self.deps.rails.keys().cloned().collect(),
             leases: Arc::clone(leases),
+            open_breakers: Arc::clone(&self.open_breakers),
             heartbeat_interval: dispatcher.heartbeat_interval,
             maintenance_interval: dispatcher.maintenance_interval,
             handle: handle.clone(),

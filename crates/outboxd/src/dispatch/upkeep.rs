@@ -10,12 +10,13 @@ use outbox_store::{ClaimCursor, DispatcherState, Heartbeat, RailRow};
 
 use super::connection::{Connection, ConnectionError};
 use super::event::{Event, Handle, Phase};
+use super::lane_breaker::OpenBreakers;
 use super::leases::Leases;
 use crate::clock::boot_now;
 use crate::events;
 use crate::health::Ticker;
 
-/// The rows of the due index that one pass over a paused lane looks at. A million due payments are
+/// The rows of the due index that one pass over a lane that does not claim looks at. A million due payments are
 /// gone through in a hundred passes; more at once would hold up the heartbeat.
 const EXPIRE_ROWS_MAX: u32 = 10_000;
 
@@ -32,6 +33,7 @@ pub(crate) struct Upkeep {
     pub(crate) environment: Option<String>,
     pub(crate) lanes: Vec<RailName>,
     pub(crate) leases: Arc<Leases>,
+    pub(crate) open_breakers: Arc<OpenBreakers>,
     pub(crate) heartbeat_interval: Millis,
     pub(crate) maintenance_interval: Millis,
     pub(crate) handle: Handle,
@@ -123,12 +125,13 @@ impl Upkeep {
         Ok(())
     }
 
-    /// Settles lost leases of paused lanes, which nobody claims.
+    /// Settles lost leases of lanes that do not claim: paused ones, and those whose breaker is open.
     async fn expire(&mut self, passes: &mut Passes) -> Result<(), ConnectionError> {
-        let paused = passes.rails.iter().filter(|row| row.contract.as_ref().is_some_and(|contract| contract.paused));
-        let paused: Vec<RailName> =
-            paused.map(|row| row.rail.clone()).filter(|rail| self.lanes.contains(rail)).collect();
-        for rail in paused {
+        let contracts = passes.rails.iter().filter_map(|row| row.contract.as_ref());
+        let unclaimed = contracts.filter(|contract| contract.paused || self.open_breakers.contains(&contract.rail));
+        let unclaimed: Vec<RailName> =
+            unclaimed.map(|contract| contract.rail.clone()).filter(|rail| self.lanes.contains(rail)).collect();
+        for rail in unclaimed {
             let after = passes.cursors.remove(&rail);
             let session = self.connection.session().await?;
             let report = outbox_store::expire_leases(session, &rail, EXPIRE_ROWS_MAX, after).await?;

@@ -78,6 +78,7 @@ fn the_example_shows_every_key() {
         ("credentials", "[credentials]".to_owned()),
         (rail, format!("[{rail}]")),
         ("rails.sepa_instant.secret_headers.Authorization", format!("[{rail}.secret_headers.Authorization]")),
+        ("rails.sepa_instant.breaker", format!("[{rail}.breaker]")),
         ("rails.sepa_instant.codes", format!("[[{rail}.codes]]")),
         ("rails.sepa_instant.possible_duplicate", format!("[{rail}.possible_duplicate]")),
         ("rails.sepa_instant.inquiry", format!("[{rail}.inquiry]")),

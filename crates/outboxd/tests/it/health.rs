@@ -43,10 +43,13 @@ async fn get(address: SocketAddr, path: &str) -> (u16, serde_json::Value) {
 #[tokio::test]
 async fn readiness_names_what_is_missing() {
     let (address, state, _serving) = server().await;
-    assert_eq!(get(address, "/readyz").await, (200, serde_json::json!({"ready": true, "reasons": [], "off": []})));
+    assert_eq!(
+        get(address, "/readyz").await,
+        (200, serde_json::json!({"ready": true, "reasons": [], "off": [], "open": []}))
+    );
     state.not_ready("database", "connection refused");
     let reasons = serde_json::json!([{"subject": "database", "reason": "connection refused"}]);
-    let expected = serde_json::json!({"ready": false, "reasons": reasons, "off": []});
+    let expected = serde_json::json!({"ready": false, "reasons": reasons, "off": [], "open": []});
     assert_eq!(get(address, "/readyz").await, (503, expected));
     assert_eq!(get(address, "/livez").await.0, 200, "an outage of the database is no reason to be restarted");
     state.ready("database");

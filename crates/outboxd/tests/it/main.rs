@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod breaker;
 mod cli;
 mod commands_binary;
 mod commands_control;

@@ -237,7 +237,7 @@ impl Rig {
             let url = self.sim(name).url();
             format!(
                 "[rails.{name}]\nurl = \"{url}/payments\"\ntimeout = \"1s\"\nreference_json_pointer = \"/reference\"\n\
-                 code_json_pointer = \"/code\"\n"
+                 code_json_pointer = \"/code\"\n[rails.{name}.breaker]\nopen_min = \"20ms\"\nopen_max = \"100ms\"\n"
             )
         };
         format!(

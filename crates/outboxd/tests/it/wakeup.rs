@@ -10,13 +10,13 @@ use sqlx::Executor as _;
 use crate::rig::{Daemon, HOLD, LIMIT, RESEND, Rig};
 
 /// A poll that comes too late for any test.
-const RARELY: &str = "dispatcher.poll_max=60s";
+pub(crate) const RARELY: &str = "dispatcher.poll_max=60s";
 
 /// How often in a row locks must look the same, some 10 ms apart.
 const SAMPLES: u32 = 30;
 
 /// Whether the wake-up locks of `rails`, and no others, are held by a daemon.
-fn locks_are(rails: &[&str]) -> String {
+pub(crate) fn locks_are(rails: &[&str]) -> String {
     let keys: Vec<String> = rails.iter().map(|rail| format!("outbox.wakeup_lock_key('{rail}')")).collect();
     let wanted = if keys.is_empty() { "array[]::bigint[]".to_owned() } else { format!("array[{}]", keys.join(", ")) };
     format!(
@@ -29,7 +29,7 @@ fn locks_are(rails: &[&str]) -> String {
 
 /// Waits until the wake-up locks are those of `rails`, and stay so: a lane that lets go and asks again
 /// shows none for a moment only.
-async fn locks_stay(rig: &Rig, rails: &[&str]) {
+pub(crate) async fn locks_stay(rig: &Rig, rails: &[&str]) {
     let (sql, mut seen) = (locks_are(rails), 0);
     let waited = wait_until("lasting wake-up locks", LIMIT, async || {
         seen = if rig.value::<bool>(&sql).await { seen + 1 } else { 0 };
@@ -39,7 +39,7 @@ async fn locks_stay(rig: &Rig, rails: &[&str]) {
 }
 
 /// A daemon with both lanes asleep.
-async fn asleep(rig: &Rig, settings: &[&str]) -> Daemon {
+pub(crate) async fn asleep(rig: &Rig, settings: &[&str]) -> Daemon {
     let daemon = rig.daemon_with("a", rig.proxy.address(), settings);
     rig.until("lanes asleep", &locks_are(&[RESEND, HOLD])).await;
     daemon

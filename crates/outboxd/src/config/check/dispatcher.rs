@@ -31,17 +31,22 @@ fn check_name(raw: &RawDispatcher, findings: &mut Findings<'_>) -> String {
     name
 }
 
-pub(super) fn check(raw: &RawDispatcher, findings: &mut Findings<'_>) -> Dispatcher {
-    let name = check_name(raw, findings);
+fn check_environment(raw: &RawDispatcher, findings: &mut Findings<'_>) -> Option<String> {
     let is_name = |text: &String| (1..=60).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
     if raw.environment.as_ref().is_some_and(|text| !is_name(text)) {
         findings.add(&key("environment"), "must be 1 to 60 visible ASCII characters without spaces");
     }
+    raw.environment.clone()
+}
+
+pub(super) fn check(raw: &RawDispatcher, findings: &mut Findings<'_>) -> Dispatcher {
+    let name = check_name(raw, findings);
+    let environment = check_environment(raw, findings);
     let mut time =
         |name: &str, given, default, from: Millis, to: Millis| findings.time(&key(name), given, default, from..=to);
     let dispatcher = Dispatcher {
         name,
-        environment: raw.environment.clone(),
+        environment,
         drain_timeout: time("drain_timeout", raw.drain_timeout, defaults::DRAIN_TIMEOUT, SECOND, MIN_LEASE_MAX),
         poll_min: time("poll_min", raw.poll_min, defaults::POLL_MIN, MILLI, SECOND),
         poll_max: time("poll_max", raw.poll_max, defaults::POLL_MAX, MILLI, Millis(60_000)),

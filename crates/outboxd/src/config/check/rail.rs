@@ -9,8 +9,8 @@ use outbox_rail::PlainHttp;
 
 use super::super::defaults;
 use super::super::fault::KeyPath;
-use super::super::model::{AnswerField, Inquiry, KeyFormat, Rail, RailTls, SecretHeader};
-use super::super::raw::{RawCode, RawInquiry, RawRail};
+use super::super::model::{AnswerField, Breaker, Inquiry, KeyFormat, Rail, RailTls, SecretHeader};
+use super::super::raw::{RawBreaker, RawCode, RawInquiry, RawRail};
 use super::database::ClientKeys;
 use super::findings::{Findings, human};
 use super::{Holds, SecretKeys};
@@ -71,6 +71,7 @@ pub(super) fn check(raw: &RawRail, path: &KeyPath, findings: &mut Findings<'_>) 
             defaults::RAIL_CONCURRENCY,
             1..=10_000,
         ),
+        breaker: check_breaker(&raw.breaker, &path.join("breaker"), findings),
         timeout,
         connect_timeout,
         key_header,
@@ -132,6 +133,19 @@ fn check_inquiry(inquiry: &RawInquiry, raw: &RawRail, path: &KeyPath, findings: 
         code: check_field(code.0.as_ref(), code.1.as_ref(), "code", &section, findings),
         codes,
     }
+}
+
+fn check_breaker(raw: &RawBreaker, path: &KeyPath, findings: &mut Findings<'_>) -> Breaker {
+    let failures = findings.number(&path.join("failures"), raw.failures, defaults::RAIL_BREAKER_FAILURES, 1..=u32::MAX);
+    let bounds = Millis(10)..=Millis(3_600_000);
+    let mut time = |name: &str, given, default| findings.time(&path.join(name), given, default, bounds.clone());
+    let open_min = time("open_min", raw.open_min, defaults::RAIL_BREAKER_OPEN_MIN);
+    let open_max = time("open_max", raw.open_max, defaults::RAIL_BREAKER_OPEN_MAX.max(open_min));
+    if open_min > open_max {
+        let message = format!("is {}, longer than open_max ({})", human(open_min), human(open_max));
+        findings.relation(&path.join("open_min"), &path.join("open_max"), message);
+    }
+    Breaker { failures, open_min, open_max }
 }
 
 fn check_url(raw: &RawRail, path: &KeyPath, findings: &mut Findings<'_>) -> Uri {
