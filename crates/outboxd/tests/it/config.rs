@@ -219,6 +219,14 @@ fn impossible_relations_are_refused() {
         ("rails.sepa", "timeout = \"1h\"", ["rails.sepa.timeout", "no lease may be longer than 1h"]),
         ("rails.sepa", "connect_timeout = \"21s\"", ["connect_timeout", "longer than timeout (20s)"]),
         ("rails.sepa", "concurrency = 0", ["concurrency", "must be from 1"]),
+        ("rails.sepa", "breaker.failures = 0", ["rails.sepa.breaker.failures", "must be from 1"]),
+        (
+            "rails.sepa",
+            "breaker.open_min = \"2m\"\nbreaker.open_max = \"1m\"",
+            ["breaker.open_min", "longer than open_max (1m)"],
+        ),
+        ("rails.sepa", "breaker.open_max = \"2h\"", ["breaker.open_max", "to 1h"]),
+        ("rails.sepa", "breaker.tries = 1", ["outboxd.toml:11", "unknown field `tries`"]),
     ] {
         case(&with(table, line)).one_fault(&parts);
     }
@@ -430,10 +438,12 @@ fn the_fingerprint_knows_every_value_and_no_secret() {
     assert!(!format!("{before:?}").contains("canary"), "a secret shows in Debug");
     case.write(&text.replace("payments\"", "payments \"").replace("payments \"", "payments\""));
     assert_eq!(case.load().unwrap().config_sha256, before.config_sha256);
-    for (from, to) in
-        [("pay-1", "pay-2"), ("\"/id\"", "\"/ref\""), ("[rails.sepa]\n", "[rails.sepa]\nconcurrency = 31\n")]
-    {
-        case.write(&text.replace(from, to));
+    let rail = |line: &str| format!("[rails.sepa]\n{line}\n");
+    let lines = ["concurrency = 31", "breaker.failures = 11", "breaker.open_min = \"2s\"", "breaker.open_max = \"2m\""];
+    let lines = lines.map(|line| ("[rails.sepa]\n", rail(line)));
+    let values = [("pay-1", "pay-2".to_owned()), ("\"/id\"", "\"/ref\"".to_owned())];
+    for (from, to) in values.into_iter().chain(lines) {
+        case.write(&text.replace(from, &to));
         assert_ne!(case.load().unwrap().config_sha256, before.config_sha256, "{to}");
     }
 }

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use outbox_core::Millis;
+use outbox_core::{BreakerLimits, Millis};
 use outbox_rail::{HttpRail, RailError, WireKeyForm};
 use outboxd::config::{Config, Faults, Host, Sources, load};
 use outboxd::settings::{connection, http_rail};
@@ -90,10 +90,15 @@ fn check_and_rail_agree_on_urls() {
 
 #[test]
 fn what_is_configured_arrives_at_the_rail() {
+    let breaker = "breaker = { failures = 3, open_min = \"2s\", open_max = \"4s\" }";
     let lines = "key_header = \"X-Key\"\nkey_format = \"bare\"\nconcurrency = 7\ntimeout = \"9s\"\nconnect_timeout = \"2s\"\n\
                  pool_idle_timeout = \"1s\"\nresponse_body_max_bytes = 2048\ncode_header = \"X-Code\"\n\
                  headers = { X-A = \"b\" }\ncodes = [{ status = 503, code = \"C\", means = \"not_executed\" }]";
-    let settings = rail_of(&config("http://127.0.0.1:8080/pay", lines).unwrap());
+    let config = config("http://127.0.0.1:8080/pay", &format!("{lines}\n{breaker}")).unwrap();
+    let limits = config.rails.values().next().unwrap().breaker_limits();
+    let expected = BreakerLimits { failures: 3, open_base: Millis(2_000), open_cap: Millis(4_000), concurrency: 7 };
+    assert_eq!(limits, expected);
+    let settings = rail_of(&config);
     assert_eq!((settings.url.as_str(), settings.wire_key.name.as_str()), ("http://127.0.0.1:8080/pay", "x-key"));
     assert_eq!(settings.wire_key.form, WireKeyForm::Bare);
     let times = [settings.timeout, settings.connect_timeout, settings.pool_idle_timeout];

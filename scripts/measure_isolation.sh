@@ -1,0 +1,207 @@
+#!/usr/bin/env bash
+# How much a dead rail with a long queue delays another: the time from the enqueue of a payment to its first byte
+# on rail b, once with nothing due on rail a, once with 20,000 payments due there and nobody answering. The two
+# are measured in turns on one machine, so their ratio is what counts, not the milliseconds.
+#
+#   scripts/measure_isolation.sh [--rounds COUNT] [--seconds COUNT] [--out FILE]
+#
+# A third kind of run has the breaker of rail a set so that it never opens. Each run has a database of its own on
+# one private Postgres. Needs no standard input and no terminal; installs nothing. Raw figures go to FILE.
+set -euo pipefail
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$ROOT"
+REPORT_NAME=scripts/measure_isolation.sh
+COMMAND="scripts/measure_isolation.sh $*"
+ROUNDS=3
+RUN_S=20
+OUT=evidence/isolation.txt
+usage() {
+  printf 'usage: scripts/measure_isolation.sh [--rounds COUNT] [--seconds COUNT] [--out FILE]\n' >&2
+  exit 2
+}
+while [ "$#" -gt 0 ]; do
+  case "$1" in
+    --rounds | --seconds)
+      [[ "${2:-}" =~ ^[1-9][0-9]{0,2}$ ]] || usage
+      if [ "$1" = --rounds ]; then ROUNDS=$2; else RUN_S=$2; fi
+      ;;
+    --out)
+      [ -n "${2:-}" ] || usage
+      OUT=$2
+      ;;
+    *) usage ;;
+  esac
+  shift 2
+done
+# shellcheck disable=SC2034 # install.sh reads it
+INSTALL=no
+. scripts/lib/report.sh
+. scripts/lib/install.sh
+. scripts/lib/postgres.sh
+. scripts/lib/demo_processes.sh
+
+unset PGHOST PGPORT PGUSER PGDATABASE PGPASSWORD PGSERVICE PGOPTIONS DATABASE_URL OUTBOXD_CONFIG "${!OUTBOXD__@}"
+export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never}
+
+# Programs that are built already, as for scripts/demo.sh.
+BIN=${DEMO_BIN:-${CARGO_TARGET_DIR:-target}/release}
+DATABASE=empty
+BACKLOG=20000
+# Payments a second on rail b: well below what it takes alone, so that a queue is the other rail's doing.
+RATE=100
+# Half the port range of loopback is never listened on; connecting is refused.
+DEAD_URL=http://127.0.0.1:1/payments
+
+build() {
+  [ -z "${DEMO_BIN:-}" ] || return 0
+  cargo build --release --locked --quiet -p outboxd -p rail-sim </dev/null
+}
+
+as_dba() { psql -X -q -v ON_ERROR_STOP=1 -h "$WORK/pg" -p 5432 -U postgres -d "$DATABASE" "$@"; }
+
+# enqueue_sql RAIL SERIES: a call that enqueues payment `n` of a series, for use inside PL/pgSQL.
+enqueue_sql() {
+  printf "perform outbox.enqueue_payment_outbox('m', '%s' || n, '%s' || n, '%s', convert_to('payment ' || n, 'UTF8'), 'text/plain')" \
+    "$2" "$2" "$1"
+}
+
+# Two databases to copy: one with nothing due, one with the queue of rail a.
+make_databases() {
+  local socket="$WORK/pg"
+  start_private_postgres "$WORK/pg"
+  psql -X -q -h "$WORK/pg" -U postgres -d postgres -c 'create database empty'
+  as_dba -o "$WORK/bootstrap.log" -f scripts/db/bootstrap.sql
+  "$BIN/outboxd" migrate --database-url "postgres://outbox_migrator@${socket//\//%2F}:5432/empty" >"$WORK/migrate.log"
+  as_dba -o /dev/null -c 'create role measured login; grant outbox_dispatcher to measured' \
+    -c "select outbox.set_payment_rail('a', 'hold', p_rail_timeout_ms => 5000, p_lease_duration_ms => 13000, p_amount_required => false)" \
+    -c "select outbox.set_payment_rail('b', 'hold', p_rail_timeout_ms => 5000, p_lease_duration_ms => 13000, p_amount_required => false)"
+  psql -X -q -h "$WORK/pg" -U postgres -d postgres -c 'create database queued template empty'
+  DATABASE=queued as_dba -c "do \$\$ begin for n in 1..$BACKLOG loop $(enqueue_sql a a); end loop; end \$\$" \
+    -c 'vacuum analyze'
+}
+
+# start_measured FAILURES: a dispatcher whose breaker of rail a opens after so many.
+start_measured() {
+  {
+    cat <<TABLES
+[dispatcher]
+name = "measured"
+drain_timeout = "10s"
+[database]
+host = "$WORK/pg"
+name = "$DATABASE"
+user = "measured"
+[health]
+listen = "off"
+[log]
+format = "json"
+filter = "warn"
+[rails.a]
+url = "$DEAD_URL"
+timeout = "5s"
+connect_timeout = "1s"
+reference_json_pointer = "/reference"
+[rails.a.breaker]
+failures = $1
+TABLES
+    rail_table b 32
+  } >"$WORK/measured.toml"
+  setpriv --pdeathsig KILL "$BIN/outboxd" run --config "$WORK/measured.toml" >"$WORK/measured.log" 2>&1 </dev/null &
+  DISPATCHER_PIDS[measured]=$!
+}
+
+# run KIND ROUND: one measured run; adds a line to the figures.
+run() {
+  local kind=$1 round=$2 template=queued failures=10
+  [ "$kind" != alone ] || template=empty
+  [ "$kind" != dead_without_breaker ] || failures=4294967295
+  DATABASE="${kind}_$round"
+  psql -X -q -h "$WORK/pg" -U postgres -d postgres -c "create database $DATABASE template $template" -c checkpoint
+  start_measured "$failures"
+  # At a steady rate, each payment in a transaction of its own; the first two seconds warm up and are not counted.
+  as_dba -c "do \$\$ declare v_start timestamptz := clock_timestamp(); begin
+      for n in 1..$((RATE * (RUN_S + 2))) loop
+          $(enqueue_sql b b); commit;
+          perform pg_sleep(extract(epoch from v_start - clock_timestamp()) + n / $RATE.0);
+      end loop; end \$\$"
+  as_dba -At -F ' ' -c "
+      with measured as (
+          select extract(epoch from a.first_byte_at - i.created_at) * 1000 as ms
+            from outbox.payment_outbox_instructions i join outbox.payment_outbox_attempts a using (outbox_id)
+           where i.rail = 'b' and a.attempt_no = 1
+             and i.created_at > (select min(created_at) + interval '2 s' from outbox.payment_outbox_instructions where rail = 'b'))
+      select '$kind', $round, count(*), round(percentile_cont(0.5) within group (order by ms)::numeric, 2),
+             round(percentile_cont(0.99) within group (order by ms)::numeric, 2), round(max(ms)::numeric, 2),
+             (select count(*) from outbox.payment_outbox_attempts where rail = 'a') from measured" | tee -a "$WORK/figures"
+  end_orderly dispatcher "${DISPATCHER_PIDS[measured]}"
+  unset 'DISPATCHER_PIDS[measured]'
+}
+
+measure() {
+  local round kind
+  for ((round = 1; round <= ROUNDS; round++)); do
+    for kind in alone dead dead_without_breaker; do run "$kind" "$round"; done
+  done
+}
+
+# The middle of the rounds' ratios of p99, each against `alone` of the same round.
+ratio() {
+  awk -v kind="$1" '$1 == "alone" { base[$2] = $5 } $1 == kind { print $5 / base[$2] }' "$WORK/figures" | sort -g |
+    awk '{ r[NR] = $1 } END { printf "%.2f (%.2f to %.2f)\n", r[int((NR + 1) / 2)], r[1], r[NR] }'
+}
+
+write_evidence() {
+  local clean=clean
+  git diff --quiet HEAD -- . ':!evidence' || clean='with changes'
+  {
+    printf 'command: %s\n' "$COMMAND"
+    printf 'commit: %s, %s\n' "$(git rev-parse HEAD)" "$clean"
+    printf 'programs: %s\n' "$("$BIN/outboxd" --version), ${DEMO_BIN:+built before}${DEMO_BIN:-release}"
+    printf 'scripts/db/catalogue.txt: %s\n' "$(sha256sum scripts/db/catalogue.txt | cut -d ' ' -f 1)"
+    printf 'postgres: %s; settings that differ from the default:\n' "$(as_dba -At -c 'show server_version')"
+    as_dba -At -F ' = ' -c "select '  ' || name, setting from pg_settings where source not in ('default', 'override', 'client')
+                             and setting <> boot_val and name !~ '(_file|director|^lc_|^TimeZone|timezone)' order by name"
+    printf 'machine: %s processors (%s), %s, %s, kernel %s\n' "$(nproc)" \
+      "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)" \
+      "$(awk '/^MemTotal/ { printf "%d MiB", $2 / 1024 }' /proc/meminfo)" \
+      "$(stat -f -c %T "$WORK")" "$(uname -r)"
+    printf 'load at the end: %s\n\n' "$(cut -d ' ' -f 1-3 /proc/loadavg)"
+    printf 'rail b: %s payments a second for %s s; rail a: nothing due (alone), or %s due and connections refused\n' \
+      "$RATE" "$RUN_S" "$BACKLOG"
+    printf 'milliseconds from the enqueue, before its commit, to the first byte\n'
+    printf 'kind round payments p50 p99 max attempts_on_a\n'
+    cat "$WORK/figures"
+    printf '\np99 against alone, middle of %s rounds (least to most):\n' "$ROUNDS"
+    printf 'dead: %s' "$(ratio dead)"
+    printf '\ndead_without_breaker: %s\n' "$(ratio dead_without_breaker)"
+  } >"$OUT"
+  tail -n 3 "$OUT"
+}
+
+end() {
+  local code=$?
+  trap '' INT TERM HUP
+  trap - EXIT
+  stop_everything
+  if [ "$code" -eq 0 ]; then
+    rm -rf "$WORK"
+    say "$REPORT_NAME: measured in $((SECONDS - REPORT_STARTED)) s; figures in $OUT"
+  else
+    rm -rf "$WORK/pg"
+    say "$REPORT_NAME: FAILED in step '$REPORT_STEP' with code $code; logs are in $WORK"
+  fi
+  exit "$code"
+}
+
+WORK=$(mktemp -d -t outboxd-measure.XXXXXX)
+chmod 711 "$WORK"
+trap end EXIT
+[ "${#WORK}" -le 87 ] || die "TMPDIR is too long for the path of a socket: $WORK"
+find_postgres || die "no Postgres of version 15 to 18 runs as $(test_account)"
+
+step 'build (release)' build
+umask 077
+step 'private Postgres and databases' make_databases
+step 'a rail that answers' start_rail b --latency-min-ms 5 --no-sync
+step "measure $ROUNDS rounds" measure
+step 'write the figures' write_evidence
