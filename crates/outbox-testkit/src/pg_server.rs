@@ -18,6 +18,9 @@ use crate::pg_address::SOCKET_PORT;
 use crate::pg_guard::Guard;
 use crate::{PgAddress, PgVersion, ServerClock, TestkitError, server_dir, wait_until_blocking};
 
+/// Free ports that are tried: somebody else may take one before the server has it.
+const PORT_TRIES: u32 = 5;
+
 /// A server that recovers after an immediate stop under load, on two busy cores, has needed up to 10 s.
 const READY_LIMIT: Duration = Duration::from_secs(60);
 
@@ -88,7 +91,6 @@ impl PgServer {
         let account = ServerAccount::of_this_process()?;
         let dir = server_dir::create()?;
         account.give(&dir)?;
-        let port = if settings.tcp { free_port()? } else { SOCKET_PORT };
         let data = dir.join("data");
         // The variables come after the change of account: what is preloaded must not run as root first.
         let mut command: Vec<OsString> = vec!["env".into()];
@@ -99,12 +101,22 @@ impl PgServer {
         let command = account.wrap(command);
         // The guard exists before anything is put into the directory, so that every way out removes it.
         let guard = Guard::new(&dir, &dir.join("log"), &command)?;
-        let address = PgAddress::on_socket(&dir, port);
+        let address = PgAddress::on_socket(&dir, SOCKET_PORT);
         let mut started = Self { guard, address, dir, pid: 0, running: false };
         account.run_initdb(&bin_dir, &data)?;
-        started.write_configuration(settings, &account)?;
-        started.launch()?;
-        Ok(started)
+        let mut tries = if settings.tcp { PORT_TRIES } else { 1 };
+        loop {
+            if settings.tcp {
+                started.address = PgAddress::on_socket(&started.dir, free_port()?);
+            }
+            started.write_configuration(settings, &account)?;
+            tries -= 1;
+            match started.launch() {
+                // A port that was free is anybody's until the server has it.
+                Err(_) if tries > 0 => {}
+                launched => return launched.map(|()| started),
+            }
+        }
     }
 
     fn write_configuration(&self, settings: &ServerSettings, account: &ServerAccount) -> Result<(), TestkitError> {
