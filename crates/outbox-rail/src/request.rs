@@ -118,7 +118,7 @@ impl Template {
         }
         headers.extend(self.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
         if submission.is_resend {
-            headers.extend(self.possible_duplicate.clone().map(|(name, value)| (name, value)));
+            headers.extend(self.possible_duplicate.clone());
         }
         let sha256 = request_sha256(&Method::POST, &self.uri, &headers, &submission.payload);
         let body = submission.payload.clone();

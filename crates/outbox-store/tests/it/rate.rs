@@ -48,8 +48,7 @@ async fn rail_without_a_rate_takes_no_lock_and_writes_no_row_for_it() {
 async fn claim_at(world: &World, endpoint: &str) -> ClaimBatch {
     let mut worker = world.worker("w");
     let request = ClaimRequest { endpoint: Some(endpoint.to_owned()), ..worker.request(10) };
-    let batch = claim(&mut worker.session, &request).await.unwrap();
-    batch
+    claim(&mut worker.session, &request).await.unwrap()
 }
 
 async fn endpoint_of(world: &mut World, id: OutboxId) -> Option<String> {

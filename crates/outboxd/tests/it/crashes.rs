@@ -105,8 +105,10 @@ async fn killed_in_the_middle_of_the_body() {
     daemon.kill();
     ends_as_the_contracts_say(&rig).await;
     // On a busy machine a large payment may take longer than its timeout: then it is asked again, and in the ledger.
-    let unknown = rig.count(RESEND, "IN_DOUBT").await;
-    assert_eq!((rig.resend.stats().requests, rig.hold.stats().requests), ((EACH as i64 + unknown) as u64, 0));
+    let sends = EACH as u64 + u64::try_from(rig.count(RESEND, "IN_DOUBT").await).unwrap();
+    let requests = rig.resend.stats().requests;
+    assert!((EACH as u64..=sends).contains(&requests), "{requests} requests of {sends} sends");
+    assert_eq!(rig.hold.stats().requests, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
