@@ -130,7 +130,9 @@ impl Sequence<'_> {
         let ids: Vec<OutboxId> = self.lives.keys().copied().collect();
         for id in &ids {
             self.lives.get_mut(id).unwrap().end_quarantine();
-            self.world.tamper(*id, "quarantine_until = clock_timestamp()").await;
+            let over =
+                "quarantine_until = clock_timestamp(), next_attempt_at = least(next_attempt_at, clock_timestamp())";
+            self.world.tamper(*id, over).await;
         }
         "end the quarantines".to_owned()
     }

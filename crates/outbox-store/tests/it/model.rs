@@ -57,6 +57,8 @@ pub(crate) struct Life {
     first_sent: Option<usize>,
     in_doubt: bool,
     quarantined: bool,
+    /// A final "not found" came too early: it is asked again when the quarantine is over.
+    waits: bool,
     asked_next: bool,
     late_success: bool,
     hold_requested: bool,
@@ -113,6 +115,7 @@ impl Life {
     /// Lets the time pass in which an earlier send may still be on its way.
     pub(crate) fn end_quarantine(&mut self) {
         self.quarantined = false;
+        self.waits = false;
     }
 
     fn hold(&mut self, reason: HoldReason) {
@@ -200,6 +203,8 @@ impl Life {
         if end == End::Known(Outcome::NotFound) && state == AttemptState::Retryable {
             (self.in_doubt, self.inquiry_count) = (false, 0);
         }
+        let too_early = kind == AttemptKind::Inquire && end == End::Known(Outcome::NotFound) && self.quarantined;
+        self.waits = too_early && contract.not_found_is_final;
         self.asked_next = self.next_kind(contract) == AttemptKind::Inquire;
         self.ended = state.is_terminal();
         if let Some(reason) = held {
@@ -261,7 +266,7 @@ pub(crate) struct ClaimExpectation {
 pub(crate) fn claim(lives: &mut BTreeMap<OutboxId, Life>, contract: &RailContract, in_flight: u32) -> ClaimExpectation {
     let mut held = BTreeMap::new();
     let (mut expired, mut suspects, mut others) = (0, BTreeSet::new(), BTreeSet::new());
-    for (id, life) in lives.iter_mut().filter(|(_, life)| !life.ended && life.held.is_none()) {
+    for (id, life) in lives.iter_mut().filter(|(_, life)| !life.ended && life.held.is_none() && !life.waits) {
         match life.granted {
             Some(granted) if granted.live => continue,
             Some(_) => {
