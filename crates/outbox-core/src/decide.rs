@@ -18,7 +18,7 @@ pub struct Situation {
     pub inquiry_count: u32,
     /// Whether an earlier attempt may have executed it.
     pub in_doubt: bool,
-    /// Whether nothing sent earlier can still be on its way.
+    /// Whether nothing sent earlier could still be on its way when this attempt was claimed.
     pub quarantine_over: bool,
     /// Whether a worker that had lost its lease reported a success.
     pub late_success: bool,

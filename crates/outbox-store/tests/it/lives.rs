@@ -130,8 +130,9 @@ impl Sequence<'_> {
         let ids: Vec<OutboxId> = self.lives.keys().copied().collect();
         for id in &ids {
             self.lives.get_mut(id).unwrap().end_quarantine();
-            let over =
-                "quarantine_until = clock_timestamp(), next_attempt_at = least(next_attempt_at, clock_timestamp())";
+            // Over when the attempt under way was claimed, if there is one: its answer counts.
+            let over = "quarantine_until = coalesce(claimed_at, clock_timestamp()), \
+                        next_attempt_at = least(next_attempt_at, clock_timestamp())";
             self.world.tamper(*id, over).await;
         }
         "end the quarantines".to_owned()
