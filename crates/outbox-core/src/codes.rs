@@ -1,4 +1,5 @@
-//! What a rail means by the statuses and codes of its answers: its own table first, then the standards.
+//! What a rail means by the statuses and codes of its answers: what its own table says of status and code, then what
+//! ISO 20022 says of the code, then what the table says of the status, then HTTP.
 //! Whether the rest of an answer bears that meaning out is `outcome`'s to judge.
 
 /// What a rail means by a status and a code.
@@ -90,22 +91,23 @@ impl CodeTable {
         self.rules.iter().any(|rule| rule.status == status && rule.code.is_some())
     }
 
-    /// What the rail means by `status` with `code`, where the table says it.
+    /// What the rail means by `status` with `code`, where the table says it. A line for any code does not make an
+    /// interim or refused payment of ISO 20022 an accepted one: for that, the table must name the code.
     #[must_use]
     pub fn named(&self, status: u16, code: Option<&str>) -> Option<Meaning> {
         let named = |rule: &&CodeRule| rule.status == status && rule.code.is_some() && rule.code.as_deref() == code;
         let plain = |rule: &&CodeRule| rule.status == status && rule.code.is_none();
-        self.rules.iter().find(named).or_else(|| self.rules.iter().find(plain)).map(|rule| rule.means)
+        if let Some(rule) = self.rules.iter().find(named) {
+            return Some(rule.means);
+        }
+        iso_20022(status, code).or_else(|| self.rules.iter().find(plain).map(|rule| rule.means))
     }
 }
 
-/// The meaning of an answer to a submit that the table of codes does not name (RFC 9110 for the
-/// statuses; 200 and 201 are the mapped successes, unless an ISO 20022 status says otherwise).
+/// The meaning of an answer to a submit that the table of codes does not name (RFC 9110; 200 and 201 are the mapped
+/// successes).
 #[must_use]
-pub fn default_of_submit(status: u16, code: Option<&str>) -> Meaning {
-    if let Some(meaning) = iso_20022(status, code) {
-        return meaning;
-    }
+pub const fn default_of_submit(status: u16) -> Meaning {
     match status {
         200 | 201 => Meaning::Accepted,
         202 | 409 => Meaning::Interim,
@@ -121,10 +123,7 @@ pub fn default_of_submit(status: u16, code: Option<&str>) -> Meaning {
 /// The meaning of an answer to an inquiry that its table does not name. Unlike a submit's, 200 says
 /// only that the question was answered, and 400 only that it was not.
 #[must_use]
-pub fn default_of_inquiry(status: u16, code: Option<&str>) -> Meaning {
-    if let Some(meaning) = iso_20022(status, code) {
-        return meaning;
-    }
+pub const fn default_of_inquiry(status: u16) -> Meaning {
     match status {
         202 => Meaning::Interim,
         401 | 403 => Meaning::RailRefusedUs,

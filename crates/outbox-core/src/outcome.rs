@@ -144,7 +144,7 @@ pub fn classify_inquiry(reply: Reply<'_>, codes: &CodeTable) -> Outcome {
 }
 
 /// What the rail means by `reply`, or the outcome where it means nothing.
-fn meaning(reply: Reply<'_>, codes: &CodeTable, default: fn(u16, Option<&str>) -> Meaning) -> Result<Meaning, Outcome> {
+fn meaning(reply: Reply<'_>, codes: &CodeTable, default: fn(u16) -> Meaning) -> Result<Meaning, Outcome> {
     let (status, code, body) = match reply {
         Reply::NotSent => return Err(Outcome::NotSent),
         Reply::Interrupted => return Err(Outcome::Unknown),
@@ -153,7 +153,7 @@ fn meaning(reply: Reply<'_>, codes: &CodeTable, default: fn(u16, Option<&str>) -
     if body == Body::Unreadable && code.is_none() && codes.depends_on_code(status) {
         return Err(Outcome::Unknown);
     }
-    match codes.named(status, code).unwrap_or_else(|| default(status, code)) {
+    match codes.named(status, code).unwrap_or_else(|| default(status)) {
         Meaning::Accepted if body != Body::WithReference => Err(Outcome::Unknown),
         meaning => Ok(meaning),
     }
@@ -269,6 +269,21 @@ mod tests {
         check(500, Some("RJCT"), Body::WithReference, &none, Outcome::Unknown);
         let table = CodeTable::new(vec![CodeRule { status: 200, code: Some("ACSP".into()), means: Meaning::Accepted }]);
         check(200, Some("ACSP"), Body::WithReference, &table, Outcome::Accepted);
+    }
+
+    #[test]
+    fn a_line_of_the_table_for_any_code_accepts_no_interim_or_refused_iso_20022_status() {
+        let table = CodeTable::new(vec![CodeRule { status: 200, code: None, means: Meaning::Accepted }]);
+        for (code, expected) in [
+            (Some("ACSP"), Outcome::Interim),
+            (Some("RJCT"), Outcome::Refused),
+            (Some("ACSC"), Outcome::Accepted),
+            (Some("OTHER"), Outcome::Accepted),
+            (None, Outcome::Accepted),
+        ] {
+            check(200, code, Body::WithReference, &table, expected);
+            check_inquiry(200, code, Body::WithReference, &table, expected);
+        }
     }
 
     fn check_inquiry(status: u16, code: Option<&str>, body: Body, codes: &CodeTable, expected: Outcome) {
