@@ -386,8 +386,8 @@ impl Lane {
         match ended {
             Ok(Some((generation, said))) => {
                 // What is enqueued meanwhile sends no hint, so the end of an opening is a sweep.
-                if let Some(until) = self.breaker.ended(now, generation, said) {
-                    self.pace.suspended(now, until.since(now));
+                if self.breaker.ended(now, generation, said) {
+                    self.pace.sweep_now();
                 }
             }
             Ok(None) => {}

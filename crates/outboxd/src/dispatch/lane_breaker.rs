@@ -65,16 +65,16 @@ impl LaneBreaker {
         self.breaker.generation()
     }
 
-    /// Notes what a send said; returns until when nothing begins, if it opened the breaker.
-    pub(crate) fn ended(&mut self, now: BootTime, began_in: Generation, said: Said) -> Option<BootTime> {
-        let change = self.breaker.ended(now, began_in, said.health, random_bits())?;
+    /// Notes what a send said; returns whether it opened the breaker.
+    pub(crate) fn ended(&mut self, now: BootTime, began_in: Generation, said: Said) -> bool {
+        let Some(change) = self.breaker.ended(now, began_in, said.health, random_bits()) else { return false };
         let (rail, reason) = (&self.rail, said.reason);
         self.open.set(rail, self.breaker.is_open());
         match change {
             BreakerChange::Opened { until } => {
                 tracing::warn!(event = events::BREAKER_OPENED, %rail, reason, open_ms = until.since(now).0);
                 self.health.breaker_opened(rail.as_str(), reason);
-                return Some(until);
+                return true;
             }
             BreakerChange::Recovering => {
                 tracing::info!(event = events::BREAKER_RECOVERING, %rail);
@@ -85,7 +85,7 @@ impl LaneBreaker {
                 self.health.breaker_closed(rail.as_str());
             }
         }
-        None
+        false
     }
 }
 
@@ -105,14 +105,15 @@ mod tests {
         let limits = BreakerLimits { failures: 2, open_base: Millis(100), open_cap: Millis(100), concurrency: 8 };
         let mut breaker = LaneBreaker::new(rail.clone(), limits, Arc::clone(&open), Arc::clone(&health));
         let shown = || health.breakers_open().into_iter().map(|open| open.reason).collect::<Vec<_>>();
-        assert_eq!(breaker.ended(BootTime(0), breaker.generation(), FAILED), None);
+        assert!(!breaker.ended(BootTime(0), breaker.generation(), FAILED));
         assert!(!open.contains(&rail) && shown().is_empty());
-        let until = breaker.ended(BootTime(0), breaker.generation(), FAILED).unwrap();
+        assert!(breaker.ended(BootTime(0), breaker.generation(), FAILED));
+        let Permit::NotBefore(until) = breaker.permit(BootTime(0)) else { panic!("it is open, and lets sends begin") };
         assert!(open.contains(&rail));
         assert_eq!(shown(), ["connect"]);
         assert_eq!(breaker.permit(until), Permit::UpTo(1));
         assert!(open.contains(&rail), "a probe is under way");
-        assert_eq!(breaker.ended(until, breaker.generation(), WELL), None);
+        assert!(!breaker.ended(until, breaker.generation(), WELL));
         assert!(!open.contains(&rail) && shown().is_empty());
         assert_eq!(health.reasons(), [], "an open breaker does not make the daemon unready");
     }
