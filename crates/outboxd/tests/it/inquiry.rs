@@ -170,3 +170,27 @@ async fn rail_is_told_of_a_possible_duplicate_with_every_send_after_one_that_may
     assert_eq!(hashes, 3);
     daemon.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doubt_of_a_paused_participant_is_asked_after_and_nothing_of_it_is_sent() {
+    let rig = asked("p_not_found_is_final => true").await;
+    rig.hold.script(Script::by_order([Fault::ErrorAfter, Fault::ErrorBefore]));
+    rig.hold.park(Point::AfterExecution);
+    rig.enqueue(HOLD, 2).await;
+    let daemon = daemon(&rig, "a");
+    tokio::time::timeout(LIMIT, rig.hold.wait_for_parked(Point::AfterExecution, 1)).await.unwrap();
+    rig.run("select outbox.set_outbox_pause(null, participant_id, true, 'drill') from (select distinct participant_id from outbox.payment_outbox_pending) as p").await;
+    rig.hold.release();
+    // The one that was executed ends; the other is found to be free, and parked instead of sent again.
+    rig.until(
+        "one end and one parked",
+        "select count(*) filter (where disposition = 'PARKED') = 1 and count(*) = 1 from outbox.payment_outbox_pending",
+    )
+    .await;
+    assert_eq!(rig.hold.stats().requests, 2);
+    assert_eq!(rig.count(HOLD, "RELEASED").await, 0, "leased again and again for nothing");
+    rig.run("select outbox.set_outbox_pause(null, participant_id, false, 'drill') from (select distinct participant_id from outbox.outbox_pauses) as p").await;
+    rig.settled().await;
+    rig.all_dispatched().await;
+    daemon.stop().await;
+}
