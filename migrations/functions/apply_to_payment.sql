@@ -52,7 +52,7 @@ begin
             perform outbox.record_operator_attempt(p_action, v, 'RETRYABLE', v_now);
         end if;
         update outbox.payment_outbox_pending p
-           set disposition = case when p.is_ordered and outbox.is_behind_another(p.outbox_id) then 'PARKED' else 'READY' end, hold_reason = null,
+           set disposition = 'READY', hold_reason = null,
                hold_requested = false, send_count = 0, crash_count = 0, inquiry_count = 0, in_doubt_since = null, first_sent_at = null,
                quarantine_until = null, next_attempt_at = greatest(p.next_attempt_at, v_now),
                attempt_count = p.attempt_count + (p_action.kind = 'RELEASE_AS_RESEND')::integer,
