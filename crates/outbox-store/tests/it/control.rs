@@ -17,13 +17,13 @@ const NEEDS_EVIDENCE: [ActionKind; 3] =
     [ActionKind::ReleaseAsResend, ActionKind::ResolveDispatched, ActionKind::ResolveFailed];
 
 /// Maker and checker.
-struct Desk {
+pub(crate) struct Desk {
     maker: Session,
     checker: Session,
 }
 
 impl Desk {
-    fn of(world: &World) -> Self {
+    pub(crate) fn of(world: &World) -> Self {
         Self { maker: world.session("t_operator"), checker: world.session("t_approver") }
     }
 
@@ -33,7 +33,7 @@ impl Desk {
     }
 
     /// Proposes, approves where that is needed, and carries out.
-    async fn does(&mut self, kind: ActionKind, ids: &[OutboxId]) -> Vec<ActionResult> {
+    pub(crate) async fn does(&mut self, kind: ActionKind, ids: &[OutboxId]) -> Vec<ActionResult> {
         let proposal = self.propose(kind, ids).await;
         if proposal.needs_approval {
             decide_action(&mut self.checker, &proposal, true, "checked").await.unwrap();
@@ -487,25 +487,4 @@ async fn list_pages_by_key_and_shows_the_members_of_an_action_for_a_recall() {
     );
     let ended = PaymentFilter { ended_as: Some("DISPATCHED".to_owned()), ..PaymentFilter::default() };
     assert_eq!(read_payments(&mut desk.maker, &ended, 10).await.unwrap().len(), 2);
-}
-
-#[tokio::test]
-async fn released_payment_behind_another_of_its_key_is_parked_by_the_claim_alone() {
-    let mut world = World::new().await;
-    let under = |name: &str| outbox_store::NewPayment {
-        ordering_key: Some("account".to_owned()),
-        ..crate::world::payment(name)
-    };
-    let payments = [under("a"), under("b")];
-    let mut ingest = world.session("t_ingest");
-    let ids = outbox_store::enqueue_batch(&mut ingest, &payments, outbox_store::Hint::Wake).await.unwrap();
-    let (first, second) = (ids[0].outbox_id, ids[1].outbox_id);
-    let mut desk = Desk::of(&world);
-    desk.does(ActionKind::Hold, &[second]).await;
-    // Parked here, without the key's lock, it could miss the end of the one before it.
-    desk.does(ActionKind::Release, &[second]).await;
-    assert_eq!(world.stands(second).await, "READY");
-    let batch = world.worker("w").claim(10).await;
-    assert_eq!(batch.leased.iter().map(|one| one.outbox_id).collect::<Vec<_>>(), [first]);
-    assert_eq!((batch.summary.parked, world.stands(second).await.as_str()), (1, "PARKED"));
 }

@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use outbox_core::{AttemptNo, HoldReason, OutboxId, Outcome, RailName};
-use outbox_store::{Hint, NewPayment, enqueue_batch, read_blocked_keys, unpark};
+use outbox_store::{ActionKind, Hint, NewPayment, enqueue_batch, read_blocked_keys, unpark};
 use outbox_testkit::wait_until;
 use sqlx::Row as _;
 
 use crate::conservation::assert_conserved;
+use crate::control::Desk;
 use crate::enqueue_identity::enqueue_sql;
 use crate::seed::Seed;
 use crate::sql::{column, run, scalar};
@@ -290,4 +291,18 @@ async fn producers_and_workers_at_once_keep_every_key_in_order_and_leave_nothing
     .await;
     assert_eq!(overlaps, 0, "two payments of a key were under way at once");
     assert_conserved(&mut world.dba).await;
+}
+
+#[tokio::test]
+async fn released_payment_behind_another_of_its_key_is_parked_by_the_claim_alone() {
+    let mut world = World::new().await;
+    let ids = world.enqueue_under("account", &["a", "b"]).await;
+    let mut desk = Desk::of(&world);
+    desk.does(ActionKind::Hold, &[ids[1]]).await;
+    // Parked here, without the key's lock, it could miss the end of the one before it.
+    desk.does(ActionKind::Release, &[ids[1]]).await;
+    assert_eq!(world.disposition(ids[1]).await, "READY");
+    let batch = world.worker("w").claim(10).await;
+    assert_eq!(batch.leased.iter().map(|one| one.outbox_id).collect::<Vec<_>>(), [ids[0]]);
+    assert_eq!((batch.summary.parked, world.disposition(ids[1]).await.as_str()), (1, "PARKED"));
 }
