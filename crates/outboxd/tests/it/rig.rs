@@ -178,6 +178,16 @@ impl Rig {
         self.value(&sql).await
     }
 
+    /// How many attempts of `rail` waited for an answer until the rail's timeout: on a busy machine some may. An
+    /// attempt that is in doubt sooner than that is not counted.
+    pub(crate) async fn timed_out(&self, rail: &str) -> i64 {
+        let sql = format!(
+            "select count(*) from outbox.payment_outbox_attempts where rail = '{rail}' and state = 'IN_DOUBT' \
+             and completed_at >= claimed_at + interval '1 s'"
+        );
+        self.value(&sql).await
+    }
+
     /// The held payments of `rail` by reason, as `REASON count`.
     pub(crate) async fn held(&self, rail: &str) -> Vec<String> {
         let sql = format!(
