@@ -12,6 +12,7 @@ use serde_json::json;
 use crate::{
     answer::{AnswerBody, Reply},
     fault::{Profile, Script},
+    inquiry,
     ledger::Ledger,
     park::Point,
     rail::Rail,
@@ -29,8 +30,8 @@ pub(crate) async fn question(rail: &Rail, path: &str) -> Response<AnswerBody> {
     let reply = match path {
         "/_stats" => Reply::json(200, &json!(rail.counters.now())),
         "/_ledger" => return ledger(rail).await,
-        _ => match path.strip_prefix("/payments/").and_then(|key| rail.keys().state(key)) {
-            Some(state) => Reply::json(200, &json!(state)),
+        _ => match path.strip_prefix("/payments/") {
+            Some(key) => inquiry::look_up(rail, key),
             None => Reply::coded(404, "NOT_FOUND"),
         },
     };
@@ -128,11 +129,13 @@ struct Wait {
     timeout_ms: u64,
     requests: u64,
     bodies: u64,
+    inquiries: u64,
     effects: u64,
     answers: u64,
     parked_before_body: u64,
     parked_before_execution: u64,
     parked_after_execution: u64,
+    parked_after_look_up: u64,
 }
 
 impl Default for Wait {
@@ -141,11 +144,13 @@ impl Default for Wait {
             timeout_ms: 10_000,
             requests: 0,
             bodies: 0,
+            inquiries: 0,
             effects: 0,
             answers: 0,
             parked_before_body: 0,
             parked_before_execution: 0,
             parked_after_execution: 0,
+            parked_after_look_up: 0,
         }
     }
 }
@@ -154,11 +159,13 @@ impl Wait {
     fn is_met(&self, stats: &Stats) -> bool {
         stats.requests >= self.requests
             && stats.bodies >= self.bodies
+            && stats.inquiries >= self.inquiries
             && stats.effects >= self.effects
             && stats.answers >= self.answers
             && stats.parked_before_body >= self.parked_before_body
             && stats.parked_before_execution >= self.parked_before_execution
             && stats.parked_after_execution >= self.parked_after_execution
+            && stats.parked_after_look_up >= self.parked_after_look_up
     }
 }
 

@@ -94,6 +94,7 @@ impl Exchange {
             content_encoding: noted.content_encoding.clone(),
             authorization_sha256: noted.authorization_sha256.clone(),
             traceparent: noted.traceparent.clone(),
+            possible_duplicate: noted.possible_duplicate.clone(),
             client_certificate_sha256: certificate.map(|hash| hash.to_string()),
         }
     }

@@ -189,13 +189,22 @@ pub struct Script {
     pub keys: HashMap<String, Vec<Fault>>,
     /// What the first, second, … request after the script was set meets.
     pub order: Vec<Fault>,
+    /// What the first, second, … inquiry after the script was set meets; those after it meet nothing.
+    pub inquiries: Vec<Fault>,
 }
 
 impl Script {
     /// A script by order of arrival.
     #[must_use]
     pub fn by_order(order: impl IntoIterator<Item = Fault>) -> Self {
-        Self { order: order.into_iter().collect(), keys: HashMap::new() }
+        Self { order: order.into_iter().collect(), ..Self::default() }
+    }
+
+    /// The script with faults of inquiries, by order of arrival.
+    #[must_use]
+    pub fn with_inquiries(mut self, faults: impl IntoIterator<Item = Fault>) -> Self {
+        self.inquiries = faults.into_iter().collect();
+        self
     }
 
     /// The script with the faults of one key added.
@@ -209,6 +218,11 @@ impl Script {
     pub(crate) fn fault(&self, key: &str, nth: u32, place: u64) -> Option<Fault> {
         let by_key = self.keys.get(key).and_then(|faults| faults.get(usize::try_from(nth).ok()?));
         by_key.or_else(|| self.order.get(usize::try_from(place).ok()?)).copied()
+    }
+
+    /// The fault for the `place`th inquiry since the script was set (from 0).
+    pub(crate) fn inquiry_fault(&self, place: u64) -> Fault {
+        usize::try_from(place).ok().and_then(|place| self.inquiries.get(place)).copied().unwrap_or_default()
     }
 }
 

@@ -40,6 +40,7 @@ pub(crate) struct Noted {
     pub(crate) content_encoding: Option<String>,
     pub(crate) authorization_sha256: Option<String>,
     pub(crate) traceparent: Option<String>,
+    pub(crate) possible_duplicate: Option<String>,
 }
 
 impl Noted {
@@ -51,6 +52,7 @@ impl Noted {
             content_encoding: text(CONTENT_ENCODING),
             authorization_sha256: headers.get(AUTHORIZATION).map(|value| sha256(value.as_bytes())),
             traceparent: text(HeaderName::from_static("traceparent")),
+            possible_duplicate: text(HeaderName::from_static("x-possible-duplicate")),
         }
     }
 }

@@ -40,6 +40,15 @@ pub(crate) struct PaymentState {
     pub(crate) code: Option<String>,
 }
 
+impl PaymentState {
+    /// True while nothing is known but that the payment is being worked on.
+    pub(crate) fn is_in_flight(&self) -> bool {
+        self.status == IN_FLIGHT
+    }
+}
+
+const IN_FLIGHT: &str = "IN_FLIGHT";
+
 #[derive(Debug)]
 struct First {
     body_sha256: String,
@@ -134,7 +143,7 @@ impl KeyBook {
         let state = self.keys.get(key)?;
         let (status, reference, code) = match &state.last {
             Some(Verdict::Executed { reference }) => ("ACCEPTED", Some(reference.clone()), None),
-            _ if state.in_flight > 0 => ("IN_FLIGHT", None, None),
+            _ if state.in_flight > 0 => (IN_FLIGHT, None, None),
             Some(Verdict::Refused { code, .. }) => ("REFUSED", None, Some(code.clone())),
             None => return None,
         };

@@ -12,6 +12,7 @@ mod error;
 mod exchange;
 mod fault;
 mod header;
+mod inquiry;
 mod keys;
 mod ledger;
 mod park;

@@ -43,7 +43,7 @@ struct Flags {
     /// A file of such shares (TOML, or JSON if its name ends so).
     #[arg(long)]
     profile: Option<PathBuf>,
-    /// A file of fixed faults (JSON): `{"order": ["hang"], "keys": {"KEY": ["refuse", "none"]}}`.
+    /// A file of fixed faults (JSON): `{"order": ["hang"], "keys": {"KEY": ["refuse", "none"]}, "inquiries": ["truncate"]}`.
     #[arg(long)]
     script: Option<PathBuf>,
     /// Execute every request, whether its key is known or not.

@@ -16,6 +16,8 @@ pub enum Point {
     BeforeExecution,
     /// The effect is in the ledger (or was found there), and no byte of the answer has left.
     AfterExecution,
+    /// An inquiry has its answer, and no byte of it has left: what happens now is too late for it.
+    AfterLookUp,
 }
 
 impl Point {
@@ -24,6 +26,7 @@ impl Point {
             Self::BeforeBody => &mut stats.parked_before_body,
             Self::BeforeExecution => &mut stats.parked_before_execution,
             Self::AfterExecution => &mut stats.parked_after_execution,
+            Self::AfterLookUp => &mut stats.parked_after_look_up,
         }
     }
 }

@@ -31,6 +31,8 @@ struct Faults {
     script: Script,
     /// Requests since the script was set.
     place: u64,
+    /// Inquiries since the script was set.
+    inquiry_place: u64,
 }
 
 #[derive(Debug)]
@@ -70,7 +72,7 @@ impl Rail {
         let open = |path: &Option<_>| path.as_deref().map(|path| Appender::open(path, Durability::Written)).transpose();
         let (answers, received) = (open(&cfg.answers)?, open(&cfg.received)?);
         let last = last_request(&cfg)?.max(past.effects.iter().map(|effect| effect.request).max().unwrap_or(0));
-        let faults = Faults { profile: cfg.profile.clone(), script: cfg.script.clone(), place: 0 };
+        let faults = Faults { profile: cfg.profile.clone(), script: cfg.script.clone(), place: 0, inquiry_place: 0 };
         Ok(Self {
             key_header,
             ledger,
@@ -103,6 +105,15 @@ impl Rail {
         Arrival { request: self.number(), at_us: now_us(), nth, fault }
     }
 
+    /// Counts an inquiry and settles which fault it meets.
+    pub(crate) fn asked(&self) -> Fault {
+        self.counters.change(|stats| stats.inquiries += 1);
+        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = faults.inquiry_place;
+        faults.inquiry_place += 1;
+        faults.script.inquiry_fault(place)
+    }
+
     /// The number of the next request.
     pub(crate) fn number(&self) -> u64 {
         self.counters.change(|stats| stats.requests += 1);
@@ -120,6 +131,7 @@ impl Rail {
         let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
         faults.script = script;
         faults.place = 0;
+        faults.inquiry_place = 0;
     }
 
     pub(crate) fn set_profile(&self, profile: Profile) -> Result<(), SimError> {

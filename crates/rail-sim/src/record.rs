@@ -119,6 +119,8 @@ pub struct Received {
     pub authorization_sha256: Option<String>,
     /// The trace header.
     pub traceparent: Option<String>,
+    /// What `X-Possible-Duplicate` says: that the client may have sent the payment before.
+    pub possible_duplicate: Option<String>,
     /// The hash of the client's certificate.
     pub client_certificate_sha256: Option<String>,
 }

@@ -17,6 +17,7 @@ use crate::{
     answer::{AnswerBody, Reply},
     control, exchange,
     header::sha256,
+    inquiry,
     rail::Rail,
     wire::{Cut, Wire},
 };
@@ -169,15 +170,26 @@ async fn payments(
         Method::POST => {
             let (to, reply) = oneshot::channel();
             tokio::spawn(exchange::run(rail, request, certificate, to));
-            match reply.await {
-                Ok(reply) => Ok(reply.into_response(cut)),
-                Err(_) => {
-                    cut.arm();
-                    Err(Withheld)
-                }
-            }
+            respond(reply, cut).await
         }
-        Method::GET => Ok(control::question(&rail, request.uri().path()).await),
+        Method::GET => match request.uri().path().strip_prefix("/payments/") {
+            Some(key) => {
+                let (to, reply) = oneshot::channel();
+                tokio::spawn(inquiry::run(rail, key.to_owned(), to));
+                respond(reply, cut).await
+            }
+            None => Ok(control::question(&rail, request.uri().path()).await),
+        },
         _ => Ok(Reply::coded(405, "METHOD").into_response(cut)),
+    }
+}
+
+async fn respond(reply: oneshot::Receiver<Reply>, cut: Cut) -> Result<Response<AnswerBody>, Withheld> {
+    match reply.await {
+        Ok(reply) => Ok(reply.into_response(cut)),
+        Err(_) => {
+            cut.arm();
+            Err(Withheld)
+        }
     }
 }

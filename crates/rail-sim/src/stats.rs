@@ -15,6 +15,8 @@ pub struct Stats {
     pub requests: u64,
     /// Payment requests whose body arrived whole.
     pub bodies: u64,
+    /// Inquiries whose headers arrived.
+    pub inquiries: u64,
     /// Effects written by this process.
     pub effects: u64,
     /// First results replayed.
@@ -29,6 +31,8 @@ pub struct Stats {
     pub parked_before_execution: u64,
     /// Requests parked after execution.
     pub parked_after_execution: u64,
+    /// Inquiries parked with their answer made up and not given.
+    pub parked_after_look_up: u64,
     /// True while the rail is down.
     pub down: bool,
     /// True once a file could not be written: this rail is no witness any more.
@@ -43,6 +47,7 @@ impl Stats {
             Point::BeforeBody => self.parked_before_body,
             Point::BeforeExecution => self.parked_before_execution,
             Point::AfterExecution => self.parked_after_execution,
+            Point::AfterLookUp => self.parked_after_look_up,
         }
     }
 }

@@ -2,13 +2,7 @@
 
 use rail_sim::{Fault, KeyMode, Ledger, Script, Sim, SimConfig};
 
-use crate::raw::{DEADLINE, Raw, pay};
-
-async fn get(sim: &Sim, path: &str) -> crate::raw::Seen {
-    let mut client = Raw::connect(sim.addr()).await;
-    client.send(format!("GET {path} HTTP/1.1\r\nhost: rail\r\n\r\n").as_bytes()).await;
-    client.answer().await
-}
+use crate::raw::{DEADLINE, Raw, get, pay};
 
 #[tokio::test]
 async fn the_same_key_and_bytes_get_the_first_result_and_no_second_effect() {

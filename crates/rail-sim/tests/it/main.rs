@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot set itself up should panic")]
 
 mod faults;
+mod inquiries;
 mod keys;
 mod points;
 mod process;

@@ -105,3 +105,9 @@ fn head(bytes: &[u8]) -> Option<(usize, usize)> {
 pub(crate) async fn pay(addr: SocketAddr, key: &str, body: &[u8]) -> Seen {
     Raw::connect(addr).await.pay(key, body).await
 }
+
+pub(crate) async fn get(sim: &rail_sim::Sim, path: &str) -> Seen {
+    let mut client = Raw::connect(sim.addr()).await;
+    client.send(format!("GET {path} HTTP/1.1\r\nhost: rail\r\n\r\n").as_bytes()).await;
+    client.answer().await
+}
