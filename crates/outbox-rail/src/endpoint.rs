@@ -84,10 +84,16 @@ impl Endpoint {
         if loopback_only && !names_this_machine(&host) {
             return Err(UrlFault::PlainHttp);
         }
-        let scheme = if is_tls { "https" } else { "http" };
-        let shown = format!("{scheme}://{authority}{}", uri.path());
+        let shown = without_query(&uri);
         Ok(Self { host, port, is_tls, loopback_only, shown, uri })
     }
+}
+
+/// `uri` as it may be recorded: a query may hold what is not for everybody.
+pub(crate) fn without_query(uri: &Uri) -> String {
+    let scheme = if uri.scheme() == Some(&Scheme::HTTPS) { "https" } else { "http" };
+    let authority = uri.authority().map_or("", Authority::as_str);
+    format!("{scheme}://{authority}{}", uri.path())
 }
 
 /// The port, if there is one. `Authority::port` gives none as well for one that is empty or above 65535, and

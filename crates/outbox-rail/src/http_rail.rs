@@ -1,4 +1,4 @@
-//! The HTTP rail: one POST a submission, sent at most once. It puts the parts of this crate in order
+//! The HTTP rail: one POST a submission, one GET an inquiry, sent at most once. It puts the parts of this crate in order
 //! and turns every ending into a report. No retries, redirects, proxies or compression.
 
 use std::fmt;
@@ -14,7 +14,7 @@ use crate::answer::{self, Field};
 use crate::connect::connect;
 use crate::credential::SecretHeaders;
 use crate::deadline::by;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, without_query};
 use crate::error::RailError;
 use crate::fault::Fault;
 use crate::gate::{Passed, Refusal};
@@ -135,6 +135,7 @@ impl HttpRail {
     async fn exchange(&self, kind: AttemptKind, prepared: Prepared, may_send: MaySend) -> WireReport {
         let until = Instant::now() + self.timeout;
         let mut report = self.blank();
+        report.endpoint = without_query(&prepared.uri);
         report.request_sha256 = Some(prepared.sha256);
         let secrets = match self.secrets.current() {
             Ok(secrets) => secrets,

@@ -13,7 +13,7 @@ pub struct WireReport {
     pub outcome: Outcome,
     /// The wait the rail asked for.
     pub retry_after: Option<Millis>,
-    /// Where it was sent: scheme, authority and path.
+    /// Where it was sent or asked: scheme, authority and path.
     pub endpoint: String,
     /// When the first byte of the request was given to the network; `None` if none was.
     pub first_byte_at: Option<SystemTime>,

@@ -51,7 +51,8 @@ pub(crate) struct Template {
 /// A request that can be sent, short of its secret headers.
 pub(crate) struct Prepared {
     method: Method,
-    uri: Uri,
+    /// The whole URL, an inquiry's key included.
+    pub(crate) uri: Uri,
     headers: HeaderMap,
     body: Bytes,
     /// SHA-256 over, in this order: `outbox-rail/request/1`, the method, the URL, the number of

@@ -5,5 +5,6 @@ mod connections;
 mod credentials;
 mod hostile;
 mod http2;
+mod inquiries;
 mod requests;
 mod tls;
