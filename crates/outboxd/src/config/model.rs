@@ -302,3 +302,11 @@ pub struct AnswerField {
     /// In this header.
     pub header: Option<HeaderName>,
 }
+
+impl AnswerField {
+    /// Whether it is looked for at all.
+    #[must_use]
+    pub const fn is_anywhere(&self) -> bool {
+        self.json_pointer.is_some() || self.header.is_some()
+    }
+}

@@ -9,7 +9,7 @@ use outbox_core::{Millis, RailName};
 use outboxd::config::{Config, Faults, Host, Loaded, Sources, load};
 use tempfile::TempDir;
 
-const GOOD: &str = r#"
+pub(crate) const GOOD: &str = r#"
 [dispatcher]
 name = "pay-1"
 
@@ -53,6 +53,10 @@ impl Case {
 
     pub(crate) fn config(&self) -> Config {
         self.load().unwrap_or_else(|faults| panic!("{faults}")).config
+    }
+
+    pub(crate) fn fingerprint(&self) -> String {
+        self.load().unwrap_or_else(|faults| panic!("{faults}")).config_sha256
     }
 
     /// Each fault as `place: message`, the directory left out.

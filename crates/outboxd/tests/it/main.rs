@@ -15,6 +15,7 @@ mod commands_status;
 mod config;
 mod config_certificates;
 mod config_example;
+mod config_inquiry;
 mod crashes;
 mod daemon_start;
 mod database_faults;

@@ -62,6 +62,9 @@ pub(super) fn check(raw: &RawRail, path: &KeyPath, findings: &mut Findings<'_>) 
     let plain_headers = headers.plain(raw);
     let possible_duplicate = headers.possible_duplicate(raw);
     let secret_headers = headers.secret(raw);
+    let reference = check_reference(raw, path, findings);
+    let code = check_field(raw.code_json_pointer.as_ref(), raw.code_header.as_ref(), "code", path, findings);
+    let asked = raw.inquiry.as_ref().map(|inquiry| check_inquiry(inquiry, (&reference, &code), path, findings));
     Rail {
         tls: check_tls(raw, url.scheme_str() == Some("http"), path, findings),
         url,
@@ -86,8 +89,8 @@ pub(super) fn check(raw: &RawRail, path: &KeyPath, findings: &mut Findings<'_>) 
             1_024..=16_777_216,
         ),
         pool_idle_timeout,
-        reference: check_reference(raw, path, findings),
-        code: check_field(raw.code_json_pointer.as_ref(), raw.code_header.as_ref(), "code", path, findings),
+        reference,
+        code,
         codes: check_codes(
             &raw.codes,
             AttemptKind::Submit,
@@ -96,11 +99,17 @@ pub(super) fn check(raw: &RawRail, path: &KeyPath, findings: &mut Findings<'_>) 
             findings,
         ),
         possible_duplicate,
-        inquiry: raw.inquiry.as_ref().map(|inquiry| check_inquiry(inquiry, raw, path, findings)),
+        inquiry: asked,
     }
 }
 
-fn check_inquiry(inquiry: &RawInquiry, raw: &RawRail, path: &KeyPath, findings: &mut Findings<'_>) -> Inquiry {
+/// `reference` and `code`: where answers to a send carry them.
+fn check_inquiry(
+    inquiry: &RawInquiry,
+    (reference, code): (&AnswerField, &AnswerField),
+    path: &KeyPath,
+    findings: &mut Findings<'_>,
+) -> Inquiry {
     let section = path.join("inquiry");
     let key = section.join("path");
     let text = findings.required(&key, inquiry.path.as_ref(), "where the rail is asked, such as \"/payments/{key}\"");
@@ -109,17 +118,15 @@ fn check_inquiry(inquiry: &RawInquiry, raw: &RawRail, path: &KeyPath, findings: 
     {
         findings.add(&key, error.to_string());
     }
-    // Where answers to a question are read as those to a send, nothing need be said twice.
-    let own = |own: (&Option<String>, &Option<String>), other: (&Option<String>, &Option<String>)| {
-        let (pointer, header) = if own.0.is_some() || own.1.is_some() { own } else { other };
-        (pointer.clone(), header.clone())
+    let mut own = |pointer: &Option<String>, header: &Option<String>, what| {
+        check_field(pointer.as_ref(), header.as_ref(), what, &section, findings)
     };
-    let reference = own(
-        (&inquiry.reference_json_pointer, &inquiry.reference_header),
-        (&raw.reference_json_pointer, &raw.reference_header),
-    );
-    let code = own((&inquiry.code_json_pointer, &inquiry.code_header), (&raw.code_json_pointer, &raw.code_header));
-    let has_code = code.0.is_some() || code.1.is_some();
+    let own_reference = own(&inquiry.reference_json_pointer, &inquiry.reference_header, "reference");
+    let own_code = own(&inquiry.code_json_pointer, &inquiry.code_header, "code");
+    // Where answers to a question are read as those to a send, nothing need be said twice.
+    let reference = if own_reference.is_anywhere() { &own_reference } else { reference };
+    let code = if own_code.is_anywhere() { &own_code } else { code };
+    let has_code = code.is_anywhere();
     let codes = check_codes(&inquiry.codes, AttemptKind::Inquire, has_code, &section, findings);
     // ISO 20022 statuses are understood without a line of the table, where the code field carries them.
     if !has_code && !codes.iter().any(|rule| rule.means == Meaning::Accepted) {
@@ -127,12 +134,7 @@ fn check_inquiry(inquiry: &RawInquiry, raw: &RawRail, path: &KeyPath, findings: 
                        entry to codes, or set code_json_pointer or code_header";
         findings.add(&section, message);
     }
-    Inquiry {
-        path: text,
-        reference: check_field(reference.0.as_ref(), reference.1.as_ref(), "reference", &section, findings),
-        code: check_field(code.0.as_ref(), code.1.as_ref(), "code", &section, findings),
-        codes,
-    }
+    Inquiry { path: text, reference: reference.clone(), code: code.clone(), codes }
 }
 
 fn check_breaker(raw: &RawBreaker, path: &KeyPath, findings: &mut Findings<'_>) -> Breaker {
