@@ -57,11 +57,11 @@ impl Reply {
         Self::new(status, None, None, body)
     }
 
-    /// The undisturbed answer: 201 the first time, 200 when replayed.
-    pub(crate) fn verdict(verdict: &Verdict, replayed: bool) -> Self {
+    /// The undisturbed answer: 201 the first time, 200 when replayed; `executed` is the status of an executed payment.
+    pub(crate) fn verdict(verdict: &Verdict, replayed: bool, executed: &str) -> Self {
         match verdict {
             Verdict::Executed { reference } => {
-                let body = json!({ "reference": reference, "status": "ACCEPTED" });
+                let body = json!({ "reference": reference, "status": executed });
                 Self::new(if replayed { 200 } else { 201 }, None, Some(reference), &body)
             }
             Verdict::Refused { status, code } => {

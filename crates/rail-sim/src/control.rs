@@ -133,6 +133,7 @@ struct Wait {
     effects: u64,
     answers: u64,
     parked_before_body: u64,
+    parked_before_key: u64,
     parked_before_execution: u64,
     parked_after_execution: u64,
     parked_after_look_up: u64,
@@ -148,6 +149,7 @@ impl Default for Wait {
             effects: 0,
             answers: 0,
             parked_before_body: 0,
+            parked_before_key: 0,
             parked_before_execution: 0,
             parked_after_execution: 0,
             parked_after_look_up: 0,
@@ -163,6 +165,7 @@ impl Wait {
             && stats.effects >= self.effects
             && stats.answers >= self.answers
             && stats.parked_before_body >= self.parked_before_body
+            && stats.parked_before_key >= self.parked_before_key
             && stats.parked_before_execution >= self.parked_before_execution
             && stats.parked_after_execution >= self.parked_after_execution
             && stats.parked_after_look_up >= self.parked_after_look_up

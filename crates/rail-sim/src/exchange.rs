@@ -50,6 +50,7 @@ pub(crate) async fn run(rail: Arc<Rail>, request: Request<Incoming>, certificate
     let noted = Noted::from_headers(&head.headers);
     let received = exchange.received(head.uri.path(), found.as_ref().ok(), &body, &noted, certificate);
     exchange.rail.put_received(&received).await;
+    exchange.pass(Point::BeforeKey).await;
     match found {
         Ok(found) => exchange.pay(&found.key, received, to).await,
         Err(code) => exchange.give(Reply::coded(400, code), to).await,
@@ -125,7 +126,7 @@ impl Exchange {
             self.pass(Point::AfterExecution).await;
         }
         self.wait(key, &mut to).await;
-        match Reply::verdict(&verdict, self.replayed).spoiled(fault, &self.rail.cfg) {
+        match Reply::verdict(&verdict, self.replayed, &self.rail.executed_status()).spoiled(fault, &self.rail.cfg) {
             Some(reply) => self.give(reply, to).await,
             None => {
                 self.note(Delivery::Hung, None, true).await;

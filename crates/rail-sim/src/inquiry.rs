@@ -11,7 +11,8 @@ use crate::{answer::Reply, exchange::AnswerTo, fault::Fault, park::Point, rail::
 /// 404 if no payment came of it.
 pub(crate) fn look_up(rail: &Rail, key: &str) -> Reply {
     match rail.keys().state(key) {
-        Some(state) => Reply::json(if state.is_in_flight() { 202 } else { 200 }, &json!(state)),
+        Some(state) if state.is_in_flight() => Reply::json(202, &json!(state)),
+        Some(state) => Reply::json(200, &json!(state.called(&rail.executed_status()))),
         None => Reply::coded(404, "NOT_FOUND"),
     }
 }

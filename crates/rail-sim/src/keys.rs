@@ -31,7 +31,7 @@ pub(crate) enum Begin {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct PaymentState {
     pub(crate) key: String,
-    pub(crate) status: &'static str,
+    pub(crate) status: String,
     pub(crate) effects: u32,
     pub(crate) requests: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -41,12 +41,22 @@ pub(crate) struct PaymentState {
 }
 
 impl PaymentState {
+    /// The status as `executed` calls it, if the payment was executed.
+    pub(crate) fn called(mut self, executed: &str) -> Self {
+        if self.status == EXECUTED {
+            executed.clone_into(&mut self.status);
+        }
+        self
+    }
+
     /// True while nothing is known but that the payment is being worked on.
     pub(crate) fn is_in_flight(&self) -> bool {
         self.status == IN_FLIGHT
     }
 }
 
+/// What a rail calls a payment that it executed, unless it is told to call it otherwise.
+pub(crate) const EXECUTED: &str = "ACCEPTED";
 const IN_FLIGHT: &str = "IN_FLIGHT";
 
 #[derive(Debug)]
@@ -142,13 +152,13 @@ impl KeyBook {
     pub(crate) fn state(&self, key: &str) -> Option<PaymentState> {
         let state = self.keys.get(key)?;
         let (status, reference, code) = match &state.last {
-            Some(Verdict::Executed { reference }) => ("ACCEPTED", Some(reference.clone()), None),
+            Some(Verdict::Executed { reference }) => (EXECUTED, Some(reference.clone()), None),
             _ if state.in_flight > 0 => (IN_FLIGHT, None, None),
             Some(Verdict::Refused { code, .. }) => ("REFUSED", None, Some(code.clone())),
             None => return None,
         };
         let (effects, requests) = (state.effects, state.requests);
-        Some(PaymentState { key: key.to_owned(), status, effects, requests, reference, code })
+        Some(PaymentState { key: key.to_owned(), status: status.to_owned(), effects, requests, reference, code })
     }
 }
 
@@ -235,7 +245,7 @@ mod tests {
             book.settle("k", "a", 0, verdict);
         }
         let state = book.state("k").unwrap();
-        assert_eq!((state.status, state.effects, state.reference.as_deref()), ("ACCEPTED", 1, Some("R-1")));
+        assert_eq!((&*state.status, state.effects, state.reference.as_deref()), ("ACCEPTED", 1, Some("R-1")));
     }
 
     #[test]

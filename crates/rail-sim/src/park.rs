@@ -12,6 +12,8 @@ use crate::stats::{Counters, Stats};
 pub enum Point {
     /// The headers have arrived, the body has not been read.
     BeforeBody,
+    /// The request has come whole, and its key has not been looked at: whoever asks is told that there is no payment.
+    BeforeKey,
     /// The request is accepted for execution (its key is in flight), and nothing has happened yet.
     BeforeExecution,
     /// The effect is in the ledger (or was found there), and no byte of the answer has left.
@@ -24,6 +26,7 @@ impl Point {
     fn count(self, stats: &mut Stats) -> &mut u64 {
         match self {
             Self::BeforeBody => &mut stats.parked_before_body,
+            Self::BeforeKey => &mut stats.parked_before_key,
             Self::BeforeExecution => &mut stats.parked_before_execution,
             Self::AfterExecution => &mut stats.parked_after_execution,
             Self::AfterLookUp => &mut stats.parked_after_look_up,

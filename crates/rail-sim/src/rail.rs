@@ -17,7 +17,7 @@ use crate::{
     config::{Durability, SimConfig},
     error::SimError,
     fault::{Fault, Profile, Script, draw},
-    keys::KeyBook,
+    keys::{EXECUTED, KeyBook},
     ledger::LedgerWriter,
     park::Parking,
     record::{Answer, Received, line_of, read_lines},
@@ -47,6 +47,7 @@ pub(crate) struct Rail {
     received: Option<Appender>,
     keys: Mutex<KeyBook>,
     faults: Mutex<Faults>,
+    executed_status: Mutex<String>,
     next_request: AtomicU64,
 }
 
@@ -83,6 +84,7 @@ impl Rail {
             received,
             keys: Mutex::new(keys),
             faults: Mutex::new(faults),
+            executed_status: Mutex::new(EXECUTED.to_owned()),
             next_request: AtomicU64::new(last + 1),
             cfg,
         })
@@ -138,6 +140,15 @@ impl Rail {
         profile.check()?;
         self.faults.lock().unwrap_or_else(PoisonError::into_inner).profile = profile;
         Ok(())
+    }
+
+    /// The status by which the rail calls a payment that it executed.
+    pub(crate) fn executed_status(&self) -> String {
+        self.executed_status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_executed_status(&self, status: &str) {
+        status.clone_into(&mut self.executed_status.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

@@ -167,6 +167,11 @@ impl Sim {
         self.rail.set_profile(profile)
     }
 
+    /// Calls payments that were executed by this status from now on, such as one of ISO 20022.
+    pub fn call_executed(&self, status: &str) {
+        self.rail.set_executed_status(status);
+    }
+
     /// Forgets every key, as if its window had passed. The ledger stays.
     pub fn forget_keys(&self) {
         self.rail.keys().forget();

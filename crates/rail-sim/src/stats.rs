@@ -27,6 +27,8 @@ pub struct Stats {
     pub unknown_answers: u64,
     /// Requests parked with their body unread.
     pub parked_before_body: u64,
+    /// Requests parked before their key is looked at.
+    pub parked_before_key: u64,
     /// Requests parked before execution.
     pub parked_before_execution: u64,
     /// Requests parked after execution.
@@ -45,6 +47,7 @@ impl Stats {
     pub const fn parked(&self, point: Point) -> u64 {
         match point {
             Point::BeforeBody => self.parked_before_body,
+            Point::BeforeKey => self.parked_before_key,
             Point::BeforeExecution => self.parked_before_execution,
             Point::AfterExecution => self.parked_after_execution,
             Point::AfterLookUp => self.parked_after_look_up,

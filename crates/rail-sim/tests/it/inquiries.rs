@@ -81,6 +81,23 @@ async fn payment_that_is_being_worked_on_is_pending_and_then_accepted() {
 }
 
 #[tokio::test]
+async fn payment_whose_key_has_not_been_looked_at_is_not_found_and_executed_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let sim = Sim::start(SimConfig::in_dir(dir.path())).await.unwrap();
+    sim.park(Point::BeforeKey);
+    let mut paying = Raw::connect(sim.addr()).await;
+    paying.send(&request("k", b"body")).await;
+    within(sim.wait_for_parked(Point::BeforeKey, 1)).await;
+    assert_eq!(get(&sim, "/payments/k").await.status(), 404);
+    // Whoever goes away stops nothing.
+    drop(paying);
+    sim.release();
+    within(sim.wait_for_effects(1)).await;
+    assert_eq!(get(&sim, "/payments/k").await.status(), 200);
+    sim.stop().await;
+}
+
+#[tokio::test]
 async fn answer_that_was_looked_up_does_not_know_what_happens_before_it_is_given() {
     let dir = tempfile::tempdir().unwrap();
     let sim = Sim::start(SimConfig::in_dir(dir.path())).await.unwrap();
@@ -108,6 +125,18 @@ async fn rail_that_was_started_again_answers_from_its_ledger() {
         (&told["status"], told["reference"].as_str()),
         (&"ACCEPTED".into(), Some(&*ledger.effects[0].reference))
     );
+    sim.stop().await;
+}
+
+#[tokio::test]
+async fn executed_payment_is_called_what_the_rail_was_told_to_call_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let sim = Sim::start(SimConfig::in_dir(dir.path())).await.unwrap();
+    sim.call_executed("ACSP");
+    assert_eq!(pay(sim.addr(), "k", b"body").await.json()["status"], "ACSP");
+    assert_eq!(get(&sim, "/payments/k").await.json()["status"], "ACSP");
+    sim.call_executed("ACSC");
+    assert_eq!(get(&sim, "/payments/k").await.json()["status"], "ACSC");
     sim.stop().await;
 }
 
