@@ -117,7 +117,8 @@ fn header_of_a_possible_duplicate_is_one_that_no_other_setting_uses() {
 
 #[test]
 fn fingerprint_knows_every_value_of_an_inquiry() {
-    let base = format!("{GOOD}[rails.sepa.inquiry]\n{PATH}code_json_pointer = \"/status\"\nreference_header = \"X-R\"\n");
+    let base =
+        format!("{GOOD}[rails.sepa.inquiry]\n{PATH}code_json_pointer = \"/status\"\nreference_header = \"X-R\"\n");
     let rule = |rule: &str| format!("{base}[[rails.sepa.inquiry.codes]]\n{rule}\n");
     let texts = [
         GOOD.to_owned(),
