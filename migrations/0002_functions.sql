@@ -746,7 +746,7 @@ as $$
 --   a payment that crashed two workers is claimed only at 0, and alone; p_after_*, the claim cursor, null for a sweep;
 --   p_environment, what the dispatcher is configured for; p_endpoint, where its lane sends now.
 -- Results: SUBMIT, a payment to send (is_resend: an earlier attempt was not certainly unsent;
---   endpoint: where, for a payment in doubt the one it was sent to); INQUIRE, one to ask after,
+--   endpoint: where, for one that was ever in doubt the one it was sent to); INQUIRE, one to ask after,
 --   without its payload; HELD, one that now waits for a person;
 --   last SUMMARY: due_at and outbox_id are the greatest pair looked at, expired_count lost leases were settled
 --   and are due again, suspect_count crashers wait for an empty lane, parked_count stand behind another of their ordering key.
@@ -816,7 +816,7 @@ begin
         update outbox.payment_outbox_pending p
            set disposition = outbox.disposition_of(v_rail.on_unknown, p.in_doubt_since is not null or p.late_success), attempt_count = p.attempt_count + 1,
                first_sent_at = coalesce(p.first_sent_at, v_now),
-               endpoint = case when p.in_doubt_since is null and not p.late_success then p_endpoint else p.endpoint end, claimed_by = p_worker_id, claimed_at = v_now,
+               endpoint = case when p.quarantine_until is null and p.in_doubt_since is null and not p.late_success then p_endpoint else p.endpoint end, claimed_by = p_worker_id, claimed_at = v_now,
                lease_token = gen_random_uuid(), lease_expires_at = v_now + v_rail.lease_duration_ms * interval '1 ms'
          where p.outbox_id = any (v_chosen)
         returning p.outbox_id, p.attempt_count, p.lease_token, p.next_attempt_at, p.not_after, p.crash_count, outbox.attempt_kind_of(p.disposition) as kind,
@@ -2004,7 +2004,7 @@ as $$
 -- Results: last_id, the last payment looked at; is_over: the epoch is recorded.
 -- Locks taken: the payments looked at, in order of id. Nothing is claimed meanwhile: the epoch is not the one on record.
 -- Hazard: a payment due at any time may have been sent after the last commit that arrived here, also one that was
---   parked or held then. Leased ones are settled as lost leases.
+--   parked or held then; and where, unless it was in doubt before, nobody knows. Leased ones are settled as lost leases.
 declare
     v_action outbox.operator_actions := outbox.approved_action(p_action_id);
     v_lost_from timestamptz := (v_action.parameters ->> 'lost_from')::timestamptz;
@@ -2026,6 +2026,7 @@ begin
         update outbox.payment_outbox_pending p
            set in_doubt_since = coalesce(p.in_doubt_since, v_now), first_sent_at = least(p.first_sent_at, v_lost_from),
                quarantine_until = greatest(p.quarantine_until, v_now + (r.rail_timeout_ms + r.processing_bound_ms) * interval '1 ms'),
+               endpoint = case when p.quarantine_until is not null then p.endpoint end,
                disposition = case when p.disposition = 'HELD' or r.on_unknown = 'hold' then 'HELD'
                                   when p.disposition = 'PARKED' then 'PARKED' else outbox.disposition_of(r.on_unknown, true) end,
                hold_reason = case when p.disposition = 'HELD' then p.hold_reason when r.on_unknown = 'hold' then 'UNKNOWN' end

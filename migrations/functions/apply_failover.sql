@@ -13,7 +13,7 @@ as $$
 -- Results: last_id, the last payment looked at; is_over: the epoch is recorded.
 -- Locks taken: the payments looked at, in order of id. Nothing is claimed meanwhile: the epoch is not the one on record.
 -- Hazard: a payment due at any time may have been sent after the last commit that arrived here, also one that was
---   parked or held then. Leased ones are settled as lost leases.
+--   parked or held then; and where, unless it was in doubt before, nobody knows. Leased ones are settled as lost leases.
 declare
     v_action outbox.operator_actions := outbox.approved_action(p_action_id);
     v_lost_from timestamptz := (v_action.parameters ->> 'lost_from')::timestamptz;
@@ -35,6 +35,7 @@ begin
         update outbox.payment_outbox_pending p
            set in_doubt_since = coalesce(p.in_doubt_since, v_now), first_sent_at = least(p.first_sent_at, v_lost_from),
                quarantine_until = greatest(p.quarantine_until, v_now + (r.rail_timeout_ms + r.processing_bound_ms) * interval '1 ms'),
+               endpoint = case when p.quarantine_until is not null then p.endpoint end,
                disposition = case when p.disposition = 'HELD' or r.on_unknown = 'hold' then 'HELD'
                                   when p.disposition = 'PARKED' then 'PARKED' else outbox.disposition_of(r.on_unknown, true) end,
                hold_reason = case when p.disposition = 'HELD' then p.hold_reason when r.on_unknown = 'hold' then 'UNKNOWN' end

@@ -56,6 +56,18 @@ pub fn parse_url(url: &str, plain_http: PlainHttp) -> Result<Uri, UrlFault> {
     Endpoint::parse(url, plain_http).map(|endpoint| endpoint.uri)
 }
 
+/// By what an endpoint is known: scheme, host and port of its URL, as RFC 6454 writes an origin.
+#[must_use]
+pub fn origin(uri: &Uri) -> String {
+    let is_tls = uri.scheme() == Some(&Scheme::HTTPS);
+    let (scheme, default_port) = if is_tls { ("https", 443) } else { ("http", 80) };
+    let host = uri.host().unwrap_or_default().to_ascii_lowercase();
+    match uri.port_u16() {
+        Some(port) if port != default_port => format!("{scheme}://{host}:{port}"),
+        _ => format!("{scheme}://{host}"),
+    }
+}
+
 impl Endpoint {
     pub(crate) fn parse(url: &str, plain_http: PlainHttp) -> Result<Self, UrlFault> {
         let uri: Uri = url.parse().map_err(|_| UrlFault::NotAUrl)?;
@@ -158,6 +170,16 @@ mod tests {
         }
         check("https://rail.example:65535", PlainHttp::Anywhere, Ok(("rail.example", 65535, true)));
         check("https://[::1]:1/", PlainHttp::Anywhere, Ok(("::1", 1, true)));
+    }
+
+    #[test]
+    fn two_urls_have_one_origin_if_scheme_host_and_port_are_the_same() {
+        let origin = |url: &str| origin(&url.parse().expect("a url"));
+        assert_eq!(origin("https://Rail.Example/v1/pay?x=1"), "https://rail.example");
+        assert_eq!(origin("https://rail.example:443/v2"), "https://rail.example");
+        assert_eq!(origin("https://rail.example:444/v2"), "https://rail.example:444");
+        assert_eq!(origin("http://127.0.0.1:80"), "http://127.0.0.1");
+        assert_eq!(origin("http://[::1]:8080/pay"), "http://[::1]:8080");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::answer::{self, Field};
 use crate::connect::connect;
 use crate::credential::SecretHeaders;
 use crate::deadline::by;
-use crate::endpoint::{Endpoint, without_query};
+use crate::endpoint::{Endpoint, origin, without_query};
 use crate::error::RailError;
 use crate::fault::Fault;
 use crate::gate::{Passed, Refusal};
@@ -30,6 +30,7 @@ const TIMEOUT_MAX: Millis = Millis(3_600_000);
 
 /// A payment rail that is reached by HTTP.
 pub struct HttpRail {
+    origin: String,
     endpoint: Endpoint,
     template: Template,
     secrets: SecretHeaders,
@@ -89,6 +90,7 @@ impl HttpRail {
         let inquiry_answers =
             inquiry.map(|asked| Answers::new(asked.reference, asked.code, asked.codes)).transpose()?;
         Ok(Self {
+            origin: origin(&endpoint.uri),
             endpoint,
             template,
             secrets,
@@ -248,6 +250,10 @@ impl HttpRail {
 }
 
 impl Rail for HttpRail {
+    fn endpoint(&self) -> &str {
+        &self.origin
+    }
+
     fn submit(&self, submission: Submission, may_send: MaySend) -> Exchanging<'_> {
         Box::pin(self.submission(submission, may_send))
     }

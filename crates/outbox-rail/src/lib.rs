@@ -18,7 +18,7 @@ mod request;
 mod settings;
 mod tls;
 
-pub use endpoint::{UrlFault, parse_url};
+pub use endpoint::{UrlFault, origin, parse_url};
 pub use error::RailError;
 pub use http_rail::HttpRail;
 pub use pem::{PemFault, check_authorities, check_certificates, check_identity, is_server_name};

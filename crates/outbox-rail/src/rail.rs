@@ -51,8 +51,11 @@ pub type MaySend = Arc<dyn Fn() -> bool + Send + Sync>;
 /// An exchange under way.
 pub type Exchanging<'a> = Pin<Box<dyn Future<Output = WireReport> + Send + 'a>>;
 
-/// One external payment system.
+/// One external payment system, at one endpoint.
 pub trait Rail: Send + Sync + 'static {
+    /// By what this endpoint is known. A payment in doubt is bound to it.
+    fn endpoint(&self) -> &str;
+
     /// Sends `submission` at most once and reports what the wire showed; every failure is an outcome.
     ///
     /// `may_send` is asked right before the first byte could leave. Dropping the future closes the

@@ -14,9 +14,19 @@ use crate::config::model::{
 };
 use crate::secrets::{self, Content};
 
-/// The settings of the HTTP rail that `configured` describes.
+/// The settings of the endpoints that `configured` describes, in order.
 #[must_use]
-pub fn http_rail(configured: &Rail, credentials: Credentials) -> rail::HttpRailSettings {
+pub fn http_rails(configured: &Rail, credentials: Credentials) -> Vec<rail::HttpRailSettings> {
+    let first = http_rail(configured, credentials);
+    let others: Vec<_> = configured
+        .fallback_urls
+        .iter()
+        .map(|url| rail::HttpRailSettings { url: url.to_string(), ..first.clone() })
+        .collect();
+    std::iter::once(first).chain(others).collect()
+}
+
+fn http_rail(configured: &Rail, credentials: Credentials) -> rail::HttpRailSettings {
     let form = match configured.key_format {
         KeyFormat::Quoted => rail::WireKeyForm::Quoted,
         KeyFormat::Bare => rail::WireKeyForm::Bare,

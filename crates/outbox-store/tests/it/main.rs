@@ -29,6 +29,7 @@ mod partitions;
 mod privileges;
 mod rate;
 mod reading;
+mod routes;
 mod schema;
 mod seed;
 mod sessions;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use outbox_core::RailName;
-use outbox_rail::{HttpRail, Rail};
+use outbox_rail::{HttpRail, HttpRailSettings, Rail};
 
 use crate::cli::ConfigArgs;
 use crate::config::model::Rail as RailConfig;
@@ -59,13 +59,18 @@ async fn serve(config: Config) -> Result<(), Failure> {
     dispatch::run(Deps { config, rails, health }, stop).await
 }
 
-fn rails(config: &Config) -> Result<BTreeMap<RailName, Arc<dyn Rail>>, Failure> {
+fn rails(config: &Config) -> Result<BTreeMap<RailName, Vec<Arc<dyn Rail>>>, Failure> {
     let make = |(name, configured): (&RailName, &RailConfig)| {
-        let settings = settings::http_rail(configured, config.credentials);
-        let rail = HttpRail::new(settings).map_err(|error| {
-            Failure::new(Exit::BadConfiguration, format!("rails.{name}: {}", dispatch::chain(&error)))
-        })?;
-        Ok((name.clone(), Arc::new(rail) as Arc<dyn Rail>))
+        let make_one = |settings: HttpRailSettings| {
+            let url = settings.url.clone();
+            let rail = HttpRail::new(settings).map_err(|error| {
+                let reason = format!("rails.{name}: {url}: {}", dispatch::chain(&error));
+                Failure::new(Exit::BadConfiguration, reason)
+            })?;
+            Ok::<_, Failure>(Arc::new(rail) as Arc<dyn Rail>)
+        };
+        let endpoints = settings::http_rails(configured, config.credentials);
+        Ok((name.clone(), endpoints.into_iter().map(make_one).collect::<Result<_, _>>()?))
     };
     config.rails.iter().map(make).collect()
 }

@@ -127,6 +127,9 @@ fn describe_database(database: &Database, lines: &mut Lines) {
 fn describe_rail(name: &RailName, rail: &Rail, dispatcher: &Dispatcher, lines: &mut Lines) {
     let section = &format!("rails.{name}");
     put(lines, section, "url", &rail.url);
+    for (position, url) in rail.fallback_urls.iter().enumerate() {
+        put(lines, section, &format!("fallback_urls.{position}"), url);
+    }
     put(lines, section, "concurrency", rail.concurrency);
     put(lines, section, "breaker.failures", rail.breaker.failures);
     put(lines, section, "key_header", &rail.key_header);

@@ -190,6 +190,8 @@ pub struct Credentials {
 pub struct Rail {
     /// Where payments are POSTed.
     pub url: Uri,
+    /// Further endpoints, in order, for what the ones before have certainly not executed.
+    pub fallback_urls: Vec<Uri>,
     /// The most sends in flight at once.
     pub concurrency: u32,
     /// When the rail is left alone.

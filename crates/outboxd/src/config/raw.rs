@@ -115,6 +115,7 @@ pub(super) struct RawCredentials {
 #[allow(missing_docs, reason = "the fields are those of model::Rail, documented there")]
 pub(super) struct RawRail {
     pub(super) url: Option<String>,
+    pub(super) fallback_urls: Vec<String>,
     pub(super) concurrency: Option<u32>,
     #[serde(with = "humantime_serde")]
     pub(super) timeout: Option<Duration>,

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use outbox_core::breaker::{BreakerLimits, Generation, Permit};
+use outbox_core::breaker::BreakerLimits;
 use outbox_core::{BootTime, Lease, Millis, RailContract, RailName, WorkerId};
 use outbox_rail::Rail;
 use outbox_store::{ClaimBatch, ClaimCursor, ClaimRequest, ClaimedPayment, Class, HeldLease};
@@ -17,10 +17,11 @@ use super::clock_watch::ClockWatch;
 use super::completer::Settled;
 use super::connection::{Connection, ConnectionError};
 use super::event::{Event, Handle, LaneCommand, Phase};
-use super::lane_breaker::{LaneBreaker, OpenBreakers};
+use super::lane_breaker::OpenBreakers;
 use super::leases::{Leases, OpenLease};
 use super::off::Off;
 use super::pace::{Claimed, Due, Pace, Scan};
+use super::routes::{Choice, RouteNo, Routes, UnderWay};
 use super::sender::{self, End, Said, Send};
 use super::wakeup_lock::WakeupLock;
 use crate::clock::boot_now;
@@ -67,7 +68,8 @@ pub(crate) struct LaneSettings {
 
 /// What a lane works with.
 pub(crate) struct LaneParts {
-    pub(crate) client: Arc<dyn Rail>,
+    /// In the order in which they are preferred; at least one.
+    pub(crate) clients: Vec<Arc<dyn Rail>>,
     pub(crate) connection: Connection,
     pub(crate) commands: mpsc::Receiver<LaneCommand>,
     pub(crate) wakeup_lock: WakeupLock,
@@ -82,8 +84,8 @@ pub(crate) struct LaneParts {
 /// What a lane does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
-    /// Payments for so many free slots.
-    Claim(Scan, usize),
+    /// Payments for so many free slots of an endpoint.
+    Claim(Scan, RouteNo, usize),
     Wait(Millis),
     End,
 }
@@ -95,10 +97,10 @@ pub(crate) struct Lane {
     contract: Option<Arc<RailContract>>,
     off: Off,
     pace: Pace,
-    breaker: LaneBreaker,
+    routes: Routes,
     cursor: Option<ClaimCursor>,
-    /// Each with the breaker's generation at its beginning, and what it said.
-    sends: JoinSet<Option<(Generation, Said)>>,
+    /// Each with where it went, and what it said of that endpoint; none for a lease that was only given back.
+    sends: JoinSet<Option<(UnderWay, Option<Said>)>>,
     slot_free_since: Option<BootTime>,
     /// Payments that crashed workers wait for an empty lane, or one is under way.
     suspects: bool,
@@ -109,11 +111,11 @@ pub(crate) struct Lane {
 }
 
 impl Lane {
-    pub(crate) fn new(settings: LaneSettings, parts: LaneParts) -> Self {
+    pub(crate) fn new(settings: LaneSettings, mut parts: LaneParts) -> Self {
         let pace = Pace::new(settings.poll_min, settings.poll_max);
         let clock = ClockWatch::new(settings.rail.clone(), Arc::clone(&parts.health));
-        let (open, health) = (Arc::clone(&parts.open_breakers), Arc::clone(&parts.health));
-        let breaker = LaneBreaker::new(settings.rail.clone(), settings.breaker, open, health);
+        let (clients, open) = (std::mem::take(&mut parts.clients), Arc::clone(&parts.open_breakers));
+        let routes = Routes::new(&settings.rail, settings.breaker, clients, open, &parts.health);
         parts.health.lane_off(settings.rail.as_str(), "its contract has not been read yet");
         Self {
             settings,
@@ -121,7 +123,7 @@ impl Lane {
             contract: None,
             off: Off::Unread,
             pace,
-            breaker,
+            routes,
             cursor: None,
             sends: JoinSet::new(),
             slot_free_since: None,
@@ -144,7 +146,7 @@ impl Lane {
                 self.sent(ended).await;
             }
             match self.step(boot_now()) {
-                Step::Claim(scan, free) => self.claim(scan, free).await,
+                Step::Claim(scan, to, free) => self.claim(scan, to, free).await,
                 Step::Wait(wait) => self.wait(wait).await,
                 Step::End => break,
             }
@@ -163,11 +165,12 @@ impl Lane {
         if self.parts.leases.are_unrecorded() {
             return Step::Wait(UNRECORDED_WAIT);
         }
-        let allowed = match self.breaker.permit(now) {
-            Permit::UpTo(sends) => sends as usize,
-            Permit::NotBefore(until) => return Step::Wait(until.since(now).min(TICK)),
+        let (to, free) = match self.routes.choose(now) {
+            Choice::Send { to, free } => (to, free),
+            Choice::Full => return Step::Wait(TICK),
+            Choice::NotBefore(until) => return Step::Wait(until.since(now).min(TICK)),
         };
-        let free = allowed.saturating_sub(self.sends.len());
+        let free = free.min(self.settings.concurrency.saturating_sub(self.sends.len()));
         if free == 0 || (self.suspects && self.open_leases() > 0) {
             return Step::Wait(TICK);
         }
@@ -176,7 +179,7 @@ impl Lane {
             Due::Now(scan) => {
                 let few = !self.sends.is_empty() && free < self.settings.concurrency.div_ceil(4);
                 let gathered = self.slot_free_since.map_or(GATHER, |since| now.since(since));
-                if few && gathered < GATHER { Step::Wait(GATHER.minus(gathered)) } else { Step::Claim(scan, free) }
+                if few && gathered < GATHER { Step::Wait(GATHER.minus(gathered)) } else { Step::Claim(scan, to, free) }
             }
         }
     }
@@ -207,10 +210,8 @@ impl Lane {
 
     fn may_sleep(&mut self) -> bool {
         let running = self.parts.handle.phase() == Phase::Running && self.off == Off::No && !self.paused;
-        let idle = match self.breaker.permit(boot_now()) {
-            Permit::UpTo(sends) => self.pace.is_idle() && self.sends.len() < sends as usize,
-            Permit::NotBefore(_) => false,
-        };
+        let has_room = matches!(self.routes.choose(boot_now()), Choice::Send { .. });
+        let idle = self.pace.is_idle() && has_room && self.sends.len() < self.settings.concurrency;
         running && idle && !self.parts.leases.are_unrecorded()
     }
 
@@ -234,7 +235,7 @@ impl Lane {
     }
 
     fn take_contract(&mut self, contract: Option<RailContract>) {
-        let off = Off::judge(contract.as_ref(), &self.settings, self.parts.client.can_inquire());
+        let off = Off::judge(contract.as_ref(), &self.settings, self.routes.can_inquire());
         self.contract = contract.map(Arc::new);
         if off != self.off {
             self.turn(off);
@@ -261,7 +262,7 @@ impl Lane {
     }
 
     /// One claim, and the sends of what it got.
-    async fn claim(&mut self, scan: Scan, free: usize) {
+    async fn claim(&mut self, scan: Scan, to: RouteNo, free: usize) {
         if self.clock.is_wrong() && !self.clock_is_right_again().await {
             return;
         }
@@ -273,7 +274,7 @@ impl Lane {
             in_flight: u32::try_from(self.open_leases()).unwrap_or(u32::MAX),
             after: if scan == Scan::Onward { self.cursor } else { None },
             environment: self.settings.environment.clone(),
-            endpoint: None,
+            endpoint: Some(self.routes.endpoint(to).to_owned()),
         };
         // Before the claim is sent: the lease ends for us no later than for the database.
         let asked_at = boot_now();
@@ -282,12 +283,12 @@ impl Lane {
             Err(error) => Err(error),
         };
         match claimed {
-            Ok(batch) => self.take(batch, scan, free, asked_at),
+            Ok(batch) => self.take(batch, scan, (to, free), asked_at),
             Err(error) => self.claim_failed(&error).await,
         }
     }
 
-    fn take(&mut self, batch: ClaimBatch, scan: Scan, free: usize, asked_at: BootTime) {
+    fn take(&mut self, batch: ClaimBatch, scan: Scan, (to, free): (RouteNo, usize), asked_at: BootTime) {
         let ended = boot_now();
         self.backoff.reset();
         self.crowded_since = None;
@@ -323,7 +324,7 @@ impl Lane {
             if self.clock.is_wrong() {
                 self.give_back(lease);
             } else {
-                self.begin(payment, lease, asked_at);
+                self.begin(payment, lease, to, asked_at);
             }
         }
         if self.clock.is_wrong() {
@@ -342,20 +343,28 @@ impl Lane {
         self.parts.leases.open(held, &self.settings.rail, self.settings.need, lease)
     }
 
-    fn begin(&mut self, payment: ClaimedPayment, lease: Arc<OpenLease>, claimed_at: BootTime) {
+    fn begin(&mut self, payment: ClaimedPayment, lease: Arc<OpenLease>, to: RouteNo, claimed_at: BootTime) {
         self.suspects |= payment.crash_count >= SUSPECT_CRASHES;
         let Some(contract) = self.contract.clone() else {
             unreachable!("a lane without a contract is off, and claims nothing");
         };
-        let send = Send {
-            payment,
-            lease: Arc::clone(&lease),
-            claimed_at,
-            rail: Arc::clone(&self.parts.client),
-            contract,
-            handle: self.parts.handle.clone(),
+        let results = self.parts.results.clone();
+        let (rail, under_way) = match self.routes.begin(boot_now(), to, payment.endpoint.as_deref()) {
+            Ok(begun) => begun,
+            Err(withheld) => {
+                let (rail, outbox_id, class) = (&self.settings.rail, payment.outbox_id, withheld.class());
+                let attempt_no = payment.attempt_no.0;
+                tracing::warn!(event = events::SEND_WITHHELD, %rail, %outbox_id, attempt_no, endpoint = payment.endpoint, class);
+                let End { settlement, .. } = End::withheld(lease.held, &contract, payment.endpoint, class);
+                self.sends.spawn(async move {
+                    let _ = results.send(Settled { settlement, lease }).await;
+                    None
+                });
+                return;
+            }
         };
-        let (results, generation) = (self.parts.results.clone(), self.breaker.generation());
+        let handle = self.parts.handle.clone();
+        let send = Send { payment, lease: Arc::clone(&lease), claimed_at, rail, contract, handle };
         self.sends.spawn(async move {
             // A lease that is too old already needs no connection to the rail.
             let End { settlement, said } =
@@ -363,7 +372,7 @@ impl Lane {
             // A full queue holds the slot: nothing more is claimed until the database takes results again.
             // The completer outlives the lanes.
             let _ = results.send(Settled { settlement, lease }).await;
-            Some((generation, said?))
+            Some((under_way, said))
         });
     }
 
@@ -377,16 +386,16 @@ impl Lane {
         });
     }
 
-    async fn sent(&mut self, ended: Result<Option<(Generation, Said)>, tokio::task::JoinError>) {
+    async fn sent(&mut self, ended: Result<Option<(UnderWay, Option<Said>)>, tokio::task::JoinError>) {
         let now = boot_now();
         self.slot_free_since.get_or_insert(now);
         if self.suspects && self.sends.is_empty() {
             self.pace.sweep_now();
         }
         match ended {
-            Ok(Some((generation, said))) => {
+            Ok(Some((under_way, said))) => {
                 // What is enqueued meanwhile sends no hint, so the end of an opening is a sweep.
-                if self.breaker.ended(now, generation, said) {
+                if self.routes.ended(now, under_way, said) {
                     self.pace.sweep_now();
                 }
             }

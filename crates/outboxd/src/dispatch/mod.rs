@@ -17,6 +17,7 @@ mod pace;
 mod pauses;
 mod preflight;
 mod renewer;
+mod routes;
 mod sender;
 mod start;
 mod upkeep;

@@ -53,6 +53,14 @@ pub(crate) struct End {
 }
 
 impl End {
+    /// Nothing left, and nothing may now: the payment waits for its backoff. `class` says why.
+    pub(crate) fn withheld(held: HeldLease, contract: &RailContract, endpoint: Option<String>, class: &str) -> Self {
+        let attempt_no = u32::try_from(held.attempt_no.0).unwrap_or(1);
+        let delay = retry::next_delay(contract.backoff_base, contract.backoff_cap, attempt_no, None, random_bits());
+        let completion = Completion { delay, ..unseen(held, Outcome::NotSent, endpoint, class) };
+        Self { settlement: Settlement::Complete(Box::new(completion)), said: None }
+    }
+
     /// Nothing left, for reasons of our own.
     pub(crate) const fn released(held: HeldLease) -> Self {
         Self { settlement: Settlement::Release(held), said: None }
@@ -84,7 +92,11 @@ pub(crate) async fn send(mut send: Send) -> End {
             End { settlement: Settlement::Complete(Box::new(completion)), said }
         }
         // We stopped listening; what the rail would have said is not known.
-        (_, None) => End { settlement: Settlement::Complete(Box::new(cut_off(held))), said: None },
+        (_, None) => {
+            let endpoint = Some(rail.endpoint().to_owned());
+            let cut_off = unseen(held, Outcome::Unknown, endpoint, "drain_timeout");
+            End { settlement: Settlement::Complete(Box::new(cut_off)), said: None }
+        }
     }
 }
 
@@ -175,20 +187,20 @@ fn completion(held: HeldLease, contract: &RailContract, report: WireReport) -> C
     }
 }
 
-/// The completion of a send that outlasted the drain: bytes may have left, and no answer is known.
-fn cut_off(held: HeldLease) -> Completion {
+/// The completion of an exchange of which nothing was seen.
+fn unseen(held: HeldLease, outcome: Outcome, endpoint: Option<String>, class: &str) -> Completion {
     Completion {
         lease: held,
-        outcome: Outcome::Unknown,
+        outcome,
         delay: Millis::ZERO,
         first_byte_at: None,
         last_byte_at: None,
-        endpoint: None,
+        endpoint,
         request_sha256: None,
         response_sha256: None,
         rail_reference: None,
         rail_code: None,
-        error_class: Some("drain_timeout".to_owned()),
+        error_class: Some(class.to_owned()),
         error_detail: None,
     }
 }

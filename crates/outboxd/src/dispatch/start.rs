@@ -39,8 +39,8 @@ const CHANNEL: usize = 256;
 pub struct Deps {
     /// The checked configuration.
     pub config: Config,
-    /// The rails of the configuration.
-    pub rails: BTreeMap<RailName, Arc<dyn Rail>>,
+    /// The rails of the configuration, each with its endpoints in order.
+    pub rails: BTreeMap<RailName, Vec<Arc<dyn Rail>>>,
     /// Where loops and reasons are reported.
     pub health: Arc<HealthState>,
 }
@@ -178,10 +178,10 @@ impl Services {
 
         let mut lanes = JoinSet::new();
         let mut commands = BTreeMap::new();
-        for (rail, client) in &self.deps.rails {
+        for (rail, clients) in &self.deps.rails {
             let (to_lane, lane_commands) = mpsc::channel(CHANNEL);
             commands.insert(rail.clone(), to_lane);
-            let lane = self.lane(rail, client, lane_commands, &sleep, &results, &leases, &handle);
+            let lane = self.lane(rail, clients, lane_commands, &sleep, &results, &leases, &handle);
             lanes.spawn(lane.run());
         }
         self.deps.health.ready("daemon");
@@ -242,7 +242,7 @@ impl Services {
     fn lane(
         &self,
         rail: &RailName,
-        client: &Arc<dyn Rail>,
+        clients: &[Arc<dyn Rail>],
         commands: mpsc::Receiver<LaneCommand>,
         sleep: &mpsc::Sender<Sleep>,
         results: &mpsc::Sender<Settled>,
@@ -265,7 +265,7 @@ impl Services {
             poll_max: dispatcher.poll_max,
         };
         let parts = LaneParts {
-            client: Arc::clone(client),
+            clients: clients.to_vec(),
             connection: self.connection(),
             commands,
             wakeup_lock: WakeupLock::new(rail.clone(), sleep.clone()),

@@ -38,6 +38,7 @@ mod rail_answers;
 mod rails_faults;
 mod rig;
 mod rig_conservation;
+mod routes;
 mod settings;
 mod upgrade;
 mod wakeup;

@@ -6,7 +6,7 @@ use std::fs;
 use outbox_core::{BreakerLimits, Millis};
 use outbox_rail::{HttpRail, RailError, WireKeyForm};
 use outboxd::config::{Config, Faults, Host, Sources, load};
-use outboxd::settings::{connection, http_rail};
+use outboxd::settings::{connection, http_rails};
 
 fn config(url: &str, rail_lines: &str) -> Result<Config, Faults> {
     let dir = tempfile::tempdir().unwrap();
@@ -22,7 +22,7 @@ fn config(url: &str, rail_lines: &str) -> Result<Config, Faults> {
 }
 
 fn rail_of(config: &Config) -> outbox_rail::HttpRailSettings {
-    http_rail(config.rails.values().next().unwrap(), config.credentials)
+    http_rails(config.rails.values().next().unwrap(), config.credentials).remove(0)
 }
 
 #[test]
@@ -118,4 +118,26 @@ fn what_is_configured_arrives_at_the_store() {
     let options = settings.options().unwrap();
     assert_eq!(options.get_socket().map(|path| path.display().to_string()).as_deref(), Some("/run/postgresql"));
     assert_eq!((options.get_port(), options.get_username(), options.get_database()), (6432, "u", Some("p")));
+}
+
+#[test]
+fn every_endpoint_of_a_rail_is_reached_in_the_same_way() {
+    let lines = "fallback_urls = [\"https://b.example/pay\", \"https://c.example:8443/pay\"]\nkey_header = \"x-key\"";
+    let config = config("https://a.example/pay", lines).unwrap();
+    let all = http_rails(config.rails.values().next().unwrap(), config.credentials);
+    let urls: Vec<&str> = all.iter().map(|settings| settings.url.as_str()).collect();
+    assert_eq!(urls, ["https://a.example/pay", "https://b.example/pay", "https://c.example:8443/pay"]);
+    assert!(all.iter().all(|settings| settings.wire_key.name == "x-key"));
+}
+
+#[test]
+fn two_endpoints_that_cannot_be_told_apart_are_refused() {
+    for other in ["https://a.example/v2", "https://A.example:443/pay", "https://b.example/\", \"https://b.example/x"] {
+        let refused =
+            config("https://a.example/pay", &format!("fallback_urls = [\"{other}\"]")).unwrap_err().to_string();
+        assert!(refused.contains("fallback_urls") && refused.contains("cannot be told from it"), "{refused}");
+    }
+    let refused =
+        config("https://a.example/pay", "fallback_urls = [\"http://b.example/pay\"]").unwrap_err().to_string();
+    assert!(refused.contains("plain http"), "{refused}");
 }

@@ -38,7 +38,8 @@ const OWN_HEADERS: [HeaderName; 15] = [
 const SECRET_HEADERS: [HeaderName; 3] = [header::AUTHORIZATION, header::COOKIE, HeaderName::from_static("x-api-key")];
 
 pub(super) fn check(raw: &RawRail, path: &KeyPath, findings: &mut Findings<'_>) -> Rail {
-    let url = check_url(raw, path, findings);
+    let (url, fallback_urls) = check_urls(raw, path, findings);
+    let all_plain = fallback_urls.iter().chain([&url]).all(|url| url.scheme_str() == Some("http"));
     let bounds = Millis(10)..=Millis(3_600_000);
     let mut time = |name: &str, given, default| findings.time(&path.join(name), given, default, bounds.clone());
     let timeout = time("timeout", raw.timeout, defaults::RAIL_TIMEOUT);
@@ -66,8 +67,9 @@ pub(super) fn check(raw: &RawRail, path: &KeyPath, findings: &mut Findings<'_>) 
     let code = check_field(raw.code_json_pointer.as_ref(), raw.code_header.as_ref(), "code", path, findings);
     let asked = raw.inquiry.as_ref().map(|inquiry| check_inquiry(inquiry, (&reference, &code), path, findings));
     Rail {
-        tls: check_tls(raw, url.scheme_str() == Some("http"), path, findings),
+        tls: check_tls(raw, all_plain, path, findings),
         url,
+        fallback_urls,
         concurrency: findings.number(
             &path.join("concurrency"),
             raw.concurrency,
@@ -150,18 +152,32 @@ fn check_breaker(raw: &RawBreaker, path: &KeyPath, findings: &mut Findings<'_>) 
     Breaker { failures, open_min, open_max }
 }
 
-fn check_url(raw: &RawRail, path: &KeyPath, findings: &mut Findings<'_>) -> Uri {
-    let key = path.join("url");
-    let text = findings.required(&key, raw.url.as_ref(), "where payments are POSTed");
-    if text.is_empty() {
-        return Uri::default();
-    }
+/// The endpoints: `url`, and those that payments go to that it has certainly not executed.
+fn check_urls(raw: &RawRail, path: &KeyPath, findings: &mut Findings<'_>) -> (Uri, Vec<Uri>) {
     let plain_http = match raw.allow_plain_http.unwrap_or_default() {
         true => PlainHttp::Anywhere,
         false => PlainHttp::LoopbackOnly,
     };
-    outbox_rail::parse_url(&text, plain_http).unwrap_or_else(|fault| {
-        findings.add(&key, fault.to_string());
+    let key = path.join("url");
+    let text = findings.required(&key, raw.url.as_ref(), "where payments are POSTed");
+    let url = if text.is_empty() { Uri::default() } else { check_url(&text, plain_http, &key, findings) };
+    let mut origins = BTreeSet::from([outbox_rail::origin(&url)]);
+    let mut others = Vec::new();
+    for (position, text) in raw.fallback_urls.iter().enumerate() {
+        let key = path.join("fallback_urls").join(&position.to_string());
+        let other = check_url(text, plain_http, &key, findings);
+        // A payment in doubt is bound to its endpoint, and an endpoint is known by its origin.
+        if !origins.insert(outbox_rail::origin(&other)) {
+            findings.add(&key, "has the scheme, host and port of an endpoint before it, and cannot be told from it");
+        }
+        others.push(other);
+    }
+    (url, others)
+}
+
+fn check_url(text: &str, plain_http: PlainHttp, key: &KeyPath, findings: &mut Findings<'_>) -> Uri {
+    outbox_rail::parse_url(text, plain_http).unwrap_or_else(|fault| {
+        findings.add(key, fault.to_string());
         // What depends on the scheme is judged all the same.
         text.parse().unwrap_or_default()
     })
