@@ -1,4 +1,4 @@
-//! `outboxd status`: where the payments of each rail are, once or again and again. It reads, and it
+//! `outboxd status`: where the payments of each rail are, and which wait for another, once or again and again. It reads, and it
 //! judges only one thing: that partitions for the coming months are there.
 
 use std::io::{IsTerminal, Write, stderr, stdout};
@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use clap::Args;
 use outbox_core::Millis;
-use outbox_store::{RailStatus, Session, read_status};
+use outbox_store::{BlockedKey, RailStatus, Session, read_blocked_keys, read_status};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use super::database::{DatabaseArgs, block_on};
-use super::output::{Output, age, render, table, utc};
+use super::output::{Output, age, printable, render, table, utc};
 use super::store_failure::store_failure;
 use crate::exit::{Exit, Failure};
 use crate::shutdown;
@@ -26,6 +26,9 @@ const WATCH_CALL_TIMEOUT: Millis = Millis(30_000);
 /// and enqueueing fails.
 const HEADROOM_MIN_MONTHS: i32 = 12;
 
+/// The ordering keys that are shown, the worst first; more of them nobody reads.
+const BLOCKED_KEYS_MAX: i32 = 20;
+
 /// Clears a terminal and goes to its top left corner.
 const CLEAR: &str = "\x1b[2J\x1b[H";
 
@@ -37,6 +40,8 @@ lost leases included, and not held. held: waits for a person. parked: behind ano
 ordering key. late successes: pending, though the rail said yes to a \
 worker that had lost its lease. dispatched, failed: of the payments enqueued since --since. failed but accepted: \
 ended without success, of all time, though the rail said later that it had accepted them: ask it.\n\
+Below: the ordering keys under which payments wait for an earlier one, held ones first, with how many wait and their \
+money in minor units.\n\
 Exit codes: 0 done; 64 wrong words; 69 no database; 76 no schema that this version knows; 77 the login is refused or \
 may not do it."
 )]
@@ -92,9 +97,9 @@ pub(crate) fn run(command: &Status, out: &mut dyn Write) -> Result<(), Failure> 
             return watch(command, &mut session, out).await;
         }
         let now = OffsetDateTime::now_utc();
-        let rails = look(command, &mut session, now).await?;
-        show(command, &rails, now, out)?;
-        warn(headroom_warning(&rails).as_deref());
+        let seen = look(command, &mut session, now).await?;
+        show(command, &seen, now, out)?;
+        warn(headroom_warning(&seen.rails).as_deref());
         session.close().await;
         Ok(())
     })
@@ -110,12 +115,12 @@ async fn watch(command: &Status, session: &mut Session, out: &mut dyn Write) -> 
             _ = &mut stop => return Ok(()),
         };
         match looked {
-            Ok(rails) => {
+            Ok(seen) => {
                 if command.output == Output::Table && stdout().is_terminal() {
                     out.write_all(CLEAR.as_bytes())?;
                 }
-                show(command, &rails, now, out)?;
-                let warning = headroom_warning(&rails);
+                show(command, &seen, now, out)?;
+                let warning = headroom_warning(&seen.rails);
                 if warning != warned {
                     warn(warning.as_deref());
                     warned = warning;
@@ -133,8 +138,18 @@ async fn watch(command: &Status, session: &mut Session, out: &mut dyn Write) -> 
     }
 }
 
-async fn look(command: &Status, session: &mut Session, now: OffsetDateTime) -> Result<Vec<RailStatus>, Failure> {
-    read_status(session, command.since.from(now)).await.map_err(|error| store_failure(&error))
+/// What one look saw.
+struct Seen {
+    rails: Vec<RailStatus>,
+    blocked: Vec<BlockedKey>,
+}
+
+async fn look(command: &Status, session: &mut Session, now: OffsetDateTime) -> Result<Seen, Failure> {
+    let seen = async {
+        let rails = read_status(session, command.since.from(now)).await?;
+        Ok(Seen { rails, blocked: read_blocked_keys(session, BLOCKED_KEYS_MAX).await? })
+    };
+    seen.await.map_err(|error| store_failure(&error))
 }
 
 fn headroom_warning(rails: &[RailStatus]) -> Option<String> {
@@ -154,18 +169,23 @@ fn warn(warning: Option<&str>) {
     }
 }
 
-fn show(command: &Status, rails: &[RailStatus], now: OffsetDateTime, out: &mut dyn Write) -> Result<(), Failure> {
+fn show(command: &Status, seen: &Seen, now: OffsetDateTime, out: &mut dyn Write) -> Result<(), Failure> {
     let since = command.since.from(now);
     match command.output {
         Output::Json => {
-            let rails: Vec<Value> = rails.iter().map(rail_json).collect();
-            let whole = json!({"at": utc(now), "since": since.map(utc), "rails": rails});
+            let rails: Vec<Value> = seen.rails.iter().map(rail_json).collect();
+            let blocked: Vec<Value> = seen.blocked.iter().map(blocked_json).collect();
+            let whole = json!({"at": utc(now), "since": since.map(utc), "rails": rails, "blocked_keys": blocked});
             writeln!(out, "{whole}")?;
         }
         Output::Table => {
             let since = since.map_or_else(|| "the beginning".to_owned(), utc);
             writeln!(out, "at {}; dispatched and failed since {since}", utc(now))?;
-            out.write_all(rail_table(rails).as_bytes())?;
+            out.write_all(rail_table(&seen.rails).as_bytes())?;
+            if !seen.blocked.is_empty() {
+                writeln!(out)?;
+                out.write_all(blocked_table(&seen.blocked, now).as_bytes())?;
+            }
         }
     }
     Ok(())
@@ -209,6 +229,45 @@ fn rail_table(rails: &[RailStatus]) -> String {
         ]);
     }
     render(&rows)
+}
+
+fn blocked_table(blocked: &[BlockedKey], now: OffsetDateTime) -> String {
+    let mut rows = table(&["rail", "ordering key", "first", "state", "since", "waiting for it", "their money"], 5);
+    for key in blocked {
+        // One that has just ended lets the next go on.
+        let state = key.disposition.as_deref().unwrap_or("ENDED");
+        let state = key.hold_reason.as_deref().map_or_else(|| state.to_owned(), |reason| format!("{state} {reason}"));
+        let since = key.first_enqueued_at.and_then(|at| Duration::try_from(now - at).ok());
+        let money: Vec<String> = money(key).iter().map(|(currency, amount)| format!("{amount} {currency}")).collect();
+        rows.add_row([
+            key.rail.clone(),
+            printable(&key.ordering_key),
+            key.first.to_string(),
+            state,
+            since.map_or_else(|| "-".to_owned(), |since| age(since.into())),
+            key.blocked.to_string(),
+            if money.is_empty() { "-".to_owned() } else { money.join(", ") },
+        ]);
+    }
+    render(&rows)
+}
+
+/// The sums in minor units by currency.
+fn money(key: &BlockedKey) -> serde_json::Map<String, Value> {
+    serde_json::from_str(&key.amounts).unwrap_or_default()
+}
+
+fn blocked_json(key: &BlockedKey) -> Value {
+    json!({
+        "rail": key.rail,
+        "ordering_key": key.ordering_key,
+        "first_outbox_id": key.first.to_string(),
+        "disposition": key.disposition,
+        "hold_reason": key.hold_reason,
+        "first_enqueued_at": key.first_enqueued_at.map(utc),
+        "blocked": key.blocked,
+        "amounts": money(key),
+    })
 }
 
 fn rail_json(rail: &RailStatus) -> Value {

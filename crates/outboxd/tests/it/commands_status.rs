@@ -50,6 +50,42 @@ async fn each_rail_says_where_its_payments_are() {
 }
 
 #[tokio::test]
+async fn status_says_which_payment_holds_up_which_and_how_much_money() {
+    let desk = Desk::with_rails().await;
+    let line = |id: &str, key: &str, amount: u32, currency: &str| {
+        format!(
+            "{{\"instruction_id\":\"{id}\",\"payload\":\"x\",\"ordering_key\":\"{key}\",\"amount_minor\":{amount},\"currency\":\"{currency}\"}}\n"
+        )
+    };
+    let lines = [
+        line("first", "acct\\u001b[2J", 100, "EUR"),
+        line("second", "acct\\u001b[2J", 250, "EUR"),
+        line("third", "acct\\u001b[2J", 70, "USD"),
+        line("alone", "other", 9, "EUR"),
+    ];
+    let file = desk.file("in.ndjson", lines.concat());
+    let options = ["--participant", "p", "--rail", "telex", "--content-type", "text/plain"];
+    let ended = desk.enqueue(text(&file), &options);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let blocked = || desk.run("t_monitor", &["status", "--output", "json"]).json()["blocked_keys"].clone();
+    let first = blocked()[0]["first_outbox_id"].as_str().unwrap().to_owned();
+    let held = desk.run("t_operator", &["hold", &first, "--reason", "r", "--confirm", "1"]);
+    assert_eq!(held.code, Some(0), "{held:?}");
+    let keys = blocked();
+    let keys = keys.as_array().unwrap();
+    assert_eq!(keys.len(), 1, "{keys:?}");
+    let key = &keys[0];
+    assert_eq!(
+        (&key["ordering_key"], &key["disposition"], &key["hold_reason"], &key["blocked"], &key["amounts"]),
+        (&json!("acct\u{1b}[2J"), &json!("HELD"), &json!("REQUESTED"), &json!(2), &json!({"EUR": 250, "USD": 70}))
+    );
+    let shown = desk.run("t_monitor", &["status"]).out;
+    let row = shown.lines().find(|line| line.contains("HELD REQUESTED")).unwrap();
+    assert!(row.contains(key["first_outbox_id"].as_str().unwrap()) && row.contains("250 EUR, 70 USD"), "{shown}");
+    assert!(!shown.contains('\u{1b}'), "{shown:?}");
+}
+
+#[tokio::test]
 async fn status_is_watched_until_interrupted() {
     let desk = Desk::with_rails().await;
     let url = desk.db.url("t_monitor");
