@@ -630,22 +630,41 @@ as $$
       from pg_control_system() as c
 $$;
 
-create or replace function outbox.refuse_other_epoch(p_environment text) returns void
+create or replace function outbox.epoch_us(p_epoch outbox.outbox_cluster) returns bigint
+language sql immutable parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: when an epoch was recorded, in microseconds since 1970: a later one is greater, whatever was lost in
+--   between, which its number is not. 0: there is none.
+    select coalesce((extract(epoch from p_epoch.recorded_at) * 1000000)::bigint, 0)
+$$;
+
+create or replace function outbox.refuse_other_epoch(p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint) returns void
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 -- Purpose: refuses to claim on a cluster that is not the one on record: a promoted standby, a restore or a clone may
 --   have lost attempts that were made. Internal to claim.
--- Parameters: p_environment, what the dispatcher is configured for; null counts as ''.
--- Results: nothing, or raises OB011. As long as no epoch is on record, nothing has been dispatched.
--- Hazard: an asynchronous standby granted attempt 1 a second time, with an empty ledger.
+-- Parameters: p_environment, what the dispatcher is configured for; null counts as ''; p_seen_*, the furthest that the
+--   dispatcher has seen: when the epoch then in force was recorded, in microseconds since 1970 (0: none), and how many
+--   bytes of log were on disk.
+-- Results: nothing, or raises OB011; OB015, the database is older than what the dispatcher has seen. As long as no
+--   epoch is on record, nothing has been dispatched.
+-- Hazards: an asynchronous standby granted attempt 1 a second time, with an empty ledger. A disk snapshot that is put
+--   back has the same identifier and timeline: only the dispatcher's memory tells.
 declare
     v_known outbox.outbox_cluster;
     v_now record;
+    v_epoch_us bigint;
 begin
     select * into v_now from outbox.cluster_now();
     select * into v_known from outbox.outbox_cluster c order by c.epoch_no desc limit 1;
-    if not found then
+    v_epoch_us := outbox.epoch_us(v_known);
+    if v_epoch_us < p_seen_epoch_us or v_epoch_us = p_seen_epoch_us and v_now.flush_lsn - '0/0' < p_seen_log_position then
+        raise exception 'the database is older than it was: its log ends at % in the epoch of %, seen was % in that of %', v_now.flush_lsn,
+            to_timestamp(v_epoch_us / 1000000.0), pg_lsn '0/0' + p_seen_log_position::numeric, to_timestamp(p_seen_epoch_us / 1000000.0) using errcode = 'OB015',
+            hint = 'find out from when on commits are lost, then: outboxd failover acknowledge --lost-from TIME';
+    elsif v_known.epoch_no is null then
         return;
     elsif v_known.environment <> coalesce(p_environment, '') then
         raise exception 'this database is of the environment %, the dispatcher of %', quote_literal(v_known.environment),
@@ -659,7 +678,8 @@ begin
 end
 $$;
 
-create or replace function outbox.rail_to_claim(p_rail text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_environment text)
+create or replace function outbox.rail_to_claim(p_rail text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_environment text,
+    p_seen_epoch_us bigint, p_seen_log_position bigint)
 returns outbox.payment_rails
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
@@ -667,14 +687,14 @@ as $$
 -- Purpose: the rail's contract for a claim, paused if anything that holds for the rail is. Internal to claim.
 -- Parameters: those of claim.
 -- Results: or raises OB003 (a bad value), OB004 (no contract), OB006 (isolation), OB007 (a lease too short),
---   OB011 (another epoch).
+--   OB011 (another epoch), OB015 (an older database).
 declare
     v_rail outbox.payment_rails;
 begin
     if current_setting('transaction_isolation') <> 'read committed' then
         raise exception 'claim runs only at read committed: skip locked fails above it' using errcode = 'OB006';
     end if;
-    perform outbox.refuse_other_epoch(p_environment);
+    perform outbox.refuse_other_epoch(p_environment, p_seen_epoch_us, p_seen_log_position);
     select * into v_rail from outbox.payment_rails r where r.rail = p_rail;
     if not found then
         raise exception 'rail % has no contract', p_rail using errcode = 'OB004', hint = 'set one with set_payment_rail';
@@ -724,12 +744,13 @@ $$;
 
 create or replace function outbox.claim_outbox_batch(
     p_rail text, p_worker_id text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer,
-    p_after_at timestamptz default null, p_after_id uuid default null, p_environment text default null, p_endpoint text default null
+    p_after_at timestamptz default null, p_after_id uuid default null, p_environment text default null, p_endpoint text default null,
+    p_seen_epoch_us bigint default 0, p_seen_log_position bigint default 0
 ) returns table (
     kind text, outbox_id uuid, attempt_no integer, lease_token uuid, lease_ms bigint, due_at timestamptz, participant_id text,
     endpoint text, payload bytea, content_type text, traceparent text, not_after timestamptz, crash_count integer, is_resend boolean, hold_reason text,
     db_now timestamptz, next_due_at timestamptz, held_count integer, expired_count integer, suspect_count integer, parked_count integer,
-    paused boolean, log_position bigint, epoch_no integer)
+    paused boolean, log_position bigint, epoch_us bigint)
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan
@@ -744,7 +765,7 @@ as $$
 -- Purpose: leases at most p_limit due payments of one rail, and applies contract, rate, order and pauses.
 -- Parameters: p_min_lease_ms, what one send and its completion need; p_in_flight, the lane's sends under way:
 --   a payment that crashed two workers is claimed only at 0, and alone; p_after_*, the claim cursor, null for a sweep;
---   p_environment, what the dispatcher is configured for; p_endpoint, where its lane sends now.
+--   p_environment, what the dispatcher is configured for; p_endpoint, where its lane sends now; p_seen_*, the greatest it was told.
 -- Results: SUBMIT, a payment to send (is_resend: an earlier attempt was not certainly unsent;
 --   endpoint: where, for one that was ever in doubt the one it was sent to); INQUIRE, one to ask after,
 --   without its payload; HELD, one that now waits for a person;
@@ -760,7 +781,7 @@ declare
     v_ids uuid[]; v_due timestamptz[]; v_lost boolean[]; v_reasons text[]; v_crashes integer[]; v_apart uuid[]; v_behind uuid[] := '{}'; v_chosen uuid[]; v_lo uuid; v_hi uuid;
     v_held integer := 0; v_expired integer := 0; v_suspects integer := 0;
 begin
-    v_rail := outbox.rail_to_claim(p_rail, p_limit, p_min_lease_ms, p_in_flight, p_environment);
+    v_rail := outbox.rail_to_claim(p_rail, p_limit, p_min_lease_ms, p_in_flight, p_environment, p_seen_epoch_us, p_seen_log_position);
     v_now := clock_timestamp();
     if v_rail.max_sends_per_s is not null then
         select a.allowed, a.next_at into v_limit, v_next from outbox.rate_allowance(p_rail, v_rail.max_sends_per_s, p_limit, v_now) as a;
@@ -823,14 +844,14 @@ begin
                   p.first_sent_at < v_now as is_resend,
                   p.participant_id, p.endpoint)
     select l.kind, l.outbox_id, l.attempt_count, l.lease_token, v_rail.lease_duration_ms, l.next_attempt_at, l.participant_id, l.endpoint, i.payload,
-           i.content_type, i.traceparent, l.not_after, l.crash_count, l.is_resend, null::text, v_now, null::timestamptz, null::integer, null::integer, null::integer, null::integer, null::boolean, null::bigint, null::integer
+           i.content_type, i.traceparent, l.not_after, l.crash_count, l.is_resend, null::text, v_now, null::timestamptz, null::integer, null::integer, null::integer, null::integer, null::boolean, null::bigint, null::bigint
       from leased l
      cross join lateral (select case l.kind when 'SUBMIT' then n.payload end as payload, n.content_type, n.traceparent from outbox.payment_outbox_instructions n
                           where n.outbox_id = l.outbox_id and n.outbox_id between v_lo and v_hi limit 1) as i;
 
     kind := 'SUMMARY'; attempt_no := null; hold_reason := null;
     db_now := v_now; held_count := v_held; expired_count := v_expired; suspect_count := v_suspects; parked_count := cardinality(v_behind); paused := v_rail.paused;
-    log_position := pg_current_wal_flush_lsn() - '0/0'; epoch_no := (select coalesce(max(c.epoch_no), 0) from outbox.outbox_cluster c);
+    log_position := pg_current_wal_flush_lsn() - '0/0'; epoch_us := coalesce((select outbox.epoch_us(c) from outbox.outbox_cluster c order by c.epoch_no desc limit 1), 0);
     select c.id, c.due into outbox_id, due_at from unnest(v_ids, v_due) as c (id, due) order by c.due desc, c.id desc limit 1;
     if not v_rail.paused and coalesce(cardinality(v_ids), 0) < v_limit then
         select p.next_attempt_at into next_due_at from outbox.payment_outbox_pending p
@@ -839,8 +860,7 @@ begin
     elsif v_limit < p_limit then
         next_due_at := v_next;
     end if;
-    return next;
-end
+    return next; end
 $$;
 
 create or replace function outbox.expire_outbox_leases(
@@ -2170,7 +2190,7 @@ grant execute on function
         text[], text[], uuid[], boolean)
     to outbox_ingest;
 grant execute on function
-    outbox.claim_outbox_batch(text, text, integer, bigint, integer, timestamptz, uuid, text, text),
+    outbox.claim_outbox_batch(text, text, integer, bigint, integer, timestamptz, uuid, text, text, bigint, bigint),
     outbox.expire_outbox_leases(text, integer, timestamptz, uuid),
     outbox.unpark_outbox_rows(text, integer),
     outbox.renew_outbox_leases(text, uuid[], integer[], uuid[]),

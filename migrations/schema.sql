@@ -370,7 +370,7 @@ $$;
 
 ALTER FUNCTION outbox.attempt_state_after(p_outcome text, p_late_success boolean, p_not_found_counts boolean) OWNER TO outbox_owner;
 
-CREATE FUNCTION outbox.claim_outbox_batch(p_rail text, p_worker_id text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_after_at timestamp with time zone DEFAULT NULL::timestamp with time zone, p_after_id uuid DEFAULT NULL::uuid, p_environment text DEFAULT NULL::text, p_endpoint text DEFAULT NULL::text) RETURNS TABLE(kind text, outbox_id uuid, attempt_no integer, lease_token uuid, lease_ms bigint, due_at timestamp with time zone, participant_id text, endpoint text, payload bytea, content_type text, traceparent text, not_after timestamp with time zone, crash_count integer, is_resend boolean, hold_reason text, db_now timestamp with time zone, next_due_at timestamp with time zone, held_count integer, expired_count integer, suspect_count integer, parked_count integer, paused boolean, log_position bigint, epoch_no integer)
+CREATE FUNCTION outbox.claim_outbox_batch(p_rail text, p_worker_id text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_after_at timestamp with time zone DEFAULT NULL::timestamp with time zone, p_after_id uuid DEFAULT NULL::uuid, p_environment text DEFAULT NULL::text, p_endpoint text DEFAULT NULL::text, p_seen_epoch_us bigint DEFAULT 0, p_seen_log_position bigint DEFAULT 0) RETURNS TABLE(kind text, outbox_id uuid, attempt_no integer, lease_token uuid, lease_ms bigint, due_at timestamp with time zone, participant_id text, endpoint text, payload bytea, content_type text, traceparent text, not_after timestamp with time zone, crash_count integer, is_resend boolean, hold_reason text, db_now timestamp with time zone, next_due_at timestamp with time zone, held_count integer, expired_count integer, suspect_count integer, parked_count integer, paused boolean, log_position bigint, epoch_us bigint)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_custom_plan'
@@ -385,7 +385,7 @@ CREATE FUNCTION outbox.claim_outbox_batch(p_rail text, p_worker_id text, p_limit
 -- Purpose: leases at most p_limit due payments of one rail, and applies contract, rate, order and pauses.
 -- Parameters: p_min_lease_ms, what one send and its completion need; p_in_flight, the lane's sends under way:
 --   a payment that crashed two workers is claimed only at 0, and alone; p_after_*, the claim cursor, null for a sweep;
---   p_environment, what the dispatcher is configured for; p_endpoint, where its lane sends now.
+--   p_environment, what the dispatcher is configured for; p_endpoint, where its lane sends now; p_seen_*, the greatest it was told.
 -- Results: SUBMIT, a payment to send (is_resend: an earlier attempt was not certainly unsent;
 --   endpoint: where, for one that was ever in doubt the one it was sent to); INQUIRE, one to ask after,
 --   without its payload; HELD, one that now waits for a person;
@@ -401,7 +401,7 @@ declare
     v_ids uuid[]; v_due timestamptz[]; v_lost boolean[]; v_reasons text[]; v_crashes integer[]; v_apart uuid[]; v_behind uuid[] := '{}'; v_chosen uuid[]; v_lo uuid; v_hi uuid;
     v_held integer := 0; v_expired integer := 0; v_suspects integer := 0;
 begin
-    v_rail := outbox.rail_to_claim(p_rail, p_limit, p_min_lease_ms, p_in_flight, p_environment);
+    v_rail := outbox.rail_to_claim(p_rail, p_limit, p_min_lease_ms, p_in_flight, p_environment, p_seen_epoch_us, p_seen_log_position);
     v_now := clock_timestamp();
     if v_rail.max_sends_per_s is not null then
         select a.allowed, a.next_at into v_limit, v_next from outbox.rate_allowance(p_rail, v_rail.max_sends_per_s, p_limit, v_now) as a;
@@ -464,14 +464,14 @@ begin
                   p.first_sent_at < v_now as is_resend,
                   p.participant_id, p.endpoint)
     select l.kind, l.outbox_id, l.attempt_count, l.lease_token, v_rail.lease_duration_ms, l.next_attempt_at, l.participant_id, l.endpoint, i.payload,
-           i.content_type, i.traceparent, l.not_after, l.crash_count, l.is_resend, null::text, v_now, null::timestamptz, null::integer, null::integer, null::integer, null::integer, null::boolean, null::bigint, null::integer
+           i.content_type, i.traceparent, l.not_after, l.crash_count, l.is_resend, null::text, v_now, null::timestamptz, null::integer, null::integer, null::integer, null::integer, null::boolean, null::bigint, null::bigint
       from leased l
      cross join lateral (select case l.kind when 'SUBMIT' then n.payload end as payload, n.content_type, n.traceparent from outbox.payment_outbox_instructions n
                           where n.outbox_id = l.outbox_id and n.outbox_id between v_lo and v_hi limit 1) as i;
 
     kind := 'SUMMARY'; attempt_no := null; hold_reason := null;
     db_now := v_now; held_count := v_held; expired_count := v_expired; suspect_count := v_suspects; parked_count := cardinality(v_behind); paused := v_rail.paused;
-    log_position := pg_current_wal_flush_lsn() - '0/0'; epoch_no := (select coalesce(max(c.epoch_no), 0) from outbox.outbox_cluster c);
+    log_position := pg_current_wal_flush_lsn() - '0/0'; epoch_us := coalesce((select outbox.epoch_us(c) from outbox.outbox_cluster c order by c.epoch_no desc limit 1), 0);
     select c.id, c.due into outbox_id, due_at from unnest(v_ids, v_due) as c (id, due) order by c.due desc, c.id desc limit 1;
     if not v_rail.paused and coalesce(cardinality(v_ids), 0) < v_limit then
         select p.next_attempt_at into next_due_at from outbox.payment_outbox_pending p
@@ -480,11 +480,10 @@ begin
     elsif v_limit < p_limit then
         next_due_at := v_next;
     end if;
-    return next;
-end
+    return next; end
 $$;
 
-ALTER FUNCTION outbox.claim_outbox_batch(p_rail text, p_worker_id text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_after_at timestamp with time zone, p_after_id uuid, p_environment text, p_endpoint text) OWNER TO outbox_owner;
+ALTER FUNCTION outbox.claim_outbox_batch(p_rail text, p_worker_id text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_after_at timestamp with time zone, p_after_id uuid, p_environment text, p_endpoint text, p_seen_epoch_us bigint, p_seen_log_position bigint) OWNER TO outbox_owner;
 
 CREATE FUNCTION outbox.cluster_now() RETURNS TABLE(system_identifier bigint, timeline integer, flush_lsn pg_lsn)
     LANGUAGE sql
@@ -937,6 +936,30 @@ end
 $$;
 
 ALTER FUNCTION outbox.ensure_outbox_partitions() OWNER TO outbox_owner;
+
+CREATE TABLE outbox.outbox_cluster (
+    system_identifier bigint NOT NULL,
+    timeline integer NOT NULL,
+    environment text NOT NULL,
+    lost_from timestamp with time zone,
+    action_id uuid,
+    recorded_by text NOT NULL,
+    recorded_at timestamp with time zone NOT NULL,
+    epoch_no integer NOT NULL
+);
+
+ALTER TABLE outbox.outbox_cluster OWNER TO outbox_owner;
+
+CREATE FUNCTION outbox.epoch_us(p_epoch outbox.outbox_cluster) RETURNS bigint
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+-- Purpose: when an epoch was recorded, in microseconds since 1970: a later one is greater, whatever was lost in
+--   between, which its number is not. 0: there is none.
+    select coalesce((extract(epoch from p_epoch.recorded_at) * 1000000)::bigint, 0)
+$$;
+
+ALTER FUNCTION outbox.epoch_us(p_epoch outbox.outbox_cluster) OWNER TO outbox_owner;
 
 CREATE FUNCTION outbox.excess_privilege_of(p_login name) RETURNS text
     LANGUAGE sql STABLE
@@ -1410,21 +1433,21 @@ $$;
 
 ALTER FUNCTION outbox.propose_operator_action(p_kind text, p_outbox_ids uuid[], p_reason text, p_evidence text, p_parameters jsonb) OWNER TO outbox_owner;
 
-CREATE FUNCTION outbox.rail_to_claim(p_rail text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_environment text) RETURNS outbox.payment_rails
+CREATE FUNCTION outbox.rail_to_claim(p_rail text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint) RETURNS outbox.payment_rails
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 -- Purpose: the rail's contract for a claim, paused if anything that holds for the rail is. Internal to claim.
 -- Parameters: those of claim.
 -- Results: or raises OB003 (a bad value), OB004 (no contract), OB006 (isolation), OB007 (a lease too short),
---   OB011 (another epoch).
+--   OB011 (another epoch), OB015 (an older database).
 declare
     v_rail outbox.payment_rails;
 begin
     if current_setting('transaction_isolation') <> 'read committed' then
         raise exception 'claim runs only at read committed: skip locked fails above it' using errcode = 'OB006';
     end if;
-    perform outbox.refuse_other_epoch(p_environment);
+    perform outbox.refuse_other_epoch(p_environment, p_seen_epoch_us, p_seen_log_position);
     select * into v_rail from outbox.payment_rails r where r.rail = p_rail;
     if not found then
         raise exception 'rail % has no contract', p_rail using errcode = 'OB004', hint = 'set one with set_payment_rail';
@@ -1440,7 +1463,7 @@ begin
 end
 $$;
 
-ALTER FUNCTION outbox.rail_to_claim(p_rail text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_environment text) OWNER TO outbox_owner;
+ALTER FUNCTION outbox.rail_to_claim(p_rail text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint) OWNER TO outbox_owner;
 
 CREATE FUNCTION outbox.rate_allowance(p_rail text, p_per_s integer, p_limit integer, p_now timestamp with time zone) RETURNS TABLE(allowed integer, next_at timestamp with time zone)
     LANGUAGE plpgsql
@@ -1911,22 +1934,32 @@ $$;
 
 ALTER FUNCTION outbox.refuse_history_change() OWNER TO outbox_owner;
 
-CREATE FUNCTION outbox.refuse_other_epoch(p_environment text) RETURNS void
+CREATE FUNCTION outbox.refuse_other_epoch(p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 -- Purpose: refuses to claim on a cluster that is not the one on record: a promoted standby, a restore or a clone may
 --   have lost attempts that were made. Internal to claim.
--- Parameters: p_environment, what the dispatcher is configured for; null counts as ''.
--- Results: nothing, or raises OB011. As long as no epoch is on record, nothing has been dispatched.
--- Hazard: an asynchronous standby granted attempt 1 a second time, with an empty ledger.
+-- Parameters: p_environment, what the dispatcher is configured for; null counts as ''; p_seen_*, the furthest that the
+--   dispatcher has seen: when the epoch then in force was recorded, in microseconds since 1970 (0: none), and how many
+--   bytes of log were on disk.
+-- Results: nothing, or raises OB011; OB015, the database is older than what the dispatcher has seen. As long as no
+--   epoch is on record, nothing has been dispatched.
+-- Hazards: an asynchronous standby granted attempt 1 a second time, with an empty ledger. A disk snapshot that is put
+--   back has the same identifier and timeline: only the dispatcher's memory tells.
 declare
     v_known outbox.outbox_cluster;
     v_now record;
+    v_epoch_us bigint;
 begin
     select * into v_now from outbox.cluster_now();
     select * into v_known from outbox.outbox_cluster c order by c.epoch_no desc limit 1;
-    if not found then
+    v_epoch_us := outbox.epoch_us(v_known);
+    if v_epoch_us < p_seen_epoch_us or v_epoch_us = p_seen_epoch_us and v_now.flush_lsn - '0/0' < p_seen_log_position then
+        raise exception 'the database is older than it was: its log ends at % in the epoch of %, seen was % in that of %', v_now.flush_lsn,
+            to_timestamp(v_epoch_us / 1000000.0), pg_lsn '0/0' + p_seen_log_position::numeric, to_timestamp(p_seen_epoch_us / 1000000.0) using errcode = 'OB015',
+            hint = 'find out from when on commits are lost, then: outboxd failover acknowledge --lost-from TIME';
+    elsif v_known.epoch_no is null then
         return;
     elsif v_known.environment <> coalesce(p_environment, '') then
         raise exception 'this database is of the environment %, the dispatcher of %', quote_literal(v_known.environment),
@@ -1940,7 +1973,7 @@ begin
 end
 $$;
 
-ALTER FUNCTION outbox.refuse_other_epoch(p_environment text) OWNER TO outbox_owner;
+ALTER FUNCTION outbox.refuse_other_epoch(p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint) OWNER TO outbox_owner;
 
 CREATE FUNCTION outbox.release_outbox_leases(p_worker_id text, p_outbox_ids uuid[], p_attempt_nos integer[], p_lease_tokens uuid[]) RETURNS TABLE(ordinal integer, verdict text)
     LANGUAGE sql SECURITY DEFINER
@@ -2349,19 +2382,6 @@ CREATE TABLE outbox.operator_action_results (
 );
 
 ALTER TABLE outbox.operator_action_results OWNER TO outbox_owner;
-
-CREATE TABLE outbox.outbox_cluster (
-    system_identifier bigint NOT NULL,
-    timeline integer NOT NULL,
-    environment text NOT NULL,
-    lost_from timestamp with time zone,
-    action_id uuid,
-    recorded_by text NOT NULL,
-    recorded_at timestamp with time zone NOT NULL,
-    epoch_no integer NOT NULL
-);
-
-ALTER TABLE outbox.outbox_cluster OWNER TO outbox_owner;
 
 ALTER TABLE outbox.outbox_cluster ALTER COLUMN epoch_no ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME outbox.outbox_cluster_epoch_no_seq
@@ -3088,8 +3108,8 @@ REVOKE ALL ON FUNCTION outbox.attempt_kind_of(p_disposition text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION outbox.attempt_state_after(p_outcome text, p_late_success boolean, p_not_found_counts boolean) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION outbox.claim_outbox_batch(p_rail text, p_worker_id text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_after_at timestamp with time zone, p_after_id uuid, p_environment text, p_endpoint text) FROM PUBLIC;
-GRANT ALL ON FUNCTION outbox.claim_outbox_batch(p_rail text, p_worker_id text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_after_at timestamp with time zone, p_after_id uuid, p_environment text, p_endpoint text) TO outbox_dispatcher;
+REVOKE ALL ON FUNCTION outbox.claim_outbox_batch(p_rail text, p_worker_id text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_after_at timestamp with time zone, p_after_id uuid, p_environment text, p_endpoint text, p_seen_epoch_us bigint, p_seen_log_position bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION outbox.claim_outbox_batch(p_rail text, p_worker_id text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_after_at timestamp with time zone, p_after_id uuid, p_environment text, p_endpoint text, p_seen_epoch_us bigint, p_seen_log_position bigint) TO outbox_dispatcher;
 
 REVOKE ALL ON FUNCTION outbox.cluster_now() FROM PUBLIC;
 
@@ -3119,6 +3139,10 @@ REVOKE ALL ON FUNCTION outbox.enqueue_payment_outbox_text(p_participant_id text,
 GRANT ALL ON FUNCTION outbox.enqueue_payment_outbox_text(p_participant_id text, p_instruction_id text, p_idempotency_key text, p_rail text, p_payload text, p_content_type text, p_amount_minor bigint, p_currency text, p_not_before timestamp with time zone, p_not_after timestamp with time zone, p_ordering_key text, p_traceparent text, p_attestation_id uuid, p_hint boolean) TO outbox_ingest;
 
 REVOKE ALL ON FUNCTION outbox.ensure_outbox_partitions() FROM PUBLIC;
+
+GRANT SELECT ON TABLE outbox.outbox_cluster TO outbox_auditor;
+
+REVOKE ALL ON FUNCTION outbox.epoch_us(p_epoch outbox.outbox_cluster) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION outbox.excess_privilege_of(p_login name) FROM PUBLIC;
 GRANT ALL ON FUNCTION outbox.excess_privilege_of(p_login name) TO outbox_dispatcher;
@@ -3164,7 +3188,7 @@ GRANT ALL ON FUNCTION outbox.propose_failover(p_lost_from timestamp with time zo
 REVOKE ALL ON FUNCTION outbox.propose_operator_action(p_kind text, p_outbox_ids uuid[], p_reason text, p_evidence text, p_parameters jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION outbox.propose_operator_action(p_kind text, p_outbox_ids uuid[], p_reason text, p_evidence text, p_parameters jsonb) TO outbox_operator;
 
-REVOKE ALL ON FUNCTION outbox.rail_to_claim(p_rail text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_environment text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION outbox.rail_to_claim(p_rail text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION outbox.rate_allowance(p_rail text, p_per_s integer, p_limit integer, p_now timestamp with time zone) FROM PUBLIC;
 
@@ -3237,7 +3261,7 @@ REVOKE ALL ON FUNCTION outbox.refuse_bad_payments(p_participant_ids text[], p_in
 
 REVOKE ALL ON FUNCTION outbox.refuse_history_change() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION outbox.refuse_other_epoch(p_environment text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION outbox.refuse_other_epoch(p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION outbox.release_outbox_leases(p_worker_id text, p_outbox_ids uuid[], p_attempt_nos integer[], p_lease_tokens uuid[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION outbox.release_outbox_leases(p_worker_id text, p_outbox_ids uuid[], p_attempt_nos integer[], p_lease_tokens uuid[]) TO outbox_dispatcher;
@@ -3276,8 +3300,6 @@ GRANT SELECT ON TABLE outbox.operator_action_decisions TO outbox_auditor;
 GRANT SELECT ON TABLE outbox.operator_action_members TO outbox_auditor;
 
 GRANT SELECT ON TABLE outbox.operator_action_results TO outbox_auditor;
-
-GRANT SELECT ON TABLE outbox.outbox_cluster TO outbox_auditor;
 
 GRANT SELECT ON TABLE outbox.payment_outbox_attempts TO outbox_auditor;
 

@@ -1,11 +1,12 @@
 create or replace function outbox.claim_outbox_batch(
     p_rail text, p_worker_id text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer,
-    p_after_at timestamptz default null, p_after_id uuid default null, p_environment text default null, p_endpoint text default null
+    p_after_at timestamptz default null, p_after_id uuid default null, p_environment text default null, p_endpoint text default null,
+    p_seen_epoch_us bigint default 0, p_seen_log_position bigint default 0
 ) returns table (
     kind text, outbox_id uuid, attempt_no integer, lease_token uuid, lease_ms bigint, due_at timestamptz, participant_id text,
     endpoint text, payload bytea, content_type text, traceparent text, not_after timestamptz, crash_count integer, is_resend boolean, hold_reason text,
     db_now timestamptz, next_due_at timestamptz, held_count integer, expired_count integer, suspect_count integer, parked_count integer,
-    paused boolean, log_position bigint, epoch_no integer)
+    paused boolean, log_position bigint, epoch_us bigint)
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan
@@ -20,7 +21,7 @@ as $$
 -- Purpose: leases at most p_limit due payments of one rail, and applies contract, rate, order and pauses.
 -- Parameters: p_min_lease_ms, what one send and its completion need; p_in_flight, the lane's sends under way:
 --   a payment that crashed two workers is claimed only at 0, and alone; p_after_*, the claim cursor, null for a sweep;
---   p_environment, what the dispatcher is configured for; p_endpoint, where its lane sends now.
+--   p_environment, what the dispatcher is configured for; p_endpoint, where its lane sends now; p_seen_*, the greatest it was told.
 -- Results: SUBMIT, a payment to send (is_resend: an earlier attempt was not certainly unsent;
 --   endpoint: where, for one that was ever in doubt the one it was sent to); INQUIRE, one to ask after,
 --   without its payload; HELD, one that now waits for a person;
@@ -36,7 +37,7 @@ declare
     v_ids uuid[]; v_due timestamptz[]; v_lost boolean[]; v_reasons text[]; v_crashes integer[]; v_apart uuid[]; v_behind uuid[] := '{}'; v_chosen uuid[]; v_lo uuid; v_hi uuid;
     v_held integer := 0; v_expired integer := 0; v_suspects integer := 0;
 begin
-    v_rail := outbox.rail_to_claim(p_rail, p_limit, p_min_lease_ms, p_in_flight, p_environment);
+    v_rail := outbox.rail_to_claim(p_rail, p_limit, p_min_lease_ms, p_in_flight, p_environment, p_seen_epoch_us, p_seen_log_position);
     v_now := clock_timestamp();
     if v_rail.max_sends_per_s is not null then
         select a.allowed, a.next_at into v_limit, v_next from outbox.rate_allowance(p_rail, v_rail.max_sends_per_s, p_limit, v_now) as a;
@@ -99,14 +100,14 @@ begin
                   p.first_sent_at < v_now as is_resend,
                   p.participant_id, p.endpoint)
     select l.kind, l.outbox_id, l.attempt_count, l.lease_token, v_rail.lease_duration_ms, l.next_attempt_at, l.participant_id, l.endpoint, i.payload,
-           i.content_type, i.traceparent, l.not_after, l.crash_count, l.is_resend, null::text, v_now, null::timestamptz, null::integer, null::integer, null::integer, null::integer, null::boolean, null::bigint, null::integer
+           i.content_type, i.traceparent, l.not_after, l.crash_count, l.is_resend, null::text, v_now, null::timestamptz, null::integer, null::integer, null::integer, null::integer, null::boolean, null::bigint, null::bigint
       from leased l
      cross join lateral (select case l.kind when 'SUBMIT' then n.payload end as payload, n.content_type, n.traceparent from outbox.payment_outbox_instructions n
                           where n.outbox_id = l.outbox_id and n.outbox_id between v_lo and v_hi limit 1) as i;
 
     kind := 'SUMMARY'; attempt_no := null; hold_reason := null;
     db_now := v_now; held_count := v_held; expired_count := v_expired; suspect_count := v_suspects; parked_count := cardinality(v_behind); paused := v_rail.paused;
-    log_position := pg_current_wal_flush_lsn() - '0/0'; epoch_no := (select coalesce(max(c.epoch_no), 0) from outbox.outbox_cluster c);
+    log_position := pg_current_wal_flush_lsn() - '0/0'; epoch_us := coalesce((select outbox.epoch_us(c) from outbox.outbox_cluster c order by c.epoch_no desc limit 1), 0);
     select c.id, c.due into outbox_id, due_at from unnest(v_ids, v_due) as c (id, due) order by c.due desc, c.id desc limit 1;
     if not v_rail.paused and coalesce(cardinality(v_ids), 0) < v_limit then
         select p.next_attempt_at into next_due_at from outbox.payment_outbox_pending p
@@ -115,6 +116,5 @@ begin
     elsif v_limit < p_limit then
         next_due_at := v_next;
     end if;
-    return next;
-end
+    return next; end
 $$;

@@ -1,4 +1,5 @@
-create or replace function outbox.rail_to_claim(p_rail text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_environment text)
+create or replace function outbox.rail_to_claim(p_rail text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_environment text,
+    p_seen_epoch_us bigint, p_seen_log_position bigint)
 returns outbox.payment_rails
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
@@ -6,14 +7,14 @@ as $$
 -- Purpose: the rail's contract for a claim, paused if anything that holds for the rail is. Internal to claim.
 -- Parameters: those of claim.
 -- Results: or raises OB003 (a bad value), OB004 (no contract), OB006 (isolation), OB007 (a lease too short),
---   OB011 (another epoch).
+--   OB011 (another epoch), OB015 (an older database).
 declare
     v_rail outbox.payment_rails;
 begin
     if current_setting('transaction_isolation') <> 'read committed' then
         raise exception 'claim runs only at read committed: skip locked fails above it' using errcode = 'OB006';
     end if;
-    perform outbox.refuse_other_epoch(p_environment);
+    perform outbox.refuse_other_epoch(p_environment, p_seen_epoch_us, p_seen_log_position);
     select * into v_rail from outbox.payment_rails r where r.rail = p_rail;
     if not found then
         raise exception 'rail % has no contract', p_rail using errcode = 'OB004', hint = 'set one with set_payment_rail';

@@ -1,19 +1,29 @@
-create or replace function outbox.refuse_other_epoch(p_environment text) returns void
+create or replace function outbox.refuse_other_epoch(p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint) returns void
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 -- Purpose: refuses to claim on a cluster that is not the one on record: a promoted standby, a restore or a clone may
 --   have lost attempts that were made. Internal to claim.
--- Parameters: p_environment, what the dispatcher is configured for; null counts as ''.
--- Results: nothing, or raises OB011. As long as no epoch is on record, nothing has been dispatched.
--- Hazard: an asynchronous standby granted attempt 1 a second time, with an empty ledger.
+-- Parameters: p_environment, what the dispatcher is configured for; null counts as ''; p_seen_*, the furthest that the
+--   dispatcher has seen: when the epoch then in force was recorded, in microseconds since 1970 (0: none), and how many
+--   bytes of log were on disk.
+-- Results: nothing, or raises OB011; OB015, the database is older than what the dispatcher has seen. As long as no
+--   epoch is on record, nothing has been dispatched.
+-- Hazards: an asynchronous standby granted attempt 1 a second time, with an empty ledger. A disk snapshot that is put
+--   back has the same identifier and timeline: only the dispatcher's memory tells.
 declare
     v_known outbox.outbox_cluster;
     v_now record;
+    v_epoch_us bigint;
 begin
     select * into v_now from outbox.cluster_now();
     select * into v_known from outbox.outbox_cluster c order by c.epoch_no desc limit 1;
-    if not found then
+    v_epoch_us := outbox.epoch_us(v_known);
+    if v_epoch_us < p_seen_epoch_us or v_epoch_us = p_seen_epoch_us and v_now.flush_lsn - '0/0' < p_seen_log_position then
+        raise exception 'the database is older than it was: its log ends at % in the epoch of %, seen was % in that of %', v_now.flush_lsn,
+            to_timestamp(v_epoch_us / 1000000.0), pg_lsn '0/0' + p_seen_log_position::numeric, to_timestamp(p_seen_epoch_us / 1000000.0) using errcode = 'OB015',
+            hint = 'find out from when on commits are lost, then: outboxd failover acknowledge --lost-from TIME';
+    elsif v_known.epoch_no is null then
         return;
     elsif v_known.environment <> coalesce(p_environment, '') then
         raise exception 'this database is of the environment %, the dispatcher of %', quote_literal(v_known.environment),

@@ -16,7 +16,7 @@ use crate::rows::{
 use crate::session::Session;
 
 /// Every statement that this crate sends, but for LISTEN. A test prepares each on a migrated database.
-pub(crate) const CLAIM: &str = "select * from outbox.claim_outbox_batch($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+pub(crate) const CLAIM: &str = "select * from outbox.claim_outbox_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
 pub(crate) const EXPIRE: &str = "select * from outbox.expire_outbox_leases($1, $2, $3, $4)";
 pub(crate) const UNPARK: &str = "select * from outbox.unpark_outbox_rows($1, $2)";
 pub(crate) const RENEW: &str = "select * from outbox.renew_outbox_leases($1, $2, $3, $4)";

@@ -5,7 +5,7 @@ use sqlx::postgres::PgRow;
 
 use crate::calls::{CLAIM, column, count, known, millis, read_cursor, read_held, signed, small};
 use crate::error::StoreError;
-use crate::rows::{ClaimBatch, ClaimRequest, ClaimSummary, ClaimedPayment, HeldPayment};
+use crate::rows::{ClaimBatch, ClaimRequest, ClaimSummary, ClaimedPayment, HeldPayment, LogMark};
 use crate::session::Session;
 
 /// Leases at most `request.limit` due payments.
@@ -24,7 +24,9 @@ pub async fn claim(session: &mut Session, request: &ClaimRequest) -> Result<Clai
         .bind(request.after.map(|cursor| cursor.due_at))
         .bind(request.after.map(|cursor| cursor.outbox_id.0))
         .bind(request.environment.as_deref())
-        .bind(request.endpoint.as_deref());
+        .bind(request.endpoint.as_deref())
+        .bind(request.seen.epoch_us)
+        .bind(request.seen.log_position);
     let rows = session.fetch(CALL, query).await?;
     let mut batch: (Vec<ClaimedPayment>, Vec<HeldPayment>, Option<ClaimSummary>) = (Vec::new(), Vec::new(), None);
     for row in &rows {
@@ -76,7 +78,6 @@ fn read_summary(call: &'static str, row: &PgRow) -> Result<ClaimSummary, StoreEr
         suspects: count(call, row, "suspect_count")?,
         parked: count(call, row, "parked_count")?,
         paused: column(call, row, "paused")?,
-        log_position: column(call, row, "log_position")?,
-        epoch_no: column(call, row, "epoch_no")?,
+        mark: LogMark { epoch_us: column(call, row, "epoch_us")?, log_position: column(call, row, "log_position")? },
     })
 }

@@ -37,8 +37,8 @@ pub use migrate::{
 pub use reading::{read_blocked_keys, read_status, read_timelines};
 pub use rows::{
     BlockedKey, ClaimBatch, ClaimCursor, ClaimRequest, ClaimSummary, ClaimedPayment, Completion, CompletionVerdict,
-    ContractChange, DispatcherState, ExpireReport, Heartbeat, HeldLease, HeldPayment, Preflight, RailRow, RailStatus,
-    RenewVerdict, SilentDispatcher, UnparkReport,
+    ContractChange, DispatcherState, ExpireReport, Heartbeat, HeldLease, HeldPayment, LogMark, Preflight, RailRow,
+    RailStatus, RenewVerdict, SilentDispatcher, UnparkReport,
 };
 pub use session::Session;
 

@@ -37,6 +37,8 @@ pub struct ClaimRequest {
     pub environment: Option<String>,
     /// Where the lane sends now, by name; payments in doubt stay where they were sent.
     pub endpoint: Option<String>,
+    /// How far the dispatcher has ever seen the database; one that is not as far is refused.
+    pub seen: LogMark,
 }
 
 /// A payment whose lease was granted.
@@ -110,10 +112,18 @@ pub struct ClaimSummary {
     pub parked: u32,
     /// Whether nothing is claimed: the contract, or a pause, says so.
     pub paused: bool,
-    /// How many bytes of its log the database has on disk. It never goes back, unless it is another database.
+    /// How far the database is.
+    pub mark: LogMark,
+}
+
+/// How far a database is. It never goes back, unless it is another one or one that was put back. A later epoch is
+/// further, wherever its log ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LogMark {
+    /// When its epoch was recorded, in microseconds since 1970; 0 if there is none yet.
+    pub epoch_us: i64,
+    /// How many bytes of its log are on disk.
     pub log_position: i64,
-    /// The epoch on record.
-    pub epoch_no: i32,
 }
 
 /// The reply to a claim.

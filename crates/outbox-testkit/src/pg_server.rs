@@ -52,6 +52,8 @@ pub struct ServerSettings {
     pub clock: Option<ServerClock>,
     /// Serve TLS with this certificate.
     pub tls: Option<ServerTls>,
+    /// Begin as this file in the data directory says: `standby.signal` or `recovery.signal`.
+    pub signal_file: Option<&'static str>,
 }
 
 /// The server's certificate and key, both PEM.
@@ -87,6 +89,24 @@ impl PgServer {
     /// # Errors
     /// When the binaries are missing or the server does not come up.
     pub fn start_with(version: PgVersion, settings: &ServerSettings) -> Result<Self, TestkitError> {
+        Self::prepare(None, version, settings)?.up(settings)
+    }
+
+    /// Starts a server on a copy of what this one has on disk: a clone, a restored backup or a standby, as `settings`
+    /// say. This one is stopped in order and started again meanwhile.
+    ///
+    /// # Errors
+    /// When either server does not come up, or the files cannot be copied.
+    pub fn copy(&mut self, version: PgVersion, settings: &ServerSettings) -> Result<Self, TestkitError> {
+        self.stop_fast()?;
+        // The copy is made while nothing runs on the files, and started when this one is up again: a standby asks it.
+        let copied = Self::prepare(Some(&self.dir.join("data")), version, settings);
+        self.launch()?;
+        copied?.up(settings)
+    }
+
+    /// Everything but the start.
+    fn prepare(files: Option<&Path>, version: PgVersion, settings: &ServerSettings) -> Result<Self, TestkitError> {
         let bin_dir = version.bin_dir()?;
         let account = ServerAccount::of_this_process()?;
         let dir = server_dir::create()?;
@@ -102,19 +122,32 @@ impl PgServer {
         // The guard exists before anything is put into the directory, so that every way out removes it.
         let guard = Guard::new(&dir, &dir.join("log"), &command)?;
         let address = PgAddress::on_socket(&dir, SOCKET_PORT);
-        let mut started = Self { guard, address, dir, pid: 0, running: false };
-        account.run_initdb(&bin_dir, &data)?;
+        let prepared = Self { guard, address, dir, pid: 0, running: false };
+        match files {
+            None => account.run_initdb(&bin_dir, &data)?,
+            Some(files) => copy_files(files, &data)?,
+        }
+        if let Some(signal) = settings.signal_file {
+            let path = data.join(signal);
+            fs::write(&path, "").map_err(io_context("write a signal file of a test server"))?;
+            account.give(&path)?;
+        }
+        Ok(prepared)
+    }
+
+    fn up(mut self, settings: &ServerSettings) -> Result<Self, TestkitError> {
+        let account = ServerAccount::of_this_process()?;
         let mut tries = if settings.tcp { PORT_TRIES } else { 1 };
         loop {
             if settings.tcp {
-                started.address = PgAddress::on_socket(&started.dir, free_port()?);
+                self.address = PgAddress::on_socket(&self.dir, free_port()?);
             }
-            started.write_configuration(settings, &account)?;
+            self.write_configuration(settings, &account)?;
             tries -= 1;
-            match started.launch() {
+            match self.launch() {
                 // A port that was free is anybody's until the server has it.
                 Err(_) if tries > 0 => {}
-                launched => return launched.map(|()| started),
+                launched => return launched.map(|()| self),
             }
         }
     }
@@ -153,7 +186,8 @@ impl PgServer {
         let pid = self.pid.to_string();
         let is_ready = || {
             fs::read_to_string(&postmaster_file).is_ok_and(|text| {
-                text.lines().next() == Some(pid.as_str()) && text.lines().nth(7).is_some_and(|s| s.trim() == "ready")
+                text.lines().next() == Some(pid.as_str())
+                    && text.lines().nth(7).is_some_and(|s| matches!(s.trim(), "ready" | "standby"))
             })
         };
         let up = wait_until_blocking("a test server", READY_LIMIT, || is_ready() || has_ended(self.pid));
@@ -306,6 +340,17 @@ pub fn shared_server() -> Result<PgAddress, TestkitError> {
             Err(TestkitError::Command { what: "start of the shared test server".to_owned(), output: error.to_string() })
         }
     }
+}
+
+/// Copies a data directory with owners and modes: the server takes no other's.
+fn copy_files(from: &Path, to: &Path) -> Result<(), TestkitError> {
+    let copied = std::process::Command::new("cp").arg("-a").args([from, to]).output();
+    let copied = copied.map_err(io_context("copy the files of a test server"))?;
+    if copied.status.success() {
+        return Ok(());
+    }
+    let output = String::from_utf8_lossy(&copied.stderr).into_owned();
+    Err(TestkitError::Command { what: "copy of the files of a test server".to_owned(), output })
 }
 
 fn free_port() -> Result<u16, TestkitError> {

@@ -55,6 +55,12 @@ impl TestDb {
         Self::copy(address.clone(), "template1").await
     }
 
+    /// The database of that name on a copy of its server.
+    #[must_use]
+    pub fn at(address: &PgAddress, name: &str) -> Self {
+        Self { address: address.clone(), name: name.to_owned() }
+    }
+
     async fn copy(address: PgAddress, template: &str) -> Result<Self, TestkitError> {
         let name = format!("t_{}_{}", std::process::id(), SERIAL.fetch_add(1, Ordering::Relaxed));
         let mut admin = address.connect("postgres", "postgres").await?;

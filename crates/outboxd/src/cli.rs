@@ -135,6 +135,8 @@ impl ConfigArgs {
         let host = Host {
             name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             credentials_directory: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
+            // systemd.exec(5): several are separated by colons.
+            state_directory: std::env::var_os("STATE_DIRECTORY").and_then(|all| std::env::split_paths(&all).next()),
         };
         Sources { file: self.config.clone(), environment: std::env::vars_os().collect(), assignments, host }
     }

@@ -41,11 +41,13 @@ events! {
     DAEMON_BROKEN = "daemon.broken";
     /// Sends outlasted the drain; they are recorded as unknown.
     DRAIN_TIMED_OUT = "drain.timed_out";
+    /// How far the database's log was seen could not be written down; a later life of this daemon would not know.
+    STATE_NOT_WRITTEN = "state.not_written";
     /// A lane may claim.
     LANE_ON = "lane.on";
     /// A lane may not claim, for a reason that a person must mend.
     LANE_OFF = "lane.off";
-    /// A rail failed so often that it is left alone for a while; the reason is that of the last failure.
+    /// A rail failed so often that it is left alone for a while; the reason is that of the last failure, `endpoint` says which of several.
     BREAKER_OPENED = "breaker.opened";
     /// A rail that was left alone has answered; it gets more payments at once with each answer.
     BREAKER_RECOVERING = "breaker.recovering";
@@ -65,7 +67,7 @@ events! {
     RENEW_FAILED = "renew.failed";
     /// The first byte of a payment may leave.
     SEND_STARTED = "send.started";
-    /// A payment was not sent after all: its lease is too old, its time is over, or the daemon stops.
+    /// A payment was not sent after all: its lease is too old, its time is over, it is paused, or the daemon stops; or, with `class`, the endpoint that it is bound to is left alone, not configured, or not known.
     SEND_WITHHELD = "send.withheld";
     /// The exchange with the rail has ended.
     SEND_FINISHED = "send.finished";

@@ -66,6 +66,7 @@ fn describe_dispatcher(dispatcher: &Dispatcher, lines: &mut Lines) {
     let section = "dispatcher";
     put(lines, section, "name", &dispatcher.name);
     put_some(lines, section, "environment", dispatcher.environment.as_ref());
+    put_some(lines, section, "state_directory", dispatcher.state_directory.as_ref().map(|path| path.display()));
     let times = [
         ("drain_timeout", dispatcher.drain_timeout),
         ("poll_min", dispatcher.poll_min),

@@ -33,6 +33,8 @@ pub struct Dispatcher {
     pub name: String,
     /// What it is configured for; the database's claims are refused to another.
     pub environment: Option<String>,
+    /// Where it keeps how far it has seen the database's log; none: it forgets it when it ends.
+    pub state_directory: Option<PathBuf>,
     /// How long sends in flight are waited for after a stop was asked for.
     pub drain_timeout: Millis,
     /// The most payments one claim asks for.

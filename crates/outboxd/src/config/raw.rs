@@ -32,6 +32,7 @@ pub(super) struct RawConfig {
 pub(super) struct RawDispatcher {
     pub(super) name: Option<String>,
     pub(super) environment: Option<String>,
+    pub(super) state_directory: Option<PathBuf>,
     #[serde(with = "humantime_serde")]
     pub(super) drain_timeout: Option<Duration>,
     pub(super) claim_batch_max: Option<u32>,

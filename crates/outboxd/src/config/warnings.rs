@@ -13,6 +13,13 @@ pub fn warnings(config: &Config) -> Vec<String> {
     if config.credentials.allow_world_readable {
         warnings.push("credentials.allow_world_readable is on: secrets may be read by other users".to_owned());
     }
+    if config.dispatcher.state_directory.is_none() {
+        warnings.push(
+            "neither dispatcher.state_directory nor $STATE_DIRECTORY is set, as the unit does: a disk snapshot of the \
+             database that is put back while this dispatcher is down is not noticed"
+                .to_owned(),
+        );
+    }
     let drain = config.dispatcher.drain_timeout;
     for (name, rail) in &config.rails {
         let plain = rail.url.scheme_str() == Some("http") && !rail.url.host().is_some_and(is_loopback);

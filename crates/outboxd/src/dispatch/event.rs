@@ -6,6 +6,7 @@ use outbox_core::{BootTime, RailContract, RailName};
 use outbox_store::{RailRow, SilentDispatcher};
 use tokio::sync::{mpsc, watch};
 
+use super::high_water::HighWater;
 use super::pauses::Pauses;
 use crate::exit::Failure;
 
@@ -80,6 +81,7 @@ pub(crate) struct Handle {
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) phase: watch::Receiver<Phase>,
     pub(crate) pauses: Arc<Pauses>,
+    pub(crate) high_water: Arc<HighWater>,
 }
 
 impl Handle {

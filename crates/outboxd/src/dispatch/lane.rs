@@ -275,6 +275,7 @@ impl Lane {
             after: if scan == Scan::Onward { self.cursor } else { None },
             environment: self.settings.environment.clone(),
             endpoint: Some(self.routes.endpoint(to).to_owned()),
+            seen: self.parts.handle.high_water.mark(),
         };
         // Before the claim is sent: the lease ends for us no later than for the database.
         let asked_at = boot_now();
@@ -294,6 +295,7 @@ impl Lane {
         self.crowded_since = None;
         self.parts.health.ready(&self.claiming());
         let summary = batch.summary;
+        self.parts.handle.high_water.raise(summary.mark);
         let parked = usize::try_from(batch.summary.parked).unwrap_or(usize::MAX);
         let found = batch.leased.len() + batch.held.len() + parked;
         let next_due_in =

@@ -17,6 +17,7 @@ use super::completer::{Completer, Limits, Settled};
 use super::connection::{Connection, ConnectionError};
 use super::event::{Handle, LaneCommand, Phase, Sleep};
 use super::event_loop::EventLoop;
+use super::high_water::{self, HighWaterKeeper, State};
 use super::lane::{Lane, LaneParts, LaneSettings};
 use super::lane_breaker::OpenBreakers;
 use super::leases::Leases;
@@ -55,6 +56,8 @@ pub async fn run(deps: Deps, shutdown: impl Future<Output = &'static str>) -> Re
     let database = Arc::new(settings::connection(&deps.config.database, deps.config.credentials));
     let unsafe_allowed = deps.config.database.allow_unsafe_durability;
     let demands = if unsafe_allowed { Demands::Nothing } else { Demands::DurableCommits };
+    let dispatcher = &deps.config.dispatcher;
+    let state = high_water::begin(dispatcher.state_directory.as_deref(), &dispatcher.name)?;
     tokio::pin!(shutdown);
     deps.health.not_ready("database", "not connected yet");
     tokio::select! {
@@ -67,7 +70,7 @@ pub async fn run(deps: Deps, shutdown: impl Future<Output = &'static str>) -> Re
     }
     deps.health.ready("database");
     let services = Services { database, demands, worker_id, open_breakers: Arc::default(), deps };
-    services.run(shutdown).await
+    services.run(shutdown, state).await
 }
 
 /// Waits for a database to work on.
@@ -166,13 +169,14 @@ struct Services {
 }
 
 impl Services {
-    async fn run(self, shutdown: impl Future<Output = &'static str>) -> Result<(), Failure> {
+    async fn run(self, shutdown: impl Future<Output = &'static str>, state: State) -> Result<(), Failure> {
         let dispatcher = &self.deps.config.dispatcher;
         let drain_timeout = dispatcher.drain_timeout;
         let leases = Arc::new(Leases::default());
         let (events, received) = mpsc::channel(CHANNEL);
         let (phase, phase_now) = watch::channel(Phase::Running);
-        let handle = Handle { events, phase: phase_now, pauses: Arc::default() };
+        let (high_water, file) = state;
+        let handle = Handle { events, phase: phase_now, pauses: Arc::default(), high_water };
         let (results, queue) = mpsc::channel(usize::try_from(dispatcher.completion_queue_max).unwrap_or(CHANNEL));
         let (sleep, wishes) = mpsc::channel(CHANNEL);
 
@@ -192,6 +196,10 @@ impl Services {
         let listener = tokio::spawn(self.listener(wishes, &handle).run());
         let renewer = tokio::spawn(self.renewer(&leases).run());
         let upkeep = tokio::spawn(self.upkeep(&leases, &handle).run());
+        let keeper = file.map(|(file, written)| {
+            let ticker = self.deps.health.watch("state file", self.age_max());
+            tokio::spawn(HighWaterKeeper::new(file, written, handle.clone(), ticker).run())
+        });
 
         systemd::ready();
         let (worker_id, rails) = (&self.worker_id, self.deps.rails.len());
@@ -216,6 +224,9 @@ impl Services {
         renewer.abort();
         // The last heartbeat, and goodbyes; bounded by their own call timeouts.
         let _ = tokio::join!(listener, renewer, upkeep);
+        if let Some(keeper) = keeper {
+            let _ = keeper.await;
+        }
         tracing::info!(event = events::DAEMON_STOPPED, unrecorded);
         ran?;
         drained?;

@@ -1,7 +1,9 @@
 //! `inspect`: a payment's whole story, and never its bytes.
 
 use outbox_core::{Millis, Outcome, RailName, WorkerId};
-use outbox_store::{ClaimRequest, ClaimedPayment, Completion, ConnectSettings, HeldLease, Session, claim, complete};
+use outbox_store::{
+    ClaimRequest, ClaimedPayment, Completion, ConnectSettings, HeldLease, LogMark, Session, claim, complete,
+};
 use serde_json::json;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -34,6 +36,7 @@ async fn claimed(session: &mut Session) -> ClaimedPayment {
         after: None,
         environment: None,
         endpoint: None,
+        seen: LogMark::default(),
     };
     claim(session, &request).await.unwrap().leased.remove(0)
 }

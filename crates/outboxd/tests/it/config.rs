@@ -32,7 +32,7 @@ pub(crate) fn case(text: &str) -> Case {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("outboxd.toml");
     fs::write(&file, text).unwrap();
-    let host = Host { name: "host-1".to_owned(), credentials_directory: None };
+    let host = Host { name: "host-1".to_owned(), credentials_directory: None, state_directory: None };
     Case { sources: Sources { file, environment: Vec::new(), assignments: Vec::new(), host }, dir }
 }
 

@@ -13,7 +13,8 @@ const EXAMPLE: &str = include_str!("../../packaging/outboxd.example.toml");
 fn sources(dir: &TempDir, text: &str) -> Sources {
     let file = dir.path().join("outboxd.toml");
     fs::write(&file, text).unwrap();
-    let host = Host { name: "host-1".to_owned(), credentials_directory: Some(dir.path().to_owned()) };
+    let host =
+        Host { name: "host-1".to_owned(), credentials_directory: Some(dir.path().to_owned()), state_directory: None };
     Sources { file, environment: Vec::new(), assignments: Vec::new(), host }
 }
 

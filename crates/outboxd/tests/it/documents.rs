@@ -35,7 +35,13 @@ fn the_configuration_of_the_readme_passes_check_config() {
     let file = dir.path().join("outboxd.toml");
     fs::write(&file, minimal.replace("/etc/outboxd", &dir.path().display().to_string())).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_outboxd"));
-    let output = command.args(["check-config", "--config"]).arg(&file).env_clear().output().unwrap();
+    let output = command
+        .args(["check-config", "--config"])
+        .arg(&file)
+        .env_clear()
+        .env("STATE_DIRECTORY", dir.path())
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let shown = String::from_utf8_lossy(&output.stdout);
     assert!(!shown.contains("warning:"), "{shown}");

@@ -184,11 +184,11 @@ fn claim_that(body: &str) -> String {
     format!(
         "create or replace function outbox.claim_outbox_batch(p_rail text, p_worker_id text, p_limit integer, p_min_lease_ms bigint, \
          p_in_flight integer, p_after_at timestamptz default null, p_after_id uuid default null, p_environment text default null, \
-         p_endpoint text default null) returns table (kind text, outbox_id uuid, attempt_no integer, lease_token uuid, lease_ms bigint, \
+         p_endpoint text default null, p_seen_epoch_us bigint default 0, p_seen_log_position bigint default 0) returns table (kind text, outbox_id uuid, attempt_no integer, lease_token uuid, lease_ms bigint, \
          due_at timestamptz, participant_id text, endpoint text, payload bytea, content_type text, traceparent text, \
          not_after timestamptz, crash_count integer, is_resend boolean, hold_reason text, db_now timestamptz, \
          next_due_at timestamptz, held_count integer, expired_count integer, suspect_count integer, parked_count integer, \
-         paused boolean, log_position bigint, epoch_no integer) \
+         paused boolean, log_position bigint, epoch_us bigint) \
          language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$ begin {body} end $$"
     )
 }
@@ -198,7 +198,7 @@ fn claimed(kind: &str, id: &str) -> String {
     format!(
         "select '{kind}'::text, {id}, 1, gen_random_uuid(), 60000::bigint, clock_timestamp(), 'p'::text, null::text, 'x'::bytea, \
          'text/plain'::text, null::text, null::timestamptz, 0, false, null::text, clock_timestamp(), null::timestamptz, 0, 0, 0, 0, \
-         false, 1::bigint, 0"
+         false, 1::bigint, 0::bigint"
     )
 }
 

@@ -25,6 +25,7 @@ mod drain;
 mod end_to_end;
 mod fail_closed;
 mod fail_closed_running;
+mod failover;
 mod health;
 mod idle;
 mod inquiry;

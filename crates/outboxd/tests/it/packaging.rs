@@ -37,7 +37,7 @@ fn the_template_is_the_unit_with_a_configuration_for_each_shard() {
             .map(str::to_owned)
             .collect()
     };
-    assert_eq!(lines(&TEMPLATE.replace("%i.toml", "outboxd.toml")), lines(UNIT));
+    assert_eq!(lines(&TEMPLATE.replace("%i.toml", "outboxd.toml").replace("=outboxd/%i", "=outboxd")), lines(UNIT));
 }
 
 #[test]

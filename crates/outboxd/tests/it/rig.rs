@@ -251,12 +251,13 @@ impl Rig {
             )
         };
         format!(
-            "[dispatcher]\nname = \"{name}\"\ndrain_timeout = \"2s\"\npoll_max = \"500ms\"\n\
+            "[dispatcher]\nname = \"{name}\"\nstate_directory = \"{}\"\ndrain_timeout = \"2s\"\npoll_max = \"500ms\"\n\
              completion_flush_interval = \"5ms\"\ncompletion_budget = \"1600ms\"\nlease_margin = \"400ms\"\n\
              heartbeat_interval = \"1s\"\nlistener_probe_interval = \"1s\"\nmaintenance_interval = \"1s\"\n\
              [database]\nhost = \"{}\"\nport = {}\nname = \"{}\"\nuser = \"t_dispatcher\"\n\
              connect_timeout = \"1500ms\"\ncall_timeout = \"1500ms\"\nstatement_timeout = \"1200ms\"\n\
              [health]\nlisten = \"127.0.0.1:0\"\n[log]\nfilter = \"warn,outboxd=debug\"\n{}{}",
+            self.dir.path().display(),
             way.host(),
             way.port(),
             self.db.name(),

@@ -16,7 +16,7 @@ fn config(url: &str, rail_lines: &str) -> Result<Config, Faults> {
          user = \"u\"\ncall_timeout = \"3500ms\"\n[rails.sepa]\nurl = \"{url}\"\nreference_json_pointer = \"/id\"\n{rail_lines}\n"
     );
     fs::write(&file, text).unwrap();
-    let host = Host { name: "host-1".to_owned(), credentials_directory: None };
+    let host = Host { name: "host-1".to_owned(), credentials_directory: None, state_directory: None };
     let loaded = load(&Sources { file, environment: Vec::new(), assignments: Vec::new(), host });
     loaded.map(|loaded| loaded.config)
 }

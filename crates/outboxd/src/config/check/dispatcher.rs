@@ -1,6 +1,7 @@
 //! Checks of `[dispatcher]`, and of what goes together with it elsewhere.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use outbox_core::{Millis, RailName, WorkerId};
 use uuid::Uuid;
@@ -39,14 +40,23 @@ fn check_environment(raw: &RawDispatcher, findings: &mut Findings<'_>) -> Option
     raw.environment.clone()
 }
 
+fn check_state_directory(raw: &RawDispatcher, findings: &mut Findings<'_>) -> Option<PathBuf> {
+    let directory = raw.state_directory.clone().or_else(|| findings.host.state_directory.clone())?;
+    if !directory.is_absolute() {
+        findings.add(&key("state_directory"), "must be an absolute path");
+    }
+    Some(directory)
+}
+
 pub(super) fn check(raw: &RawDispatcher, findings: &mut Findings<'_>) -> Dispatcher {
-    let name = check_name(raw, findings);
-    let environment = check_environment(raw, findings);
+    let (name, environment) = (check_name(raw, findings), check_environment(raw, findings));
+    let state_directory = check_state_directory(raw, findings);
     let mut time =
         |name: &str, given, default, from: Millis, to: Millis| findings.time(&key(name), given, default, from..=to);
     let dispatcher = Dispatcher {
         name,
         environment,
+        state_directory,
         drain_timeout: time("drain_timeout", raw.drain_timeout, defaults::DRAIN_TIMEOUT, SECOND, MIN_LEASE_MAX),
         poll_min: time("poll_min", raw.poll_min, defaults::POLL_MIN, MILLI, SECOND),
         poll_max: time("poll_max", raw.poll_max, defaults::POLL_MAX, MILLI, Millis(60_000)),

@@ -27,6 +27,8 @@ pub struct Host {
     pub name: String,
     /// `$CREDENTIALS_DIRECTORY`, where systemd put the unit's credentials.
     pub credentials_directory: Option<PathBuf>,
+    /// `$STATE_DIRECTORY`, which systemd made for the unit.
+    pub state_directory: Option<PathBuf>,
 }
 
 /// A file the configuration names, and the key that names it.

@@ -1,0 +1,275 @@
+//! A database that has lost what it committed: a standby that is promoted, a backup that is restored, a copy beside
+//! its original, a disk snapshot that is put back. Real servers, real daemons: nothing that may have been sent is
+//! sent blindly, and nothing is sent at all before two people have said what is missing.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use outbox_testkit::{PgServer, PgVersion, ServerSettings, TestDb, wait_until};
+use serde_json::Value;
+
+use crate::commands_binary::Desk;
+use crate::rig::{Daemon, HOLD, LIMIT, RAILS, RESEND, Rig};
+
+/// Payments of each rail.
+const EACH: usize = 600;
+
+fn version() -> PgVersion {
+    PgVersion::from_environment().unwrap()
+}
+
+async fn rig_on(configuration: &[String]) -> Rig {
+    let settings = ServerSettings { configuration: configuration.to_vec(), ..ServerSettings::default() };
+    Rig::start_on(PgServer::start_with(version(), &settings).unwrap()).await
+}
+
+impl Rig {
+    /// A copy of the rig's server as it is now, started as `settings` say.
+    fn copy_of_the_server(&mut self, settings: &ServerSettings) -> PgServer {
+        self.server.as_mut().unwrap().copy(version(), settings).unwrap()
+    }
+
+    /// From here on the tests' own questions go to the database on `server`, which takes the place of the first.
+    fn moves_to(&mut self, server: PgServer) {
+        self.db = TestDb::at(server.address(), self.db.name());
+        self.server = Some(server);
+    }
+
+    /// A daemon on the database where the rig is now, with the memory of the one that was called `memory_of`.
+    fn daemon_here(&self, name: &str, memory_of: &str, environment: &str) -> Daemon {
+        let settings = [format!("dispatcher.environment={environment}"), format!("dispatcher.name={memory_of}")];
+        self.daemon_with(name, self.db.address(), &settings)
+    }
+
+    fn requests(&self) -> u64 {
+        RAILS.iter().map(|rail| self.sim(rail).stats().requests).sum()
+    }
+
+    /// Two people say that commits after `lost_from` may be missing; returns how many payments are doubtful.
+    fn acknowledge(&self, lost_from: &str) -> i64 {
+        let desk = Desk::on(TestDb::at(self.db.address(), self.db.name()));
+        let words = ["failover", "acknowledge", "--lost-from", lost_from, "--environment", "production"];
+        let proposed =
+            desk.run("t_operator", &[&words[..], &["--reason", "drill", "--output", "json"]].concat()).json();
+        let action = proposed["action_id"].as_str().unwrap();
+        let words = ["approve", action, "--confirm", "0", "--reason", "checked", "--output", "json"];
+        let doubtful = desk.run("t_approver", &words).json()["doubtful"].as_i64().unwrap();
+        // Its database is the rig's, which goes on.
+        std::mem::forget(desk);
+        doubtful
+    }
+
+    /// The daemon claims nothing, is not ready and says why; the rails hear nothing of it.
+    async fn refuses(&self, daemon: &Daemon, reason: &str) {
+        let before = self.requests();
+        daemon.becomes_ready(false).await;
+        wait_until("refused claims of both lanes", LIMIT, async || daemon.events("claim.failed").len() >= 4)
+            .await
+            .unwrap();
+        let refusals = daemon.events("claim.failed");
+        assert!(refusals.iter().all(|event| event["error"].as_str().unwrap().contains(reason)), "{refusals:?}");
+        assert_eq!(self.requests(), before, "sent from a database that may have forgotten");
+        assert_eq!(daemon.events("send.started"), Vec::<Value>::new());
+    }
+
+    /// Whatever the database forgot: no payment was executed twice, and the rail that executes every request was asked
+    /// for none of them twice.
+    fn nothing_was_paid_twice(&self) {
+        for rail in RAILS {
+            let mut effects: BTreeMap<String, usize> = BTreeMap::new();
+            for effect in self.sim(rail).effects().unwrap() {
+                *effects.entry(effect.key).or_default() += 1;
+            }
+            let twice: Vec<_> = effects.iter().filter(|(_, count)| **count > 1).collect();
+            assert!(twice.is_empty(), "{rail}: {twice:?}");
+        }
+    }
+
+    async fn now(&self) -> String {
+        self.value("select to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')").await
+    }
+
+    async fn enqueue_each(&self, count: usize) {
+        for rail in RAILS {
+            self.enqueue(rail, count).await;
+        }
+    }
+
+    /// After the acknowledgement everything ends, or waits for a person with a reason.
+    async fn goes_on(&self, daemon: &Daemon) {
+        self.settled().await;
+        daemon.becomes_ready(true).await;
+        self.nothing_was_paid_twice();
+        assert_eq!(self.held(RESEND).await, Vec::<String>::new());
+        let held = self.held(HOLD).await;
+        assert!(held.iter().all(|reason| reason.starts_with("UNKNOWN ")), "{held:?}");
+        assert!(!held.is_empty(), "nothing was doubtful: the test shows nothing");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_promoted_standby_that_lost_three_seconds_is_not_dispatched_before_two_people_said_so() {
+    let mut rig = rig_on(&[]).await;
+    let connection =
+        format!("primary_conninfo = 'host={} port={} user=postgres'", rig.db.address().host(), rig.db.address().port());
+    rig.enqueue_each(EACH).await;
+    let settings = ServerSettings {
+        configuration: vec![connection],
+        signal_file: Some("standby.signal"),
+        ..ServerSettings::default()
+    };
+    let standby = rig.copy_of_the_server(&settings);
+    rig.until("replication", "select count(*) = 1 from pg_stat_replication where state = 'streaming'").await;
+    // Slow rails, so that seconds are lost in the middle of the work.
+    let slow = ["rails.resend.concurrency=2", "rails.hold.concurrency=2", "dispatcher.environment=production"];
+    for rail in RAILS {
+        rig.sim(rail).set_profile(rail_sim::Profile::new([(rail_sim::Fault::Slow, 1000)])).unwrap();
+    }
+    let mut daemon = rig.daemon_with("a", rig.db.address(), &slow);
+    daemon.logged("complete.applied", 20).await;
+    rig.until(
+        "a standby that is level",
+        "select replay_lsn >= (select pg_current_wal_flush_lsn() - 1000000) from pg_stat_replication",
+    )
+    .await;
+    // From here on nothing reaches the standby, and the primary knows nothing of it.
+    let sender: i32 = rig.value("select pid from pg_stat_replication").await;
+    assert!(Command::new("kill").args(["-STOP", &sender.to_string()]).status().unwrap().success());
+    let lost_from = rig.now().await;
+    rig.until("three seconds", &format!("select clock_timestamp() > timestamptz '{lost_from}' + interval '3 s'")).await;
+    let sent = rig.requests();
+    rig.server.as_mut().unwrap().stop_immediate().unwrap();
+    daemon.kill();
+    drop(daemon);
+    rig.moves_to(standby);
+    rig.run("select pg_promote(true, 60)").await;
+    let known: i64 = rig.value("select count(*) from outbox.payment_outbox_attempts where state = 'DISPATCHED'").await;
+    assert!(u64::try_from(known).unwrap() + 20 < sent, "{known} known of {sent}: nothing was lost");
+    for rail in RAILS {
+        rig.sim(rail).set_profile(rail_sim::Profile::default()).unwrap();
+    }
+    let heir = rig.daemon_here("heir", "heir", "production");
+    rig.refuses(&heir, "what was sent may be missing here").await;
+    let doubtful = rig.acknowledge(&lost_from);
+    assert!(doubtful > 0);
+    rig.goes_on(&heir).await;
+    // Every payment that the rail executed and the database forgot is held, or dispatched with the same reference.
+    let executed: Vec<String> = rig.hold.effects().unwrap().into_iter().map(|effect| effect.key).collect();
+    let lost: i64 = rig
+        .value(&format!(
+            "select count(*) from unnest(array['{}']::uuid[]) as k (id) where not exists (select from \
+             outbox.payment_outbox_pending p where p.outbox_id = k.id and p.disposition = 'HELD') and not exists (select from \
+             outbox.payment_outbox_attempts a where a.outbox_id = k.id and a.state = 'DISPATCHED')",
+            executed.join("','")
+        ))
+        .await;
+    assert_eq!(lost, 0, "executed, and neither dispatched nor held");
+    heir.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_is_restored_to_an_earlier_point_is_not_dispatched_before_two_people_said_so() {
+    let archive = tempfile::tempdir().unwrap();
+    let open = PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(archive.path(), open).unwrap();
+    let archive = archive.path().display().to_string();
+    let archiving = ["archive_mode = on".to_owned(), format!("archive_command = 'cp %p {archive}/%f'")];
+    let mut rig = rig_on(&archiving).await;
+    rig.enqueue_each(EACH).await;
+    let daemon = rig.daemon_with("a", rig.db.address(), &["dispatcher.environment=production"]);
+    rig.until("a first part", "select count(*) > 100 from outbox.payment_outbox_attempts").await;
+    daemon.stop().await;
+    // The base backup: to be rolled forward to a point after it, which is before the end.
+    let recovery = ServerSettings {
+        configuration: vec![
+            format!("restore_command = 'cp {archive}/%f %p'"),
+            "recovery_target_name = 'before_the_end'".to_owned(),
+            "recovery_target_action = 'pause'".to_owned(),
+        ],
+        signal_file: Some("standby.signal"),
+        ..ServerSettings::default()
+    };
+    let backup = rig.copy_of_the_server(&recovery);
+    rig.run("select pg_create_restore_point('before_the_end')").await;
+    let lost_from = rig.now().await;
+    let before: i64 = rig.value("select count(*) from outbox.payment_outbox_attempts where state = 'DISPATCHED'").await;
+    let daemon = rig.daemon_here("b", "a", "production");
+    rig.settled().await;
+    rig.all_dispatched().await;
+    daemon.stop().await;
+    rig.run("select pg_switch_wal()").await;
+    rig.until(
+        "the log in the archive",
+        "select last_archived_wal >= pg_walfile_name(pg_current_wal_lsn() - 16777216) from pg_stat_archiver",
+    )
+    .await;
+    rig.server.as_mut().unwrap().stop_fast().unwrap();
+    rig.moves_to(backup);
+    rig.until("the restore point", "select pg_get_wal_replay_pause_state() = 'paused'").await;
+    rig.run("select pg_promote(true, 60)").await;
+    let restored: i64 =
+        rig.value("select count(*) from outbox.payment_outbox_attempts where state = 'DISPATCHED'").await;
+    assert_eq!(restored, before, "it is not the database of the restore point");
+    let heir = rig.daemon_here("heir", "heir", "production");
+    rig.refuses(&heir, "what was sent may be missing here").await;
+    assert!(rig.acknowledge(&lost_from) > 0);
+    rig.goes_on(&heir).await;
+    heir.stop().await;
+}
+
+/// The rig with some payments sent, and a copy of its server from then; what came after is only on the original.
+async fn original_and_copy() -> (Rig, PgServer, String) {
+    let mut rig = rig_on(&[]).await;
+    rig.enqueue_each(EACH).await;
+    let daemon = rig.daemon_with("a", rig.db.address(), &["dispatcher.environment=production"]);
+    rig.until("a first part", "select count(*) > 100 from outbox.payment_outbox_attempts").await;
+    daemon.stop().await;
+    let copy = rig.copy_of_the_server(&ServerSettings::default());
+    let lost_from = rig.now().await;
+    let daemon = rig.daemon_here("b", "a", "production");
+    rig.settled().await;
+    rig.all_dispatched().await;
+    daemon.stop().await;
+    (rig, copy, lost_from)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_beside_its_original_is_dispatched_neither_for_another_environment_nor_by_who_knows_the_original() {
+    let (mut rig, copy, _) = original_and_copy().await;
+    let original = std::mem::replace(&mut rig.db, TestDb::at(copy.address(), "postgres"));
+    rig.db = TestDb::at(copy.address(), original.name());
+    let tester = rig.daemon_here("tester", "tester", "test");
+    rig.refuses(&tester, "of the environment 'production', the dispatcher of 'test'").await;
+    tester.stop().await;
+    let same = rig.daemon_here("same", "a", "production");
+    rig.refuses(&same, "the database is older than it was").await;
+    same.stop().await;
+    // The original is none the worse.
+    rig.db = original;
+    rig.enqueue(RESEND, 3).await;
+    let daemon = rig.daemon_here("next", "a", "production");
+    rig.settled().await;
+    rig.all_dispatched().await;
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_snapshot_that_is_put_back_is_noticed_by_a_dispatcher_that_was_down_meanwhile() {
+    let (mut rig, copy, lost_from) = original_and_copy().await;
+    // The copy takes the place of the original: identifier and timeline are the same, and its clock goes on.
+    rig.server.as_mut().unwrap().stop_fast().unwrap();
+    rig.moves_to(copy);
+    let daemon = rig.daemon_here("next", "a", "production");
+    rig.refuses(&daemon, "the database is older than it was").await;
+    assert!(daemon.ready().await.contains("claims of rail"), "{}", daemon.ready().await);
+    assert!(rig.acknowledge(&lost_from) > 0);
+    rig.goes_on(&daemon).await;
+    daemon.stop().await;
+    // And from then on it is the database, for whoever remembers the other as well.
+    let again = rig.daemon_here("again", "a", "production");
+    rig.enqueue(RESEND, 3).await;
+    rig.settled().await;
+    again.stop().await;
+    assert_eq!(rig.count(RESEND, "DISPATCHED").await, i64::try_from(EACH).unwrap() + 3);
+}
