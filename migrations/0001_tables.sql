@@ -275,7 +275,8 @@ create table outbox.outbox_dispatchers (
     heartbeat_interval_ms bigint not null
         constraint heartbeat_interval_is_positive check (heartbeat_interval_ms > 0),
     started_at timestamptz not null,
-    heartbeat_at timestamptz not null
+    heartbeat_at timestamptz not null,
+    settled bigint[] not null default '{}'
 ) with (fillfactor = 50);
 
 -- What people asked for. History, as the three tables after it.

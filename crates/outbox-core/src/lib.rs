@@ -6,6 +6,7 @@ pub mod breaker;
 pub mod codes;
 pub mod contract;
 pub mod decide;
+pub mod forecast;
 pub mod ids;
 pub mod lease;
 pub mod media_type;

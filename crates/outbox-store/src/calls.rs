@@ -23,7 +23,7 @@ pub(crate) const RENEW: &str = "select * from outbox.renew_outbox_leases($1, $2,
 pub(crate) const RELEASE: &str = "select * from outbox.release_outbox_leases($1, $2, $3, $4)";
 pub(crate) const COMPLETE: &str =
     "select * from outbox.complete_outbox_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
-pub(crate) const HEARTBEAT: &str = "select * from outbox.dispatcher_heartbeat($1, $2, $3, $4, $5, $6, $7, $8)";
+pub(crate) const HEARTBEAT: &str = "select * from outbox.dispatcher_heartbeat($1, $2, $3, $4, $5, $6, $7, $8, $9)";
 pub(crate) const PREFLIGHT: &str = "select * from outbox.dispatcher_preflight()";
 pub(crate) const LIMITS_IN_FORCE: &str = "select pg_catalog.bool_and(s.setting::integer between 1 and l.ms) as in_force from pg_catalog.pg_settings as s \
      join (values ('statement_timeout', $1::bigint), ('lock_timeout', $2), ('idle_in_transaction_session_timeout', $3)) \
@@ -32,6 +32,7 @@ pub(crate) const READ_RAILS: &str = "select * from outbox.read_payment_rails()";
 pub(crate) const SET_RAIL: &str =
     "select outbox.set_payment_rail($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) as is_new";
 pub(crate) const READ_STATUS: &str = "select * from outbox.read_outbox_status($1)";
+pub(crate) const READ_METRICS: &str = "select * from outbox.read_outbox_metrics($1, $2)";
 pub(crate) const READ_BLOCKED_KEYS: &str =
     "select b.*, b.amounts::text as amounts_text from outbox.read_blocked_keys($1) as b";
 pub(crate) const READ_TIMELINES: &str =
@@ -44,7 +45,7 @@ pub(crate) const ENSURE_PARTITIONS: &str = "select outbox.ensure_outbox_partitio
 
 /// The same statements by name, for that test.
 #[doc(hidden)]
-pub const STATEMENTS: [(&str, &str); 29] = [
+pub const STATEMENTS: [(&str, &str); 30] = [
     ("CLAIM", CLAIM),
     ("EXPIRE", EXPIRE),
     ("UNPARK", UNPARK),
@@ -57,6 +58,7 @@ pub const STATEMENTS: [(&str, &str); 29] = [
     ("READ_RAILS", READ_RAILS),
     ("SET_RAIL", SET_RAIL),
     ("READ_STATUS", READ_STATUS),
+    ("READ_METRICS", READ_METRICS),
     ("READ_BLOCKED_KEYS", READ_BLOCKED_KEYS),
     ("READ_TIMELINES", READ_TIMELINES),
     ("TRY_WAKEUP_LOCK", TRY_WAKEUP_LOCK),
@@ -280,7 +282,8 @@ pub async fn dispatcher_heartbeat(
     beat: &Heartbeat,
 ) -> Result<Vec<SilentDispatcher>, StoreError> {
     const CALL: &str = "dispatcher_heartbeat";
-    let lanes: Vec<&str> = beat.lanes.iter().map(RailName::as_str).collect();
+    let lanes: Vec<&str> = beat.lanes.iter().map(|lane| lane.rail.as_str()).collect();
+    let settled: Vec<i64> = beat.lanes.iter().map(|lane| i64::try_from(lane.settled).unwrap_or(i64::MAX)).collect();
     let query = sqlx::query(HEARTBEAT)
         .bind(beat.worker_id.as_str())
         .bind(&beat.version)
@@ -289,7 +292,8 @@ pub async fn dispatcher_heartbeat(
         .bind(lanes)
         .bind(small(beat.in_flight))
         .bind(signed(beat.interval))
-        .bind(beat.environment.as_deref());
+        .bind(beat.environment.as_deref())
+        .bind(settled);
     let rows = session.fetch(CALL, query).await?;
     rows.iter()
         .map(|row| {

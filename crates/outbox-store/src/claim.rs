@@ -62,6 +62,7 @@ fn read_claimed(call: &'static str, row: &PgRow, kind: AttemptKind) -> Result<Cl
         payload: payload.unwrap_or_default(),
         content_type: column(call, row, "content_type")?,
         traceparent: column(call, row, "traceparent")?,
+        due_at: column(call, row, "due_at")?,
         not_after: column(call, row, "not_after")?,
         db_now: column(call, row, "db_now")?,
         crash_count: count(call, row, "crash_count")?,

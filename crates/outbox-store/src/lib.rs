@@ -34,11 +34,11 @@ pub use listener::WakeupListener;
 pub use migrate::{
     MIGRATION_TABLE, MIGRATIONS, MigrationFile, MigrationReport, check_migrations, migrate, migrate_files,
 };
-pub use reading::{read_blocked_keys, read_status, read_timelines};
+pub use reading::{read_blocked_keys, read_metrics, read_status, read_timelines};
 pub use rows::{
     BlockedKey, ClaimBatch, ClaimCursor, ClaimRequest, ClaimSummary, ClaimedPayment, Completion, CompletionVerdict,
-    ContractChange, DispatcherState, ExpireReport, Heartbeat, HeldLease, HeldPayment, LogMark, Preflight, RailRow,
-    RailStatus, RenewVerdict, SilentDispatcher, UnparkReport,
+    ContractChange, DispatcherState, ExpireReport, Figure, Heartbeat, HeldLease, HeldPayment, LaneBeat, LogMark,
+    Preflight, RailRow, RailStatus, RenewVerdict, RiskHorizon, SilentDispatcher, UnparkReport,
 };
 pub use session::Session;
 

@@ -5,9 +5,9 @@ use sqlx::postgres::PgRow;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::calls::{READ_BLOCKED_KEYS, READ_STATUS, READ_TIMELINES, column};
+use crate::calls::{READ_BLOCKED_KEYS, READ_METRICS, READ_STATUS, READ_TIMELINES, column, signed};
 use crate::error::StoreError;
-use crate::rows::{BlockedKey, RailStatus};
+use crate::rows::{BlockedKey, Figure, RailStatus, RiskHorizon};
 use crate::session::Session;
 
 /// Where the payments of each rail are; dispatched and failed ones count from `since` on.
@@ -39,6 +39,26 @@ pub async fn read_status(session: &mut Session, since: Option<OffsetDateTime>) -
                 oldest_due: age(row, "oldest_due_ms")?,
                 oldest_in_doubt: age(row, "oldest_in_doubt_ms")?,
                 partition_headroom_months: column(CALL, row, "partition_headroom_months")?,
+            })
+        })
+        .collect()
+}
+
+/// The figures that operators watch; of rails without a horizon no amounts at risk.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn read_metrics(session: &mut Session, horizons: &[RiskHorizon]) -> Result<Vec<Figure>, StoreError> {
+    const CALL: &str = "read_outbox_metrics";
+    let rails: Vec<&str> = horizons.iter().map(|horizon| horizon.rail.as_str()).collect();
+    let ahead: Vec<i64> = horizons.iter().map(|horizon| signed(horizon.ahead)).collect();
+    let rows = session.fetch(CALL, sqlx::query(READ_METRICS).bind(rails).bind(ahead)).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Figure {
+                name: column(CALL, row, "figure")?,
+                labels: column(CALL, row, "labels")?,
+                value: column(CALL, row, "value")?,
             })
         })
         .collect()

@@ -64,6 +64,8 @@ pub struct ClaimedPayment {
     pub content_type: String,
     /// The caller's W3C trace context.
     pub traceparent: Option<String>,
+    /// Since when it was due; of a first attempt, its enqueue or its `not_before`.
+    pub due_at: OffsetDateTime,
     /// Not to be sent after this.
     pub not_after: Option<OffsetDateTime>,
     /// The database's clock at the claim.
@@ -240,6 +242,15 @@ impl DispatcherState {
     }
 }
 
+/// What a heartbeat says of one lane.
+#[derive(Clone, Debug)]
+pub struct LaneBeat {
+    /// Its rail.
+    pub rail: RailName,
+    /// How many of its payments this dispatcher saw dispatched or failed.
+    pub settled: u64,
+}
+
 /// A heartbeat.
 #[derive(Clone, Debug)]
 pub struct Heartbeat {
@@ -250,7 +261,7 @@ pub struct Heartbeat {
     /// What it is doing.
     pub state: DispatcherState,
     /// Its rails.
-    pub lanes: Vec<RailName>,
+    pub lanes: Vec<LaneBeat>,
     /// Sends under way.
     pub in_flight: u32,
     /// When the next one is due.
@@ -367,6 +378,26 @@ pub struct RailStatus {
     pub oldest_in_doubt: Option<Millis>,
     /// Months ahead that have partitions.
     pub partition_headroom_months: i32,
+}
+
+/// How far ahead the due payments of a rail count as at risk of missing their `not_after`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RiskHorizon {
+    /// The rail.
+    pub rail: RailName,
+    /// From now on.
+    pub ahead: Millis,
+}
+
+/// A figure of the database: of a rail, a sum of money, a dispatcher, or the database itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Figure {
+    /// Its name.
+    pub name: String,
+    /// The values of its labels, in the order of docs/METRICS.md.
+    pub labels: Vec<String>,
+    /// Seconds, minor units of money, or a count.
+    pub value: f64,
 }
 
 /// A change to a rail's contract; `None` leaves a value as it is, or at its default.

@@ -25,8 +25,10 @@ events! {
     CONFIG_WARNING = "config.warning";
     /// So many lines are missing here: the log was not read in time, or could not be written.
     LOG_LINES_DROPPED = "log.lines_dropped";
-    /// `/livez` and `/readyz` are served.
+    /// `/livez`, `/readyz` and `/metrics` are served.
     HEALTH_SERVING = "health.serving";
+    /// The database could not be asked for the figures of `/metrics`; those it gave last are shown until they are too old.
+    METRICS_SAMPLE_FAILED = "metrics.sample_failed";
     /// The health server could not take a connection.
     HEALTH_ACCEPT_FAILED = "health.accept_failed";
     /// A loop of the daemon has not ticked in time, so the watchdog of systemd is not fed.

@@ -1,5 +1,5 @@
-//! `/livez` and `/readyz` over HTTP/1.1: one request a connection, few connections at once, nothing
-//! read but the request line and headers. What they answer is `health`'s business.
+//! `/livez`, `/readyz` and `/metrics` over HTTP/1.1: one request a connection, few connections at once, nothing
+//! read but the request line and headers. What they answer is the business of `health` and `metrics`.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -21,6 +21,7 @@ use crate::clock::boot_now;
 use crate::events;
 use crate::exit::{Exit, Failure};
 use crate::health::{HealthState, NotReady};
+use crate::metrics::{self, Metrics};
 
 /// Bounds the memory and the descriptors that probes, or somebody else, can take; later ones wait.
 const CONNECTIONS_MAX: usize = 16;
@@ -42,8 +43,8 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
     listener.map_err(|error| Failure::new(Exit::Unavailable, format!("health.listen: {address}: {error}")))
 }
 
-/// Serves `state` until the future is dropped.
-pub async fn serve(listener: TcpListener, state: Arc<HealthState>) -> Infallible {
+/// Serves `state` and `metrics` until the future is dropped.
+pub async fn serve(listener: TcpListener, state: Arc<HealthState>, metrics: Arc<Metrics>) -> Infallible {
     let address = listener.local_addr().map(|address| address.to_string()).unwrap_or_default();
     tracing::info!(event = events::HEALTH_SERVING, address);
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -54,9 +55,9 @@ pub async fn serve(listener: TcpListener, state: Arc<HealthState>) -> Infallible
         let slot = Arc::clone(&slots).acquire_owned().await.ok();
         match listener.accept().await {
             Ok((stream, _)) => {
-                let state = Arc::clone(&state);
+                let (state, metrics) = (Arc::clone(&state), Arc::clone(&metrics));
                 connections.spawn(async move {
-                    answer_one(stream, state).await;
+                    answer_one(stream, state, metrics).await;
                     drop(slot);
                 });
             }
@@ -68,9 +69,9 @@ pub async fn serve(listener: TcpListener, state: Arc<HealthState>) -> Infallible
     }
 }
 
-async fn answer_one(stream: TcpStream, state: Arc<HealthState>) {
+async fn answer_one(stream: TcpStream, state: Arc<HealthState>, metrics: Arc<Metrics>) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let response = respond(request.method(), request.uri().path(), &state);
+        let response = respond(request.method(), request.uri().path(), &state, &metrics);
         async move { Ok::<_, Infallible>(response) }
     });
     let connection = http1::Builder::new()
@@ -83,19 +84,27 @@ async fn answer_one(stream: TcpStream, state: Arc<HealthState>) {
     let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
 }
 
-fn respond(method: &Method, path: &str, state: &HealthState) -> Response<Full<Bytes>> {
+fn respond(method: &Method, path: &str, state: &HealthState, metrics: &Metrics) -> Response<Full<Bytes>> {
+    let is_read = matches!(*method, Method::GET | Method::HEAD);
+    if path == "/metrics" && is_read {
+        return response(StatusCode::OK, metrics::CONTENT_TYPE, metrics::render(metrics, state, boot_now()));
+    }
     let (status, body) = match path {
-        "/livez" | "/readyz" if !matches!(*method, Method::GET | Method::HEAD) => {
+        "/livez" | "/readyz" | "/metrics" if !is_read => {
             (StatusCode::METHOD_NOT_ALLOWED, json!({"error": "only GET and HEAD"}))
         }
         "/livez" => liveness(state),
         "/readyz" => readiness(state),
-        _ => (StatusCode::NOT_FOUND, json!({"error": "there are /livez and /readyz"})),
+        _ => (StatusCode::NOT_FOUND, json!({"error": "there are /livez, /readyz and /metrics"})),
     };
-    let mut response = Response::new(Full::new(Bytes::from(format!("{body}\n"))));
+    response(status, "application/json", format!("{body}\n"))
+}
+
+fn response(status: StatusCode, content_type: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(content_type));
     headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
     response
 }

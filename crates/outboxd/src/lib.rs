@@ -11,6 +11,7 @@ pub mod health;
 pub mod health_server;
 mod log_queue;
 pub mod logging;
+pub mod metrics;
 pub mod secrets;
 pub mod settings;
 pub mod shutdown;

@@ -4,11 +4,15 @@
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How often a sink that takes nothing at the moment, without blocking, is asked again.
 const NO_ROOM_WAIT: Duration = Duration::from_millis(20);
+
+/// How many lines this process has not written, for the page of metrics.
+pub(crate) static LINES_DROPPED: AtomicU64 = AtomicU64::new(0);
 
 /// How much a line matters when there is no room for all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +69,7 @@ impl LogQueue {
         };
         if bytes > room {
             state.dropped += 1;
+            LINES_DROPPED.fetch_add(1, Ordering::Relaxed);
         } else {
             let dropped_before = std::mem::take(&mut state.dropped);
             state.bytes = bytes;
@@ -152,6 +157,7 @@ impl<W: Write, N: Fn(u64) -> Vec<u8>> LogWriter<W, N> {
             && !(may_try && self.lost == 0 && self.write(&line))
         {
             self.lost += 1;
+            LINES_DROPPED.fetch_add(1, Ordering::Relaxed);
         }
     }
 

@@ -2,8 +2,8 @@
 
 use outbox_core::{AttemptNo, AttemptState, HoldReason, LeaseToken, Millis, Outcome, RailName};
 use outbox_store::{
-    CompletionVerdict, DispatcherState, Heartbeat, HeldLease, RenewVerdict, dispatcher_heartbeat, expire_leases,
-    release_leases, renew_leases,
+    CompletionVerdict, DispatcherState, Heartbeat, HeldLease, LaneBeat, RenewVerdict, dispatcher_heartbeat,
+    expire_leases, release_leases, renew_leases,
 };
 use sqlx::Row as _;
 use uuid::Uuid;
@@ -182,7 +182,7 @@ async fn heartbeat_reports_the_silent_and_prunes_the_long_gone() {
         worker_id: world.worker(name).id,
         version: "1.0.0".to_owned(),
         state,
-        lanes: vec![RailName::new(RAIL).unwrap()],
+        lanes: vec![LaneBeat { rail: RailName::new(RAIL).unwrap(), settled: 7 }],
         in_flight: 3,
         interval: Millis(1_000),
         environment: None,

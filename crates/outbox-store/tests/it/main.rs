@@ -22,6 +22,7 @@ mod history;
 mod interleavings;
 mod leases;
 mod lives;
+mod metrics;
 mod migrations;
 mod model;
 mod order;

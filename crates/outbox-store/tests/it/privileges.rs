@@ -47,6 +47,7 @@ read_blocked_keys             t_operator t_approver t_auditor t_monitor
 read_outbox_payments          t_operator t_approver t_auditor
 read_operator_actions         t_operator t_approver t_auditor
 read_action_members           t_operator t_approver t_auditor
+read_outbox_metrics           t_dispatcher t_monitor
 read_outbox_pauses            t_dispatcher t_operator t_approver t_auditor t_monitor
 propose_operator_action       t_operator
 withdraw_operator_action      t_operator

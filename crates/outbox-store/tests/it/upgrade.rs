@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use outbox_core::{Millis, Outcome, RailName};
 use outbox_store::{
-    API_VERSION, CompletionVerdict, ConnectSettings, DispatcherState, Heartbeat, Hint, MIGRATIONS, MigrationFile,
-    RenewVerdict, Session, dispatcher_heartbeat, enqueue_batch, expire_leases, migrate_files, preflight,
+    API_VERSION, CompletionVerdict, ConnectSettings, DispatcherState, Heartbeat, Hint, LaneBeat, MIGRATIONS,
+    MigrationFile, RenewVerdict, Session, dispatcher_heartbeat, enqueue_batch, expire_leases, migrate_files, preflight,
     read_payment_rails, read_status, read_timelines, renew_leases,
 };
 use outbox_testkit::wait_until;
@@ -88,7 +88,7 @@ impl Load {
             worker_id: self.worker.id.clone(),
             version: "1".to_owned(),
             state: DispatcherState::Running,
-            lanes: vec![rail],
+            lanes: vec![LaneBeat { rail, settled: 0 }],
             in_flight: 0,
             interval: Millis(1_000),
             environment: None,

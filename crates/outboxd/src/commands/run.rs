@@ -14,6 +14,7 @@ use crate::config::{self, Config, Loaded};
 use crate::dispatch::{self, Deps};
 use crate::exit::{Exit, Failure};
 use crate::health::HealthState;
+use crate::metrics::Metrics;
 use crate::{events, health_server, logging, settings, shutdown, systemd};
 
 /// How the daemon is started.
@@ -51,12 +52,13 @@ async fn serve(config: Config) -> Result<(), Failure> {
     // Until the lanes are there, and say for themselves whether they may claim.
     health.not_ready("daemon", "starting");
     let rails = rails(&config)?;
+    let metrics = Metrics::new(rails.keys().cloned());
     if let Some(address) = config.health.listen {
         let listener = health_server::bind(address).await?;
-        tokio::spawn(health_server::serve(listener, Arc::clone(&health)));
+        tokio::spawn(health_server::serve(listener, Arc::clone(&health), Arc::clone(&metrics)));
     }
     tokio::spawn(systemd::feed_watchdog(Arc::clone(&health)));
-    dispatch::run(Deps { config, rails, health }, stop).await
+    dispatch::run(Deps { config, rails, health, metrics }, stop).await
 }
 
 fn rails(config: &Config) -> Result<BTreeMap<RailName, Vec<Arc<dyn Rail>>>, Failure> {

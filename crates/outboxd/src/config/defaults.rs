@@ -30,6 +30,8 @@ pub(super) const HEARTBEAT_INTERVAL: Millis = Millis(5_000);
 pub(super) const LISTENER_PROBE_INTERVAL: Millis = Millis(5_000);
 /// Bounds how long a lost lease of a lane that does not claim stays unsettled.
 pub(super) const MAINTENANCE_INTERVAL: Millis = Millis(10_000);
+/// The usual interval of a scrape. Each sample reads the whole queue, once for each dispatcher.
+pub(super) const METRICS_INTERVAL: Millis = Millis(15_000);
 
 /// The port of Postgres.
 pub(super) const DATABASE_PORT: u16 = 5432;

@@ -77,6 +77,7 @@ fn describe_dispatcher(dispatcher: &Dispatcher, lines: &mut Lines) {
         ("heartbeat_interval", dispatcher.heartbeat_interval),
         ("listener_probe_interval", dispatcher.listener_probe_interval),
         ("maintenance_interval", dispatcher.maintenance_interval),
+        ("metrics_interval", dispatcher.metrics_interval),
     ];
     put_times(lines, section, &times);
     put(lines, section, "claim_batch_max", dispatcher.claim_batch_max);

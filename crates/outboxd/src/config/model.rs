@@ -59,6 +59,8 @@ pub struct Dispatcher {
     pub listener_probe_interval: Millis,
     /// The time between two maintenance passes of a lane.
     pub maintenance_interval: Millis,
+    /// The time between two samples of the database for the page of metrics.
+    pub metrics_interval: Millis,
 }
 
 impl Dispatcher {
@@ -156,7 +158,7 @@ pub struct SecretSource {
 /// Where health is served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
-    /// The address of `/livez` and `/readyz`; none: not served.
+    /// The address of `/livez`, `/readyz` and `/metrics`; none: not served.
     pub listen: Option<SocketAddr>,
 }
 

@@ -54,6 +54,8 @@ pub(super) struct RawDispatcher {
     pub(super) listener_probe_interval: Option<Duration>,
     #[serde(with = "humantime_serde")]
     pub(super) maintenance_interval: Option<Duration>,
+    #[serde(with = "humantime_serde")]
+    pub(super) metrics_interval: Option<Duration>,
 }
 
 /// `[database]`.

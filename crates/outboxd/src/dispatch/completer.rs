@@ -17,6 +17,7 @@ use crate::clock::boot_now;
 use crate::events;
 use crate::exit::{Exit, Failure};
 use crate::health::{HealthState, Ticker};
+use crate::metrics::Metrics;
 
 /// How long a payment that somebody else has locked is left alone: long enough for a short
 /// transaction of theirs, short enough for the lease.
@@ -47,6 +48,8 @@ impl Settlement {
 #[derive(Debug)]
 pub(crate) struct Settled {
     pub(crate) settlement: Settlement,
+    /// When it was there.
+    pub(crate) since: BootTime,
     pub(crate) lease: Arc<OpenLease>,
 }
 
@@ -66,6 +69,7 @@ pub(crate) struct Completer {
     pub(crate) limits: Limits,
     pub(crate) leases: Arc<Leases>,
     pub(crate) health: Arc<HealthState>,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) handle: Handle,
     pub(crate) ticker: Ticker,
 }
@@ -76,6 +80,8 @@ struct Backlog {
     items: VecDeque<Settled>,
     /// When the oldest came.
     since: Option<BootTime>,
+    /// Since when the oldest of them is there.
+    oldest: Option<BootTime>,
     /// Not before then, after a failure or for a locked payment.
     not_before: Option<BootTime>,
     /// How often the batch is halved: a database too slow for a whole batch within its time limit would be sent
@@ -108,6 +114,7 @@ impl Completer {
         tokio::pin!(give_up);
         while open || !backlog.items.is_empty() {
             self.ticker.tick();
+            self.metrics.unrecorded(backlog.items.len() + self.queue.len(), backlog.oldest);
             let now = boot_now();
             if backlog.due_at(self.limits).is_some_and(|due| now >= due) {
                 tokio::select! {
@@ -132,6 +139,7 @@ impl Completer {
                 arrived = self.queue.recv(), if open && room => match arrived {
                     Some(settled) => {
                         backlog.since.get_or_insert_with(boot_now);
+                        backlog.oldest.get_or_insert(settled.since);
                         backlog.items.push_back(settled);
                     }
                     None => open = false,
@@ -156,6 +164,7 @@ impl Completer {
                     batch.into_iter().zip(verdicts).filter_map(|(item, verdict)| self.settle(item, verdict)).collect();
                 backlog.not_before = (!busy.is_empty()).then(|| boot_now().plus(BUSY_WAIT));
                 backlog.items.extend(busy);
+                backlog.oldest = backlog.items.iter().map(|item| item.since).min();
                 backlog.since = (!backlog.items.is_empty()).then(boot_now);
             }
             Err(error) => {
@@ -207,6 +216,7 @@ impl Completer {
     /// Notes a verdict; returns what has to be tried again.
     fn settle(&self, item: Settled, verdict: CompletionVerdict) -> Option<Settled> {
         let held = item.settlement.lease();
+        self.metrics.rail(&item.lease.rail).completed(verdict);
         if verdict == CompletionVerdict::Busy {
             return Some(item);
         }

@@ -28,6 +28,7 @@ use crate::clock::boot_now;
 use crate::events;
 use crate::exit::{Exit, Failure};
 use crate::health::{HealthState, Ticker};
+use crate::metrics::{ClaimResult, RailMetrics};
 
 /// How long a lane with few free slots waits for more of them before it claims: a claim for one
 /// payment costs as much as one for fifty. Raised, a fast rail idles.
@@ -77,6 +78,7 @@ pub(crate) struct LaneParts {
     pub(crate) leases: Arc<Leases>,
     pub(crate) open_breakers: Arc<OpenBreakers>,
     pub(crate) health: Arc<HealthState>,
+    pub(crate) metrics: Arc<RailMetrics>,
     pub(crate) handle: Handle,
     pub(crate) ticker: Ticker,
 }
@@ -293,6 +295,8 @@ impl Lane {
         let ended = boot_now();
         self.backoff.reset();
         self.crowded_since = None;
+        let result = if batch.leased.is_empty() { ClaimResult::Empty } else { ClaimResult::Payments };
+        self.parts.metrics.claimed(result, batch.leased.len());
         self.parts.health.ready(&self.claiming());
         let summary = batch.summary;
         self.parts.handle.high_water.raise(summary.mark);
@@ -359,21 +363,21 @@ impl Lane {
                 tracing::warn!(event = events::SEND_WITHHELD, %rail, %outbox_id, attempt_no, endpoint = payment.endpoint, class);
                 let End { settlement, .. } = End::withheld(lease.held, &contract, payment.endpoint, class);
                 self.sends.spawn(async move {
-                    let _ = results.send(Settled { settlement, lease }).await;
+                    let _ = results.send(Settled { settlement, since: boot_now(), lease }).await;
                     None
                 });
                 return;
             }
         };
-        let handle = self.parts.handle.clone();
-        let send = Send { payment, lease: Arc::clone(&lease), claimed_at, rail, contract, handle };
+        let (metrics, handle) = (Arc::clone(&self.parts.metrics), self.parts.handle.clone());
+        let send = Send { payment, lease: Arc::clone(&lease), claimed_at, rail, contract, metrics, handle };
         self.sends.spawn(async move {
             // A lease that is too old already needs no connection to the rail.
             let End { settlement, said } =
                 if lease.may_begin(boot_now()) { sender::send(send).await } else { End::released(lease.held) };
             // A full queue holds the slot: nothing more is claimed until the database takes results again.
             // The completer outlives the lanes.
-            let _ = results.send(Settled { settlement, lease }).await;
+            let _ = results.send(Settled { settlement, since: boot_now(), lease }).await;
             Some((under_way, said))
         });
     }
@@ -383,7 +387,7 @@ impl Lane {
         let results = self.parts.results.clone();
         self.sends.spawn(async move {
             let End { settlement, .. } = End::released(lease.held);
-            let _ = results.send(Settled { settlement, lease }).await;
+            let _ = results.send(Settled { settlement, since: boot_now(), lease }).await;
             None
         });
     }
@@ -398,6 +402,7 @@ impl Lane {
             Ok(Some((under_way, said))) => {
                 // What is enqueued meanwhile sends no hint, so the end of an opening is a sweep.
                 if self.routes.ended(now, under_way, said) {
+                    self.parts.metrics.breaker_opened();
                     self.pace.sweep_now();
                 }
             }
@@ -432,6 +437,7 @@ impl Lane {
 
     async fn claim_failed(&mut self, error: &ConnectionError) {
         let now = boot_now();
+        self.parts.metrics.claimed(ClaimResult::Failed, 0);
         let wait = self.backoff.wait();
         self.pace.suspended(now, wait);
         self.parts.wakeup_lock.let_go();

@@ -14,6 +14,7 @@ use super::connection::in_full;
 use super::event::{Event, Handle, LockAnswer, Phase, Sleep};
 use crate::events;
 use crate::health::Ticker;
+use crate::metrics::Metrics;
 
 /// The loop ticks at least this often.
 const TICK: Duration = Duration::from_secs(1);
@@ -24,6 +25,7 @@ pub(crate) struct Listener {
     pub(crate) rails: Vec<RailName>,
     pub(crate) wishes: mpsc::Receiver<Sleep>,
     pub(crate) probe_interval: Millis,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) handle: Handle,
     pub(crate) ticker: Ticker,
 }
@@ -44,7 +46,10 @@ impl Listener {
                     backoff.reset();
                     tracing::debug!(event = events::LISTENER_CONNECTED);
                     self.handle.tell(Event::ListenerRenewed).await;
-                    match self.listen(listener).await {
+                    self.metrics.listener_is_connected(true);
+                    let listened = self.listen(listener).await;
+                    self.metrics.listener_is_connected(false);
+                    match listened {
                         Ok(()) => return,
                         Err(error) => error,
                     }

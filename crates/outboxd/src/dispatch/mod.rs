@@ -19,6 +19,7 @@ mod pauses;
 mod preflight;
 mod renewer;
 mod routes;
+mod sampler;
 mod sender;
 mod start;
 mod upkeep;

@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use outbox_core::outcome::honoured_retry_after;
-use outbox_core::{AttemptKind, BootTime, Millis, Outcome, RailContract, RailHealth, retry};
+use outbox_core::{AttemptKind, AttemptNo, BootTime, Millis, Outcome, RailContract, RailHealth, retry};
 use outbox_rail::{Exchanging, Inquiry, MaySend, Rail, Submission, WireReport};
 use outbox_store::{ClaimedPayment, Completion, HeldLease};
 use time::OffsetDateTime;
@@ -17,6 +17,7 @@ use super::event::{Handle, Phase};
 use super::leases::OpenLease;
 use crate::clock::boot_now;
 use crate::events;
+use crate::metrics::RailMetrics;
 
 const NOT_ASKED: u8 = 0;
 const GRANTED: u8 = 1;
@@ -34,6 +35,7 @@ pub(crate) struct Send {
     pub(crate) claimed_at: BootTime,
     pub(crate) rail: Arc<dyn Rail>,
     pub(crate) contract: Arc<RailContract>,
+    pub(crate) metrics: Arc<RailMetrics>,
     pub(crate) handle: Handle,
 }
 
@@ -72,6 +74,7 @@ impl End {
 pub(crate) async fn send(mut send: Send) -> End {
     let gate = Arc::new(Gate::default());
     let began = boot_now();
+    let _in_flight = send.metrics.send_begins();
     let may_send = permission(&send, Arc::clone(&gate));
     let rail = Arc::clone(&send.rail);
     let exchange = exchange(rail.as_ref(), &mut send.payment, may_send);
@@ -86,7 +89,9 @@ pub(crate) async fn send(mut send: Send) -> End {
         (REFUSED, Some(report)) if report.outcome == Outcome::NotSent => End::released(held),
         (NOT_ASKED | REFUSED, None) => End::released(held),
         (_, Some(report)) => {
-            log_finished(&send, &report, boot_now().since(began));
+            let ended = boot_now();
+            log_finished(&send, &report, ended.since(began));
+            count(&send, &report, ended);
             let said = said(report.outcome, report.error_class);
             let completion = completion(held, &send.contract, report);
             End { settlement: Settlement::Complete(Box::new(completion)), said }
@@ -95,6 +100,7 @@ pub(crate) async fn send(mut send: Send) -> End {
         (_, None) => {
             let endpoint = Some(rail.endpoint().to_owned());
             let cut_off = unseen(held, Outcome::Unknown, endpoint, "drain_timeout");
+            send.metrics.sent(send.payment.kind, Outcome::Unknown);
             End { settlement: Settlement::Complete(Box::new(cut_off)), said: None }
         }
     }
@@ -166,6 +172,21 @@ fn log_finished(send: &Send, report: &WireReport, latency: Millis) {
         error_class = report.error_class,
         traceparent = send.payment.traceparent,
     );
+}
+
+fn count(send: &Send, report: &WireReport, ended: BootTime) {
+    send.metrics.sent(send.payment.kind, report.outcome);
+    let Some(first_byte_at) = report.first_byte_at.filter(|_| send.payment.kind == AttemptKind::Submit) else { return };
+    if send.payment.attempt_no == AttemptNo(1) {
+        let since_first_byte = SystemTime::now().duration_since(first_byte_at).unwrap_or_default();
+        // The database read its clock after the claim was sent: this is too long by the way there, at most.
+        let since_claim = Duration::from(ended.since(send.claimed_at)).saturating_sub(since_first_byte);
+        let due_before_claim = Duration::try_from(send.payment.db_now - send.payment.due_at).unwrap_or_default();
+        send.metrics.first_byte_after(due_before_claim + since_claim);
+    }
+    if let Some(last_byte_at) = report.last_byte_at.filter(|_| report.response_sha256.is_some()) {
+        send.metrics.answered_after(last_byte_at.duration_since(first_byte_at).unwrap_or_default());
+    }
 }
 
 fn completion(held: HeldLease, contract: &RailContract, report: WireReport) -> Completion {

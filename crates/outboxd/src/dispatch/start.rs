@@ -24,12 +24,14 @@ use super::leases::Leases;
 use super::listener::Listener;
 use super::preflight::Demands;
 use super::renewer::Renewer;
+use super::sampler::Sampler;
 use super::upkeep::Upkeep;
 use super::wakeup_lock::WakeupLock;
 use crate::config::Config;
 use crate::events;
 use crate::exit::{Exit, Failure};
 use crate::health::HealthState;
+use crate::metrics::Metrics;
 use crate::{settings, systemd};
 
 /// Events, commands and wishes under way at once. Each is small, and whoever finds a channel full
@@ -44,6 +46,8 @@ pub struct Deps {
     pub rails: BTreeMap<RailName, Vec<Arc<dyn Rail>>>,
     /// Where loops and reasons are reported.
     pub health: Arc<HealthState>,
+    /// Where the services count.
+    pub metrics: Arc<Metrics>,
 }
 
 /// Runs the daemon until `shutdown`, which names who asked for it.
@@ -200,6 +204,7 @@ impl Services {
             let ticker = self.deps.health.watch("state file", self.age_max());
             tokio::spawn(HighWaterKeeper::new(file, written, handle.clone(), ticker).run())
         });
+        let sampler = self.sampler(&handle).map(|sampler| tokio::spawn(sampler.run()));
 
         systemd::ready();
         let (worker_id, rails) = (&self.worker_id, self.deps.rails.len());
@@ -226,6 +231,9 @@ impl Services {
         let _ = tokio::join!(listener, renewer, upkeep);
         if let Some(keeper) = keeper {
             let _ = keeper.await;
+        }
+        if let Some(sampler) = sampler {
+            let _ = sampler.await;
         }
         tracing::info!(event = events::DAEMON_STOPPED, unrecorded);
         ran?;
@@ -284,6 +292,7 @@ impl Services {
             leases: Arc::clone(leases),
             open_breakers: Arc::clone(&self.open_breakers),
             health: Arc::clone(&self.deps.health),
+            metrics: Arc::clone(self.deps.metrics.rail(rail)),
             handle: handle.clone(),
             ticker: self.deps.health.watch(format!("lane {rail}"), self.age_max()),
         };
@@ -304,6 +313,7 @@ impl Services {
             limits,
             leases: Arc::clone(leases),
             health: Arc::clone(&self.deps.health),
+            metrics: Arc::clone(&self.deps.metrics),
             handle: handle.clone(),
             ticker: self.deps.health.watch("completer", self.age_max()),
         }
@@ -315,6 +325,7 @@ impl Services {
             rails: self.deps.rails.keys().cloned().collect(),
             wishes,
             probe_interval: self.deps.config.dispatcher.listener_probe_interval,
+            metrics: Arc::clone(&self.deps.metrics),
             handle: handle.clone(),
             ticker: self.deps.health.watch("listener", self.age_max()),
         }
@@ -329,6 +340,17 @@ impl Services {
         }
     }
 
+    /// Nobody would see samples where no metrics are served.
+    fn sampler(&self, handle: &Handle) -> Option<Sampler> {
+        self.deps.config.health.listen?;
+        Some(Sampler {
+            settings: ConnectSettings::clone(&self.database),
+            interval: self.deps.config.dispatcher.metrics_interval,
+            metrics: Arc::clone(&self.deps.metrics),
+            handle: handle.clone(),
+        })
+    }
+
     fn upkeep(&self, leases: &Arc<Leases>, handle: &Handle) -> Upkeep {
         let dispatcher = &self.deps.config.dispatcher;
         Upkeep {
@@ -338,6 +360,7 @@ impl Services {
             lanes: self.deps.rails.keys().cloned().collect(),
             leases: Arc::clone(leases),
             open_breakers: Arc::clone(&self.open_breakers),
+            metrics: Arc::clone(&self.deps.metrics),
             heartbeat_interval: dispatcher.heartbeat_interval,
             maintenance_interval: dispatcher.maintenance_interval,
             handle: handle.clone(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use outbox_core::{BootTime, HoldReason, Millis, RailName, WorkerId};
-use outbox_store::{ClaimCursor, DispatcherState, Heartbeat, RailRow};
+use outbox_store::{ClaimCursor, DispatcherState, Heartbeat, LaneBeat, RailRow};
 
 use super::connection::{Connection, ConnectionError};
 use super::event::{Event, Handle, Phase};
@@ -15,6 +15,7 @@ use super::leases::Leases;
 use crate::clock::boot_now;
 use crate::events;
 use crate::health::Ticker;
+use crate::metrics::Metrics;
 
 /// The rows of the due index that one pass over a lane that does not claim looks at. A million due payments are
 /// gone through in a hundred passes; more at once would hold up the heartbeat.
@@ -34,6 +35,7 @@ pub(crate) struct Upkeep {
     pub(crate) lanes: Vec<RailName>,
     pub(crate) leases: Arc<Leases>,
     pub(crate) open_breakers: Arc<OpenBreakers>,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) heartbeat_interval: Millis,
     pub(crate) maintenance_interval: Millis,
     pub(crate) handle: Handle,
@@ -93,11 +95,12 @@ impl Upkeep {
     }
 
     async fn beat(&mut self, state: DispatcherState) -> Result<(), ConnectionError> {
+        let lane = |rail: &RailName| LaneBeat { rail: rail.clone(), settled: self.metrics.rail(rail).settled() };
         let beat = Heartbeat {
             worker_id: self.worker_id.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             state,
-            lanes: self.lanes.clone(),
+            lanes: self.lanes.iter().map(lane).collect(),
             in_flight: u32::try_from(self.leases.count_all()).unwrap_or(u32::MAX),
             interval: self.heartbeat_interval,
             environment: self.environment.clone(),

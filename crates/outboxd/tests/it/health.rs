@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use outbox_core::Millis;
 use outboxd::health::HealthState;
 use outboxd::health_server::{bind, serve};
+use outboxd::metrics::Metrics;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -16,7 +17,7 @@ async fn server() -> (SocketAddr, Arc<HealthState>, tokio::task::JoinHandle<std:
     let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = listener.local_addr().unwrap();
     let state = HealthState::new();
-    let serving = tokio::spawn(serve(listener, Arc::clone(&state)));
+    let serving = tokio::spawn(serve(listener, Arc::clone(&state), Metrics::new([])));
     (address, state, serving)
 }
 

@@ -33,6 +33,7 @@ mod launch;
 mod leases;
 mod log_events;
 mod log_sink;
+mod metrics;
 mod packaging;
 mod pooler;
 mod rail_answers;

@@ -350,11 +350,16 @@ impl Daemon {
 
     /// What `/readyz` answers: status and body.
     pub(crate) async fn ready(&self) -> String {
+        self.get("/readyz").await
+    }
+
+    /// What `path` answers: status, headers and body.
+    pub(crate) async fn get(&self, path: &'static str) -> String {
         let address = self.logged("health.serving", 1).await["address"].as_str().unwrap().to_owned();
         tokio::task::spawn_blocking(move || {
             let mut stream = std::net::TcpStream::connect(address).unwrap();
             stream.set_read_timeout(Some(LIMIT)).unwrap();
-            write!(stream, "GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+            write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
             let mut answer = String::new();
             stream.read_to_string(&mut answer).unwrap();
             answer

@@ -16,6 +16,8 @@ use super::findings::{DAY, Findings, human};
 const MIN_LEASE_MAX: Millis = Millis(3_600_000);
 /// The design's bound on how long a dead listener goes unnoticed.
 const LISTENER_PROBE_MAX: Millis = Millis(10_000);
+/// Longer, and an alert would come later than the trouble it is about.
+const METRICS_INTERVAL_MAX: Millis = Millis(300_000);
 const MILLI: Millis = Millis(1);
 const SECOND: Millis = Millis(1_000);
 
@@ -46,6 +48,11 @@ fn check_state_directory(raw: &RawDispatcher, findings: &mut Findings<'_>) -> Op
         findings.add(&key("state_directory"), "must be an absolute path");
     }
     Some(directory)
+}
+
+fn check_metrics_interval(raw: &RawDispatcher, findings: &mut Findings<'_>) -> Millis {
+    let bounds = SECOND..=METRICS_INTERVAL_MAX;
+    findings.time(&key("metrics_interval"), raw.metrics_interval, defaults::METRICS_INTERVAL, bounds)
 }
 
 pub(super) fn check(raw: &RawDispatcher, findings: &mut Findings<'_>) -> Dispatcher {
@@ -96,6 +103,7 @@ pub(super) fn check(raw: &RawDispatcher, findings: &mut Findings<'_>) -> Dispatc
             Millis(100),
             DAY,
         ),
+        metrics_interval: check_metrics_interval(raw, findings),
         claim_batch_max: findings.number(
             &key("claim_batch_max"),
             raw.claim_batch_max,
