@@ -209,6 +209,7 @@ fn impossible_relations_are_refused() {
     for (table, line, parts) in [
         ("dispatcher", "poll_min = \"900ms\"\npoll_max = \"800ms\"", ["poll_min", "longer than poll_max (800ms)"]),
         ("dispatcher", "listener_probe_interval = \"11s\"", ["listener_probe_interval", "to 10s"]),
+        ("dispatcher", "metrics_interval = \"6m\"", ["metrics_interval", "to 5m"]),
         ("dispatcher", "completion_budget = \"4s\"", ["completion_budget", "shorter than completion_flush_interval"]),
         (
             "dispatcher",

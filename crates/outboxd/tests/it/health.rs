@@ -83,6 +83,19 @@ async fn other_paths_and_methods_are_refused() {
 }
 
 #[tokio::test]
+async fn metrics_are_read_and_nothing_else() {
+    let (address, state, _serving) = server().await;
+    let ask = |method: &str| format!("{method} /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
+    let page = exchange(address, &ask("GET")).await;
+    assert!(page.contains("content-type: text/plain; version=0.0.4") && page.contains("\noutboxd_ready 1\n"), "{page}");
+    state.not_ready("database", "connection refused");
+    assert!(exchange(address, &ask("GET")).await.contains("\noutboxd_ready 0\n"));
+    let head = exchange(address, &ask("HEAD")).await;
+    assert!(head.starts_with("HTTP/1.1 200") && head.ends_with("\r\n\r\n"), "{head}");
+    assert!(exchange(address, &ask("POST")).await.starts_with("HTTP/1.1 405"));
+}
+
+#[tokio::test]
 async fn one_connection_carries_one_request() {
     let (address, _state, _serving) = server().await;
     let request = "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n";
