@@ -2,12 +2,13 @@
 //! and checked before, and rails are made by the caller, so that a test can bring its own.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use outbox_core::{Millis, RailName, WorkerId};
 use outbox_rail::Rail;
-use outbox_store::{ConnectSettings, WakeupListener};
+use outbox_store::{ConnectSettings, LogMark, WakeupListener};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -200,11 +201,7 @@ impl Services {
         let listener = tokio::spawn(self.listener(wishes, &handle).run());
         let renewer = tokio::spawn(self.renewer(&leases).run());
         let upkeep = tokio::spawn(self.upkeep(&leases, &handle).run());
-        let keeper = file.map(|(file, written)| {
-            let ticker = self.deps.health.watch("state file", self.age_max());
-            tokio::spawn(HighWaterKeeper::new(file, written, handle.clone(), ticker).run())
-        });
-        let sampler = self.sampler(&handle).map(|sampler| tokio::spawn(sampler.run()));
+        let mut onlookers = self.onlookers(file, &handle);
 
         systemd::ready();
         let (worker_id, rails) = (&self.worker_id, self.deps.rails.len());
@@ -229,12 +226,7 @@ impl Services {
         renewer.abort();
         // The last heartbeat, and goodbyes; bounded by their own call timeouts.
         let _ = tokio::join!(listener, renewer, upkeep);
-        if let Some(keeper) = keeper {
-            let _ = keeper.await;
-        }
-        if let Some(sampler) = sampler {
-            let _ = sampler.await;
-        }
+        while onlookers.join_next().await.is_some() {}
         tracing::info!(event = events::DAEMON_STOPPED, unrecorded);
         ran?;
         drained?;
@@ -249,6 +241,19 @@ impl Services {
 
     fn connection(&self) -> Connection {
         Connection::new(Arc::clone(&self.database), self.demands)
+    }
+
+    /// What looks on, and dispatches nothing: the keeper of the high-water mark, and the sampler of metrics.
+    fn onlookers(&self, file: Option<(PathBuf, LogMark)>, handle: &Handle) -> JoinSet<()> {
+        let mut onlookers = JoinSet::new();
+        if let Some((file, written)) = file {
+            let ticker = self.deps.health.watch("state file", self.age_max());
+            onlookers.spawn(HighWaterKeeper::new(file, written, handle.clone(), ticker).run());
+        }
+        if let Some(sampler) = self.sampler(handle) {
+            onlookers.spawn(sampler.run());
+        }
+        onlookers
     }
 
     /// How long a loop may go without a tick: one connect and one call that time out, and slack.

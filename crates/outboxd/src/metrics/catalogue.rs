@@ -54,7 +54,7 @@ metrics! {
     READY = Gauge "outboxd_ready" [];
     /// Whether a person has to mend something before the lane claims: 1 or 0.
     LANE_OFF = Gauge "outboxd_lane_off" ["rail"];
-    /// Whether this dispatcher leaves the rail alone because it fails: 1 or 0.
+    /// How many endpoints of the rail this dispatcher leaves alone because they fail.
     BREAKER_OPEN = Gauge "outboxd_breaker_open" ["rail"];
     /// How often it began to, each longer opening in a row included.
     BREAKER_OPENINGS = Counter "outboxd_breaker_openings_total" ["rail"];

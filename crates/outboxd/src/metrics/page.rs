@@ -8,7 +8,7 @@ use outbox_core::{AttemptState, BootTime, Millis, Outcome};
 use super::catalogue as metric;
 use super::counters::{ClaimResult, KINDS, Metrics, RailMetrics, VERDICTS};
 use super::text::{Text, float};
-use crate::health::HealthState;
+use crate::health::{HealthState, NotReady};
 use crate::log_queue;
 
 /// The media type of the page.
@@ -24,7 +24,9 @@ pub fn render(metrics: &Metrics, health: &HealthState, now: BootTime) -> String 
     for (rail, counted) in &metrics.rails {
         let subject = format!("rail {rail}");
         text.add(&metric::LANE_OFF, &[rail.as_str()], truth(off.iter().any(|lane| lane.subject == subject)));
-        text.add(&metric::BREAKER_OPEN, &[rail.as_str()], truth(open.iter().any(|lane| lane.subject == subject)));
+        let one_of_several = format!("{subject} at ");
+        let left_alone = |open: &&NotReady| open.subject == subject || open.subject.starts_with(&one_of_several);
+        text.add(&metric::BREAKER_OPEN, &[rail.as_str()], open.iter().filter(left_alone).count() as f64);
         add_rail(&mut text, rail.as_str(), counted);
     }
     text.add(&metric::UNRECORDED, &[], read(&metrics.unrecorded));

@@ -57,13 +57,11 @@ fn check_metrics_interval(raw: &RawDispatcher, findings: &mut Findings<'_>) -> M
 
 pub(super) fn check(raw: &RawDispatcher, findings: &mut Findings<'_>) -> Dispatcher {
     let (name, environment) = (check_name(raw, findings), check_environment(raw, findings));
-    let state_directory = check_state_directory(raw, findings);
     let mut time =
         |name: &str, given, default, from: Millis, to: Millis| findings.time(&key(name), given, default, from..=to);
     let dispatcher = Dispatcher {
         name,
         environment,
-        state_directory,
         drain_timeout: time("drain_timeout", raw.drain_timeout, defaults::DRAIN_TIMEOUT, SECOND, MIN_LEASE_MAX),
         poll_min: time("poll_min", raw.poll_min, defaults::POLL_MIN, MILLI, SECOND),
         poll_max: time("poll_max", raw.poll_max, defaults::POLL_MAX, MILLI, Millis(60_000)),
@@ -104,6 +102,7 @@ pub(super) fn check(raw: &RawDispatcher, findings: &mut Findings<'_>) -> Dispatc
             DAY,
         ),
         metrics_interval: check_metrics_interval(raw, findings),
+        state_directory: check_state_directory(raw, findings),
         claim_batch_max: findings.number(
             &key("claim_batch_max"),
             raw.claim_batch_max,
