@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # How much a dead rail with a long queue delays another: the time from the enqueue of a payment to its first byte
-# on rail b, once with nothing due on rail a, once with 20,000 payments due there and nobody answering. The two
+# on rail b, once with nothing due on rail a, once with 100,000 payments due there and nobody answering. The two
 # are measured in turns on one machine, so their ratio is what counts, not the milliseconds.
 #
 #   scripts/measure_isolation.sh [--rounds COUNT] [--seconds COUNT] [--out FILE]
@@ -36,6 +36,7 @@ done
 # shellcheck disable=SC2034 # install.sh reads it
 INSTALL=no
 . scripts/lib/report.sh
+. scripts/lib/evidence.sh
 . scripts/lib/install.sh
 . scripts/lib/postgres.sh
 . scripts/lib/demo_processes.sh
@@ -46,7 +47,7 @@ export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never}
 # Programs that are built already, as for scripts/demo.sh.
 BIN=${DEMO_BIN:-${CARGO_TARGET_DIR:-target}/release}
 DATABASE=empty
-BACKLOG=20000
+BACKLOG=100000
 # Payments a second on rail b: well below what it takes alone, so that a queue is the other rail's doing.
 RATE=100
 # Half the port range of loopback is never listened on; connecting is refused.
@@ -151,21 +152,12 @@ ratio() {
 }
 
 write_evidence() {
-  local clean=clean
-  git diff --quiet HEAD -- . ':!evidence' || clean='with changes'
   {
-    printf 'command: %s\n' "$COMMAND"
-    printf 'commit: %s, %s\n' "$(git rev-parse HEAD)" "$clean"
-    printf 'programs: %s\n' "$("$BIN/outboxd" --version), ${DEMO_BIN:+built before}${DEMO_BIN:-release}"
-    printf 'scripts/db/catalogue.txt: %s\n' "$(sha256sum scripts/db/catalogue.txt | cut -d ' ' -f 1)"
-    printf 'postgres: %s; settings that differ from the default:\n' "$(as_dba -At -c 'show server_version')"
+    evidence_header "$COMMAND" "$("$BIN/outboxd" --version), ${DEMO_BIN:+built before}${DEMO_BIN:-release}" \
+      "$(as_dba -At -c 'show server_version'); files on $(stat -f -c %T "$WORK"); settings that differ from the default:"
     as_dba -At -F ' = ' -c "select '  ' || name, setting from pg_settings where source not in ('default', 'override', 'client')
                              and setting <> boot_val and name !~ '(_file|director|^lc_|^TimeZone|timezone)' order by name"
-    printf 'machine: %s processors (%s), %s, %s, kernel %s\n' "$(nproc)" \
-      "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)" \
-      "$(awk '/^MemTotal/ { printf "%d MiB", $2 / 1024 }' /proc/meminfo)" \
-      "$(stat -f -c %T "$WORK")" "$(uname -r)"
-    printf 'load at the end: %s\n\n' "$(cut -d ' ' -f 1-3 /proc/loadavg)"
+    printf '\n'
     printf 'rail b: %s payments a second for %s s; rail a: nothing due (alone), or %s due and connections refused\n' \
       "$RATE" "$RUN_S" "$BACKLOG"
     printf 'milliseconds from the enqueue, before its commit, to the first byte\n'

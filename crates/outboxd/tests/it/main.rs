@@ -34,6 +34,7 @@ mod leases;
 mod log_events;
 mod log_sink;
 mod metrics;
+mod outcomes;
 mod packaging;
 mod pooler;
 mod rail_answers;
