@@ -240,6 +240,11 @@ create table outbox.payment_outbox_attempts (
 create unique index payment_outbox_attempts_one_terminal on outbox.payment_outbox_attempts (outbox_id)
     where state in ('DISPATCHED', 'FAILED', 'CANCELLED');
 
+-- What ended in a period, for reconciliation and audit. BRIN: rows lie in the order of their completion, and it costs a
+-- completion next to nothing.
+create index payment_outbox_attempts_completed on outbox.payment_outbox_attempts using brin (completed_at)
+    with (pages_per_range = 32, autosummarize = on);
+
 -- What a worker learned after it had lost its lease. Never thrown away.
 create table outbox.payment_outbox_late_outcomes (
     outbox_id uuid not null,
@@ -335,4 +340,91 @@ create table outbox.operator_action_results (
     applied_at timestamptz not null,
     primary key (action_id, outbox_id),
     constraint result_is_known check (result in ('APPLIED', 'SKIPPED'))
+);
+
+-- What a rail says it has booked in a period, line by line, and how that compares with what is here. History.
+create table outbox.reconcile_statements (
+    statement_id uuid primary key,
+    rail text not null,
+    booked_from timestamptz not null,
+    booked_until timestamptz not null,
+    slack_ms bigint not null,
+    file_name text not null,
+    file_sha256 bytea not null,
+    line_count bigint not null,
+    sums jsonb not null,
+    reason text not null,
+    run_by text not null,
+    run_at timestamptz not null,
+    constraint statement_is_recorded_once unique (rail, booked_from, booked_until, file_sha256),
+    constraint period_is_not_empty check (booked_until > booked_from),
+    constraint slack_is_bounded check (slack_ms between 0 and 604800000),
+    constraint line_count_is_bounded check (line_count between 0 and 10000000),
+    constraint file_sha256_is_whole check (octet_length(file_sha256) = 32),
+    constraint reason_is_given check (length(reason) between 1 and 1000)
+);
+
+create table outbox.reconcile_lines (
+    statement_id uuid not null,
+    line_no bigint not null,
+    rail text not null,
+    wire_key text,
+    outbox_id uuid,
+    rail_reference text,
+    amount_minor bigint not null,
+    currency text not null,
+    booked_at timestamptz,
+    status text,
+    is_paid boolean not null,
+    constraint reconcile_lines_pkey primary key (statement_id, line_no),
+    constraint line_names_a_payment check (num_nonnulls(wire_key, rail_reference) > 0)
+);
+create index reconcile_lines_payment on outbox.reconcile_lines (outbox_id) where outbox_id is not null;
+create index reconcile_lines_reference on outbox.reconcile_lines (rail, rail_reference) where rail_reference is not null;
+
+-- A statement counts from its first comparison on; before that its lines may be incomplete.
+create table outbox.reconcile_comparisons (
+    statement_id uuid not null,
+    comparison_no integer not null,
+    matched bigint not null,
+    at_the_edge bigint not null,
+    found integer not null,
+    closed integer not null,
+    compared_by text not null,
+    compared_at timestamptz not null,
+    primary key (statement_id, comparison_no)
+);
+
+-- What differs. `subject` is the payment, or what the statement calls it. Open until it has a resolution.
+create table outbox.reconcile_breaks (
+    break_id uuid primary key,
+    statement_id uuid not null,
+    rail text not null,
+    kind text not null,
+    subject text not null,
+    outbox_id uuid,
+    wire_key text,
+    rail_reference text,
+    line_no bigint,
+    our_amount_minor bigint,
+    our_currency text,
+    their_amount_minor bigint,
+    their_currency text,
+    standing text,
+    found_at timestamptz not null,
+    constraint break_is_found_once_in_a_statement unique (statement_id, kind, subject),
+    constraint kind_is_known check (kind in
+        ('MISSING_AT_RAIL', 'UNKNOWN_TO_US', 'AMOUNT_DIFFERS', 'TWICE_AT_RAIL', 'PAID_BUT_NOT_DISPATCHED'))
+);
+create index reconcile_breaks_subject on outbox.reconcile_breaks (rail, subject);
+
+create table outbox.reconcile_resolutions (
+    break_id uuid primary key,
+    reason text not null,
+    action_id uuid,
+    statement_id uuid,
+    resolved_by text not null,
+    resolved_at timestamptz not null,
+    constraint reason_is_given check (length(reason) between 1 and 1000),
+    constraint person_or_statement check (action_id is null or statement_id is null)
 );

@@ -1651,11 +1651,15 @@ language sql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 -- Purpose: the ledger's row of what a person decided about a payment: an attempt of kind OPERATOR, whose token is the
---   action. Internal to apply_to_payment and redrive_payment.
+--   action, and the reference the evidence, or what a rail's statement says of each. Internal to apply_to_payment and redrive_payment.
     insert into outbox.payment_outbox_attempts
         (outbox_id, attempt_no, rail, kind, state, worker_id, lease_token, claimed_at, completed_at, rail_reference, error_class, error_detail)
     values (v.outbox_id, v.attempt_count + 1, v.rail, 'OPERATOR', p_state, session_user, p_action.action_id, p_now, p_now,
-        case when p_state = 'DISPATCHED' then p_action.evidence end, lower(p_action.kind), left(concat_ws(': ', p_action.evidence, p_action.reason), 500))
+        case when p_state = 'DISPATCHED' and p_action.parameters ? 'statement_id' then coalesce(
+                 (select b.rail_reference from outbox.reconcile_breaks b
+                   where b.rail = v.rail and b.subject = v.outbox_id::text and b.kind = 'PAID_BUT_NOT_DISPATCHED'
+                   order by b.break_id desc limit 1), p_action.evidence)
+             when p_state = 'DISPATCHED' then p_action.evidence end, lower(p_action.kind), left(concat_ws(': ', p_action.evidence, p_action.reason), 500))
 $$;
 
 create or replace function outbox.redrive_payment(p_action outbox.operator_actions, p_outbox_id uuid)
@@ -1900,7 +1904,7 @@ as $$
 -- Purpose: records what a person wants done with a list of payments, and freezes the list.
 -- Parameters: p_kind, see apply_to_payment; p_evidence, what proves it (a reference of the rail, a ticket), required
 --   where the rail's word is replaced, and to redrive what was dispatched; p_parameters, `not_after` for RELEASE, RELEASE_AS_RESEND and REDRIVE: the new
---   one, null to drop it.
+--   one, null to drop it; `statement_id` for RESOLVE_DISPATCHED: each payment gets the reference that its break names.
 -- Results: what a second person approves: how many, the hash of the ids in order, and the money by currency.
 --   OB003: a bad value, or an id that nobody knows, by name.
 declare
@@ -1915,14 +1919,23 @@ begin
         raise exception '% replaces the word of the rail: it needs evidence', p_kind using errcode = 'OB003', column = 'evidence';
     elsif cardinality(v_ids) not between 1 and 100000 or array_position(v_ids, null) is not null then
         raise exception 'an action has 1 to 100000 payments, this one %', cardinality(v_ids) using errcode = 'OB003';
-    elsif p_parameters - 'not_after' <> '{}' then
-        raise exception 'parameters other than not_after are not known: %', p_parameters using errcode = 'OB003';
+    elsif p_parameters - (case p_kind when 'RESOLVE_DISPATCHED' then array['statement_id'] else array['not_after'] end) <> '{}' then
+        raise exception 'these parameters are not known: %', p_parameters using errcode = 'OB003';
     end if;
     perform (p_parameters ->> 'not_after')::timestamptz;
     select c.id into v_unknown from unnest(v_ids) as c (id)
      where not exists (select from outbox.payment_outbox_instructions i where i.outbox_id = c.id) limit 1;
     if found then
         raise exception 'there is no payment %', v_unknown using errcode = 'OB003', column = 'outbox_id';
+    end if;
+    if p_parameters ? 'statement_id' then
+        select c.id into v_unknown from unnest(v_ids) as c (id)
+         where not exists (select from outbox.reconcile_breaks b where b.rail = (select r.rail from outbox.reconcile_statements r
+                                where r.statement_id = (p_parameters ->> 'statement_id')::uuid)
+                              and b.subject = c.id::text and b.kind = 'PAID_BUT_NOT_DISPATCHED') limit 1;
+        if found then
+            raise exception 'no statement says that % was paid', v_unknown using errcode = 'OB003', column = 'outbox_id';
+        end if;
     end if;
     action_id := outbox.new_outbox_id();
     insert into outbox.operator_action_members
@@ -2294,6 +2307,345 @@ begin
 end
 $$;
 
+create or replace function outbox.begin_reconcile(
+    p_rail text, p_booked_from timestamptz, p_booked_until timestamptz, p_slack_ms bigint, p_file_name text, p_file_sha256 bytea,
+    p_line_count bigint, p_sums jsonb, p_reason text
+) returns table (statement_id uuid, lines_recorded bigint)
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+-- Purpose: puts a statement of a rail on record, before its lines.
+-- Parameters: p_booked_from, p_booked_until, the period the statement is of, the end not included; p_slack_ms, by how
+--   much a booking may lie before the first byte or after the completion, by the two clocks; p_sums, by currency.
+-- Results: the statement; the same file for the same rail and period is the same statement, with the lines it has.
+--   OB003: a bad value. OB004: no such rail.
+begin
+    if not exists (select from outbox.payment_rails r where r.rail = p_rail) then
+        raise exception 'there is no rail %', quote_nullable(p_rail) using errcode = 'OB004', column = 'rail';
+    elsif coalesce(btrim(p_reason), '') = '' then
+        raise exception 'a reconciliation needs a reason' using errcode = 'OB003', column = 'reason';
+    elsif not p_booked_from < p_booked_until then
+        raise exception 'the period ends before it begins' using errcode = 'OB003', column = 'booked_until';
+    end if;
+    insert into outbox.reconcile_statements
+    values (outbox.new_outbox_id(), p_rail, p_booked_from, p_booked_until, p_slack_ms, p_file_name, p_file_sha256, p_line_count, p_sums, p_reason,
+            session_user, clock_timestamp())
+    on conflict on constraint statement_is_recorded_once do nothing;
+    if exists (select from outbox.reconcile_statements s
+                where s.rail = p_rail and s.booked_from = p_booked_from and s.booked_until = p_booked_until and s.file_sha256 = p_file_sha256
+                  and (s.slack_ms, s.line_count, s.sums) is distinct from (p_slack_ms, p_line_count, p_sums)) then
+        raise exception 'this file is on record for this period with another slack, or other lines as paid'
+            using errcode = 'OB003', column = 'file_sha256';
+    end if;
+    return query
+    select s.statement_id, (select count(*) from outbox.reconcile_lines l where l.statement_id = s.statement_id)
+      from outbox.reconcile_statements s
+     where s.rail = p_rail and s.booked_from = p_booked_from and s.booked_until = p_booked_until and s.file_sha256 = p_file_sha256;
+end
+$$;
+
+create or replace function outbox.reconcile_lock_key() returns bigint
+language sql immutable parallel safe
+as $$
+-- Purpose: the advisory lock of reconciliations that compare: "outf".
+    select 1869968486::bigint << 32
+$$;
+
+create or replace function outbox.statement_matches(p_statement_id uuid)
+returns table (line_no bigint, wire_key text, rail_reference text, amount_minor bigint, currency text, outbox_id uuid)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
+as $$
+#variable_conflict use_column
+-- Purpose: which payment each paid line of a statement is of: by its wire key, otherwise by its reference, otherwise none.
+--   Internal to statement_findings.
+-- Hazard: references are in no index of the ledger. They are looked for where attempts ended about the period, and in the
+--   whole ledger only for what is then left, which is what we do not know.
+declare
+    s outbox.reconcile_statements;
+    v_lo uuid;
+    v_hi uuid;
+begin
+    select * into s from outbox.reconcile_statements r where r.statement_id = p_statement_id;
+    select min(l.outbox_id::text)::uuid, max(l.outbox_id::text)::uuid into v_lo, v_hi from outbox.reconcile_lines l where l.statement_id = p_statement_id;
+    return query
+    with paid as materialized (
+        select l.line_no, l.wire_key, l.rail_reference, l.amount_minor, l.currency, i.outbox_id
+          from outbox.reconcile_lines l
+          left join outbox.payment_outbox_instructions i on i.outbox_id = l.outbox_id and i.outbox_id between v_lo and v_hi
+         where l.statement_id = p_statement_id and l.is_paid
+    ), near as materialized (
+        select r.line_no, (array_agg(r.outbox_id order by r.state = 'DISPATCHED' desc, r.outbox_id))[1] as outbox_id
+          from (select p.line_no, a.outbox_id, a.state
+                  from paid p
+                  join outbox.payment_outbox_attempts a on a.rail_reference = p.rail_reference and a.rail = s.rail
+                   and a.completed_at >= s.booked_from - interval '7 days' and a.completed_at < s.booked_until + interval '7 days'
+                 where p.outbox_id is null
+                union all
+                select p.line_no, o.outbox_id, 'LATE'
+                  from paid p
+                  join outbox.payment_outbox_late_outcomes o on o.rail_reference = p.rail_reference
+                  join outbox.payment_outbox_instructions i on i.outbox_id = o.outbox_id and i.rail = s.rail
+                 where p.outbox_id is null) as r
+         group by r.line_no
+    ), far as materialized (
+        select p.line_no, (array_agg(a.outbox_id order by a.state = 'DISPATCHED' desc, a.outbox_id))[1] as outbox_id
+          from paid p
+          join outbox.payment_outbox_attempts a on a.rail_reference = p.rail_reference and a.rail = s.rail
+         where p.outbox_id is null and not exists (select from near n where n.line_no = p.line_no)
+           and (select count(*) from paid q where q.outbox_id is null) > (select count(*) from near)
+         group by p.line_no
+    )
+    select p.line_no, p.wire_key, p.rail_reference, p.amount_minor, p.currency, coalesce(p.outbox_id, n.outbox_id, f.outbox_id)
+      from paid p
+      left join near n on n.line_no = p.line_no
+      left join far f on f.line_no = p.line_no;
+end
+$$;
+
+create or replace function outbox.statement_findings(p_statement_id uuid)
+returns table (kind text, subject text, outbox_id uuid, wire_key text, rail_reference text, line_no bigint, our_amount_minor bigint,
+               our_currency text, their_amount_minor bigint, their_currency text, standing text)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
+as $$
+#variable_conflict use_column
+-- Purpose: how a statement and our ledger differ, in one snapshot; what agrees comes as MATCHED, and what the first
+--   statement of a rail cannot judge as AT_THE_EDGE. Internal to finish_reconcile.
+-- Results: a payment is missing if the rail has booked it in none of its statements, though they cover without a gap all the
+--   time in which it may have done so: from the first byte less the slack to the completion plus the slack.
+declare
+    s outbox.reconcile_statements;
+    v_slack interval;
+    v_covered timestamptz;
+    v_earlier timestamptz;
+    v_lo uuid;
+    v_hi uuid;
+begin
+    select * into s from outbox.reconcile_statements r where r.statement_id = p_statement_id;
+    v_slack := s.slack_ms * interval '1 ms';
+    v_covered := s.booked_from;
+    loop
+        v_earlier := (select min(r.booked_from) from outbox.reconcile_statements r
+                       where r.rail = s.rail and r.booked_until >= v_covered and r.booked_from < v_covered
+                         and exists (select from outbox.reconcile_comparisons c where c.statement_id = r.statement_id));
+        exit when v_earlier is null;
+        v_covered := v_earlier;
+    end loop;
+    return query
+    with lines as materialized (
+        select m.*, row_number() over (partition by m.outbox_id order by m.line_no) as occurrence
+          from outbox.statement_matches(p_statement_id) as m
+    ), known as materialized (
+        -- The last attempt, and the queue, of each payment that the statement names.
+        select l.*, i.rail, i.amount_minor as our_amount, i.currency as our_currency, t.state, t.rail_reference as our_reference,
+               case when i.rail <> s.rail then 'ON_RAIL ' || i.rail
+                    else coalesce(t.state, p.disposition || coalesce(' ' || p.hold_reason, '')) end as stands
+          from lines l
+         cross join lateral (select n.rail, n.amount_minor, n.currency from outbox.payment_outbox_instructions n where n.outbox_id = l.outbox_id limit 1) as i
+          left join lateral (select a.state, a.rail_reference from outbox.payment_outbox_attempts a
+                              where a.outbox_id = l.outbox_id and a.state in ('DISPATCHED', 'FAILED', 'CANCELLED') limit 1) as t on true
+          left join outbox.payment_outbox_pending p on p.outbox_id = l.outbox_id
+         where l.outbox_id is not null
+    ), ours as materialized (
+        select a.outbox_id, a.rail_reference,
+               a.completed_at + v_slack < s.booked_until and coalesce(f.first_at, a.completed_at) - v_slack >= v_covered as is_judged
+          from outbox.payment_outbox_attempts a
+          left join lateral (select min(e.claimed_at) as first_at from outbox.payment_outbox_attempts e
+                              where e.outbox_id = a.outbox_id and e.kind = 'SUBMIT') as f on true
+         where a.rail = s.rail and a.state = 'DISPATCHED'
+           and a.completed_at >= s.booked_from - v_slack and a.completed_at < s.booked_until
+    ), missing as (
+        select o.*, i.amount_minor as our_amount, i.currency as our_currency
+          from ours o
+         cross join lateral (select n.amount_minor, n.currency from outbox.payment_outbox_instructions n where n.outbox_id = o.outbox_id limit 1) as i
+         where not exists (select from known k where k.outbox_id = o.outbox_id)
+           and not exists (select from outbox.reconcile_lines l where l.outbox_id = o.outbox_id and l.rail = s.rail and l.is_paid
+                              and l.statement_id in (select c.statement_id from outbox.reconcile_comparisons c))
+           and not exists (select from outbox.reconcile_lines l where l.rail = s.rail and l.rail_reference = o.rail_reference and l.is_paid
+                              and l.wire_key is null and l.statement_id in (select c.statement_id from outbox.reconcile_comparisons c))
+    )
+    select case when m.is_judged then 'MISSING_AT_RAIL' else 'AT_THE_EDGE' end, m.outbox_id::text, m.outbox_id, null::text, m.rail_reference,
+           null::bigint, m.our_amount, m.our_currency, null::bigint, null::text, 'DISPATCHED'
+      from missing m
+    union all
+    select 'UNKNOWN_TO_US', coalesce(l.wire_key, l.rail_reference), null, l.wire_key, l.rail_reference, l.line_no, null, null, l.amount_minor,
+           l.currency, null
+      from lines l where l.outbox_id is null
+    union all
+    select f.kind, k.outbox_id::text, k.outbox_id, k.wire_key, coalesce(k.rail_reference, k.our_reference), k.line_no, k.our_amount, k.our_currency,
+           k.amount_minor, k.currency, k.stands
+      from known k
+     cross join lateral (
+        select 'AMOUNT_DIFFERS' as kind where k.our_amount is not null and (k.our_amount, k.our_currency) is distinct from (k.amount_minor, k.currency)
+        union all
+        -- Another statement may cover the same day: the same reference there is the same booking.
+        select 'TWICE_AT_RAIL' where k.occurrence > 1 or exists (
+            select from outbox.reconcile_lines l where l.outbox_id = k.outbox_id and l.statement_id <> p_statement_id and l.rail = s.rail and l.is_paid
+               and l.rail_reference <> k.rail_reference and l.statement_id in (select c.statement_id from outbox.reconcile_comparisons c))
+        union all
+        select 'PAID_BUT_NOT_DISPATCHED' where k.stands <> 'DISPATCHED' and k.occurrence = 1) as f
+    union all
+    select 'MATCHED', k.outbox_id::text, k.outbox_id, k.wire_key, k.rail_reference, k.line_no, k.our_amount, k.our_currency, k.amount_minor,
+           k.currency, k.stands
+      from known k
+     where k.stands = 'DISPATCHED' and k.occurrence = 1
+       and (k.our_amount is null or (k.our_amount, k.our_currency) is not distinct from (k.amount_minor, k.currency));
+end
+$$;
+
+create or replace function outbox.finish_reconcile(p_statement_id uuid, p_breaks_max integer)
+returns table (matched bigint, at_the_edge bigint, breaks_found integer, breaks_closed integer, open_breaks bigint)
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+-- Purpose: compares a statement whose lines are all there with our ledger. Records the breaks that are not open already,
+--   and closes those of the same rail that it shows to agree now. May be called again: the ledger goes on.
+-- Parameters: p_breaks_max, refuses to record more: another rail's file differs in every line.
+-- Results: what agrees, what the edge of the period leaves to the next statement, breaks found and closed now, and those
+--   of the rail that are open. OB003: no such statement, lines are missing, or too many breaks.
+-- Locks taken: an advisory one for all reconciliations, so that none finds a break that another is about to record.
+declare
+    s outbox.reconcile_statements;
+    v_lines bigint := (select count(*) from outbox.reconcile_lines l where l.statement_id = p_statement_id);
+    v_now timestamptz;
+begin
+    select * into s from outbox.reconcile_statements r where r.statement_id = p_statement_id;
+    if not found then
+        raise exception 'there is no statement %', p_statement_id using errcode = 'OB003', column = 'statement_id';
+    elsif v_lines <> s.line_count then
+        raise exception 'statement % has % lines of %', p_statement_id, v_lines, s.line_count using errcode = 'OB003', column = 'statement_id';
+    end if;
+    perform pg_advisory_xact_lock(outbox.reconcile_lock_key());
+    v_now := clock_timestamp();
+    with findings as materialized (
+        select * from outbox.statement_findings(p_statement_id)
+    ), still_open as materialized (
+        select b.* from outbox.reconcile_breaks b
+         where b.rail = s.rail and not exists (select from outbox.reconcile_resolutions r where r.break_id = b.break_id)
+    ), recorded as (
+        insert into outbox.reconcile_breaks
+        select outbox.new_outbox_id(), p_statement_id, s.rail, f.kind, f.subject, f.outbox_id, f.wire_key, f.rail_reference, f.line_no, f.our_amount_minor,
+               f.our_currency, f.their_amount_minor, f.their_currency, f.standing, v_now
+          from findings f
+         where f.kind not in ('MATCHED', 'AT_THE_EDGE')
+           and not exists (select from still_open o where o.kind = f.kind and o.subject = f.subject)
+        -- Of lines alike the first names the break; one that a person has resolved is not found again by the same statement.
+         order by f.line_no
+        on conflict on constraint break_is_found_once_in_a_statement do nothing
+        returning 1
+    ), agreed as (
+        insert into outbox.reconcile_resolutions
+        select o.break_id, 'it agrees by statement ' || p_statement_id, null, p_statement_id, session_user, v_now
+          from still_open o
+         where o.kind <> 'TWICE_AT_RAIL'
+           and not exists (select from findings f where f.kind = o.kind and f.subject = o.subject)
+           and exists (select from findings f
+                        where f.kind not in ('MISSING_AT_RAIL', 'AT_THE_EDGE', 'UNKNOWN_TO_US')
+                          and (f.subject = o.subject or (o.kind = 'UNKNOWN_TO_US' and (f.wire_key = o.subject or f.rail_reference = o.subject))))
+        returning 1
+    )
+    select (select count(*) from findings f where f.kind = 'MATCHED'), (select count(*) from findings f where f.kind = 'AT_THE_EDGE'),
+           (select count(*) from recorded), (select count(*) from agreed)
+      into matched, at_the_edge, breaks_found, breaks_closed;
+    if breaks_found > p_breaks_max then
+        raise exception 'statement % has % new breaks, more than %', p_statement_id, breaks_found, p_breaks_max
+            using errcode = 'OB003', column = 'breaks_max', hint = 'is it the right rail and period? nothing of the comparison is recorded';
+    end if;
+    insert into outbox.reconcile_comparisons
+    values (p_statement_id, (select count(*) + 1 from outbox.reconcile_comparisons c where c.statement_id = p_statement_id),
+            finish_reconcile.matched, finish_reconcile.at_the_edge, breaks_found, breaks_closed, session_user, v_now);
+    open_breaks := (select count(*) from outbox.reconcile_breaks b
+                     where b.rail = s.rail and not exists (select from outbox.reconcile_resolutions r where r.break_id = b.break_id));
+    return next;
+end
+$$;
+
+create or replace function outbox.read_reconcile_breaks(
+    p_only_open boolean default true, p_rail text default null, p_after uuid default null, p_limit integer default 1000
+) returns table (
+    break_id uuid, statement_id uuid, rail text, kind text, outbox_id uuid, wire_key text, rail_reference text, line_no bigint,
+    our_amount_minor bigint, our_currency text, their_amount_minor bigint, their_currency text, standing text, standing_now text,
+    found_at timestamptz, age_ms bigint, resolved_by text, resolved_at timestamptz, resolution text, action_id uuid)
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: breaks between statements and our ledger, in the order in which they were found.
+-- Parameters: p_only_open; p_rail, null for all; p_after, the last of the page before.
+-- Results: standing, how the payment stood when the break was found, and how it stands now.
+    select b.break_id, b.statement_id, b.rail, b.kind, b.outbox_id, b.wire_key, b.rail_reference, b.line_no, b.our_amount_minor, b.our_currency,
+           b.their_amount_minor, b.their_currency, b.standing, coalesce(t.state, p.disposition || coalesce(' ' || p.hold_reason, '')), b.found_at,
+           (extract(epoch from clock_timestamp() - b.found_at) * 1000)::bigint, r.resolved_by, r.resolved_at, r.reason, r.action_id
+      from outbox.reconcile_breaks b
+      left join outbox.reconcile_resolutions r on r.break_id = b.break_id
+      left join lateral (select a.state from outbox.payment_outbox_attempts a
+                          where a.outbox_id = b.outbox_id and a.state in ('DISPATCHED', 'FAILED', 'CANCELLED') limit 1) as t on true
+      left join outbox.payment_outbox_pending p on p.outbox_id = b.outbox_id
+     where (r.break_id is null or not p_only_open)
+       and (p_rail is null or b.rail = p_rail)
+       and b.break_id > coalesce(p_after, '00000000-0000-0000-0000-000000000000')
+     order by b.break_id
+     limit p_limit
+$$;
+
+create or replace function outbox.record_statement_lines(
+    p_statement_id uuid, p_line_nos bigint[], p_wire_keys text[], p_rail_references text[], p_amounts bigint[], p_currencies text[],
+    p_booked_ats timestamptz[], p_statuses text[], p_paid boolean[]
+) returns integer
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: records lines of a statement. A line that is there already stays as it is, so that an interrupted run goes on.
+-- Parameters: arrays of one length; p_line_nos, where the line begins in the file; p_paid, whether its status says that
+--   the money has left.
+-- Results: how many lines were new. OB003: no such statement, or it was compared already.
+declare
+    v_recorded integer;
+    v_rail text;
+begin
+    select s.rail into v_rail from outbox.reconcile_statements s where s.statement_id = p_statement_id
+       and not exists (select from outbox.reconcile_comparisons c where c.statement_id = p_statement_id);
+    if not found then
+        raise exception 'there is no statement % that takes lines', p_statement_id using errcode = 'OB003', column = 'statement_id';
+    end if;
+    insert into outbox.reconcile_lines
+    select p_statement_id, l.line_no, v_rail, l.wire_key,
+           case when l.wire_key ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then l.wire_key::uuid end,
+           l.rail_reference, l.amount_minor, l.currency, l.booked_at, l.status, l.is_paid
+      from unnest(p_line_nos, p_wire_keys, p_rail_references, p_amounts, p_currencies, p_booked_ats, p_statuses, p_paid)
+        as l (line_no, wire_key, rail_reference, amount_minor, currency, booked_at, status, is_paid)
+    on conflict do nothing;
+    get diagnostics v_recorded = row_count;
+    return v_recorded;
+end
+$$;
+
+create or replace function outbox.resolve_reconcile_break(p_break_id uuid, p_reason text, p_action_id uuid default null) returns void
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: a person closes a break.
+-- Parameters: p_reason, how it was cleared; p_action_id, the operator action that cleared it.
+-- Results: OB003: a bad value, no such break or action, or one that is closed already.
+begin
+    if coalesce(btrim(p_reason), '') = '' then
+        raise exception 'a resolution needs a reason' using errcode = 'OB003', column = 'reason';
+    elsif not exists (select from outbox.reconcile_breaks b where b.break_id = p_break_id) then
+        raise exception 'there is no break %', p_break_id using errcode = 'OB003', column = 'break_id';
+    elsif p_action_id is not null and not exists (select from outbox.operator_actions a where a.action_id = p_action_id) then
+        raise exception 'there is no action %', p_action_id using errcode = 'OB003', column = 'action_id';
+    end if;
+    insert into outbox.reconcile_resolutions values (p_break_id, p_reason, p_action_id, null, session_user, clock_timestamp()) on conflict do nothing;
+    if not found then
+        raise exception 'break % is closed already', p_break_id using errcode = 'OB003', column = 'break_id';
+    end if;
+end
+$$;
+
 -- EXECUTE is nobody's by default (see 0001). The dispatcher's login executes these and touches no table.
 grant execute on function
     outbox.enqueue_payment_outbox(text, text, text, text, bytea, text, bigint, text, timestamptz, timestamptz, text, text, uuid, boolean),
@@ -2335,3 +2687,10 @@ grant execute on function outbox.read_operator_actions(uuid, integer), outbox.re
     to outbox_operator, outbox_approver, outbox_auditor;
 grant execute on function outbox.read_outbox_payments(text, text, text, text, text, timestamptz, timestamptz, uuid, integer)
     to outbox_operator, outbox_approver, outbox_auditor;
+grant execute on function
+    outbox.begin_reconcile(text, timestamptz, timestamptz, bigint, text, bytea, bigint, jsonb, text),
+    outbox.record_statement_lines(uuid, bigint[], text[], text[], bigint[], text[], timestamptz[], text[], boolean[]),
+    outbox.finish_reconcile(uuid, integer),
+    outbox.resolve_reconcile_break(uuid, text, uuid)
+    to outbox_operator;
+grant execute on function outbox.read_reconcile_breaks(boolean, text, uuid, integer) to outbox_operator, outbox_approver, outbox_auditor;

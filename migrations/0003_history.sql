@@ -32,6 +32,19 @@ alter table outbox.payment_outbox_instructions enable always trigger history_is_
 alter table outbox.payment_outbox_attempts enable always trigger history_is_never_changed;
 alter table outbox.payment_outbox_late_outcomes enable always trigger history_is_never_changed;
 
+do $$
+declare
+    v_table text;
+begin
+    foreach v_table in array array['reconcile_statements', 'reconcile_lines', 'reconcile_comparisons', 'reconcile_breaks', 'reconcile_resolutions'] loop
+        execute format('create trigger history_is_never_changed before update or delete on outbox.%I '
+                       'for each row execute function outbox.refuse_history_change()', v_table);
+        execute format('alter table outbox.%I enable always trigger history_is_never_changed', v_table);
+        perform outbox.guard_history_table(format('outbox.%I', v_table)::regclass);
+    end loop;
+end
+$$;
+
 select outbox.guard_history_table('outbox.outbox_cluster');
 select outbox.guard_history_table('outbox.operator_actions');
 select outbox.guard_history_table('outbox.operator_action_members');
@@ -63,3 +76,5 @@ grant select on outbox.outbox_cluster, outbox.operator_actions, outbox.operator_
 grant select (outbox_id, participant_id, instruction_id, rail, content_type, payload_sha256, amount_minor, currency, attestation_id, not_before,
               not_after, ordering_key, traceparent, enqueued_by, created_at)
     on outbox.payment_outbox_instructions to outbox_auditor;
+grant select on outbox.reconcile_statements, outbox.reconcile_lines, outbox.reconcile_comparisons, outbox.reconcile_breaks,
+    outbox.reconcile_resolutions to outbox_auditor;

@@ -9,7 +9,7 @@ as $$
 -- Purpose: records what a person wants done with a list of payments, and freezes the list.
 -- Parameters: p_kind, see apply_to_payment; p_evidence, what proves it (a reference of the rail, a ticket), required
 --   where the rail's word is replaced, and to redrive what was dispatched; p_parameters, `not_after` for RELEASE, RELEASE_AS_RESEND and REDRIVE: the new
---   one, null to drop it.
+--   one, null to drop it; `statement_id` for RESOLVE_DISPATCHED: each payment gets the reference that its break names.
 -- Results: what a second person approves: how many, the hash of the ids in order, and the money by currency.
 --   OB003: a bad value, or an id that nobody knows, by name.
 declare
@@ -24,14 +24,23 @@ begin
         raise exception '% replaces the word of the rail: it needs evidence', p_kind using errcode = 'OB003', column = 'evidence';
     elsif cardinality(v_ids) not between 1 and 100000 or array_position(v_ids, null) is not null then
         raise exception 'an action has 1 to 100000 payments, this one %', cardinality(v_ids) using errcode = 'OB003';
-    elsif p_parameters - 'not_after' <> '{}' then
-        raise exception 'parameters other than not_after are not known: %', p_parameters using errcode = 'OB003';
+    elsif p_parameters - (case p_kind when 'RESOLVE_DISPATCHED' then array['statement_id'] else array['not_after'] end) <> '{}' then
+        raise exception 'these parameters are not known: %', p_parameters using errcode = 'OB003';
     end if;
     perform (p_parameters ->> 'not_after')::timestamptz;
     select c.id into v_unknown from unnest(v_ids) as c (id)
      where not exists (select from outbox.payment_outbox_instructions i where i.outbox_id = c.id) limit 1;
     if found then
         raise exception 'there is no payment %', v_unknown using errcode = 'OB003', column = 'outbox_id';
+    end if;
+    if p_parameters ? 'statement_id' then
+        select c.id into v_unknown from unnest(v_ids) as c (id)
+         where not exists (select from outbox.reconcile_breaks b where b.rail = (select r.rail from outbox.reconcile_statements r
+                                where r.statement_id = (p_parameters ->> 'statement_id')::uuid)
+                              and b.subject = c.id::text and b.kind = 'PAID_BUT_NOT_DISPATCHED') limit 1;
+        if found then
+            raise exception 'no statement says that % was paid', v_unknown using errcode = 'OB003', column = 'outbox_id';
+        end if;
     end if;
     action_id := outbox.new_outbox_id();
     insert into outbox.operator_action_members

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::control;
 use crate::error::StoreError;
+use crate::reconcile;
 use crate::rows::{
     ClaimCursor, CompletionVerdict, ContractChange, ExpireReport, Heartbeat, HeldLease, HeldPayment, Preflight,
     RailRow, RenewVerdict, SilentDispatcher, UnparkReport,
@@ -45,7 +46,7 @@ pub(crate) const ENSURE_PARTITIONS: &str = "select outbox.ensure_outbox_partitio
 
 /// The same statements by name, for that test.
 #[doc(hidden)]
-pub const STATEMENTS: [(&str, &str); 30] = [
+pub const STATEMENTS: [(&str, &str); 35] = [
     ("CLAIM", CLAIM),
     ("EXPIRE", EXPIRE),
     ("UNPARK", UNPARK),
@@ -76,6 +77,11 @@ pub const STATEMENTS: [(&str, &str); 30] = [
     ("READ_ACTIONS", control::READ_ACTIONS),
     ("READ_MEMBERS", control::READ_MEMBERS),
     ("READ_PAYMENTS", control::READ_PAYMENTS),
+    ("BEGIN_RECONCILE", reconcile::BEGIN_RECONCILE),
+    ("RECORD_LINES", reconcile::RECORD_LINES),
+    ("FINISH_RECONCILE", reconcile::FINISH_RECONCILE),
+    ("RESOLVE_BREAK", reconcile::RESOLVE_BREAK),
+    ("READ_BREAKS", reconcile::READ_BREAKS),
 ];
 
 /// A reply without an expected column, or with one of another type: the schema is not the one that

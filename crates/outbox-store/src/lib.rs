@@ -11,6 +11,7 @@ mod error;
 mod listener;
 mod migrate;
 mod reading;
+mod reconcile;
 mod rows;
 mod session;
 
@@ -35,6 +36,10 @@ pub use migrate::{
     MIGRATION_TABLE, MIGRATIONS, MigrationFile, MigrationReport, check_migrations, migrate, migrate_files,
 };
 pub use reading::{read_blocked_keys, read_metrics, read_status, read_timelines};
+pub use reconcile::{
+    Comparison, StatementHead, StatementLine, begin_reconcile, finish_reconcile, read_breaks, record_lines,
+    resolve_break,
+};
 pub use rows::{
     BlockedKey, ClaimBatch, ClaimCursor, ClaimRequest, ClaimSummary, ClaimedPayment, Completion, CompletionVerdict,
     ContractChange, DispatcherState, ExpireReport, Figure, Heartbeat, HeldLease, HeldPayment, LaneBeat, LogMark,

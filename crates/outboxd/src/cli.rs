@@ -55,6 +55,8 @@ enum Command {
     /// Show and set the contracts of rails; for development
     #[command(subcommand)]
     Rail(commands::rail::Rail),
+    /// Compare a statement of a rail with what was dispatched
+    Reconcile(commands::reconcile::Reconcile),
     /// Propose that ended payments are paid again, under new keys
     Redrive(commands::control::act::Redrive),
     /// Turn an action of another person down
@@ -98,6 +100,7 @@ impl Command {
             Self::Man(command) => commands::man::run(&command, out),
             Self::Migrate(command) => commands::migrate::run(&command, out),
             Self::Rail(command) => commands::rail::run(&command, out),
+            Self::Reconcile(command) => commands::reconcile::run(&command, out),
             Self::Status(command) => commands::status::run(&command, out),
         }
     }

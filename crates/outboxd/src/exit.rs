@@ -10,6 +10,8 @@ pub enum Exit {
     Ok = 0,
     /// A command could not do what it was asked to.
     Failure = 1,
+    /// Compared, and something differs that a person has to clear.
+    OpenBreaks = 3,
     /// The command line makes no sense (EX_USAGE).
     Usage = 64,
     /// The data given to a command is wrong (EX_DATAERR).
@@ -39,7 +41,7 @@ impl Exit {
     #[must_use]
     pub const fn needs_a_person(self) -> bool {
         match self {
-            Self::Ok | Self::Failure | Self::Unavailable => false,
+            Self::Ok | Self::Failure | Self::OpenBreaks | Self::Unavailable => false,
             Self::Usage
             | Self::BadData
             | Self::NoInput

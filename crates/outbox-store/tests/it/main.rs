@@ -30,6 +30,7 @@ mod partitions;
 mod privileges;
 mod rate;
 mod reading;
+mod reconcile;
 mod routes;
 mod schema;
 mod seed;

@@ -21,6 +21,11 @@ t_auditor  operator_action_members        select
 t_auditor  operator_action_decisions      select
 t_auditor  operator_action_results        select
 t_auditor  outbox_cluster                 select
+t_auditor  reconcile_statements           select
+t_auditor  reconcile_lines                select
+t_auditor  reconcile_comparisons          select
+t_auditor  reconcile_breaks               select
+t_auditor  reconcile_resolutions          select
 ";
 
 /// Function, and who executes it. What is not here is refused.
@@ -57,6 +62,11 @@ apply_operator_action         t_operator t_approver
 apply_failover                t_operator t_approver
 decide_operator_action        t_approver
 read_payment_timelines        t_operator t_approver t_auditor
+begin_reconcile               t_operator
+record_statement_lines        t_operator
+finish_reconcile              t_operator
+resolve_reconcile_break       t_operator
+read_reconcile_breaks         t_operator t_approver t_auditor
 ";
 
 /// A login that was given no role. Roles outlive a database, so two tests may make it at once.
@@ -166,7 +176,7 @@ async fn verbs(connection: &mut PgConnection, table: &Table) -> Vec<String> {
 async fn each_login_may_do_to_tables_what_is_written_down_and_no_more() {
     let (db, mut dba) = database().await;
     let tables = tables(&mut dba).await;
-    assert_eq!(tables.len(), 25, "all kinds of tables and partitions are tried");
+    assert_eq!(tables.len(), 30, "all kinds of tables and partitions are tried");
     let mut found = BTreeSet::new();
     for login in runtime_logins() {
         let mut session = db.connect_as(login).await.unwrap();

@@ -8,7 +8,8 @@ use sqlx::{Column as _, Executor as _, SqlStr, Statement as _};
 
 use crate::world::World;
 
-const SOURCES: [&str; 2] = [include_str!("../../src/calls.rs"), include_str!("../../src/control.rs")];
+const SOURCES: [&str; 3] =
+    [include_str!("../../src/calls.rs"), include_str!("../../src/control.rs"), include_str!("../../src/reconcile.rs")];
 
 #[tokio::test]
 async fn every_statement_prepares_on_a_migrated_database() {

@@ -11,6 +11,7 @@ pub(crate) mod migrate;
 mod output;
 mod pg_service;
 pub(crate) mod rail;
+pub(crate) mod reconcile;
 pub(crate) mod run;
 pub(crate) mod status;
 mod store_failure;

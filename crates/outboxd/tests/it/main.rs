@@ -11,6 +11,7 @@ mod commands_enqueue;
 mod commands_inspect;
 mod commands_migrate;
 mod commands_rail;
+mod commands_reconcile;
 mod commands_status;
 mod config;
 mod config_certificates;

@@ -229,7 +229,7 @@ pub(crate) fn run<'a>(command: impl Into<Act<'a>>, out: &mut dyn Write) -> Resul
     })
 }
 
-fn show_proposal(proposal: &Proposal, output: Output, out: &mut dyn Write) -> Result<(), Failure> {
+pub(crate) fn show_proposal(proposal: &Proposal, output: Output, out: &mut dyn Write) -> Result<(), Failure> {
     let Proposal { action_id, member_count, amounts, .. } = proposal;
     match output {
         Output::Json => {

@@ -6,8 +6,8 @@ pub(crate) mod decide;
 pub(crate) mod failover;
 pub(crate) mod list;
 pub(crate) mod pause;
-mod select;
-mod show;
+pub(crate) mod select;
+pub(crate) mod show;
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _, stderr, stdin};
 
@@ -48,19 +48,27 @@ impl Change {
     /// # Errors
     /// Another count, or nobody to ask.
     fn confirmed(&self, what: &str, count: usize) -> Result<(), Failure> {
-        let given = match self.confirm {
-            Some(given) => given,
-            None if stdin().is_terminal() && stderr().is_terminal() => asked(what, count)?,
-            None => {
-                let message = format!("{what}: {count} payments; to go on, say --confirm {count}");
-                return Err(Failure::new(Exit::Usage, message));
-            }
-        };
-        if given == count {
-            return Ok(());
-        }
-        Err(Failure::new(Exit::Usage, format!("{what}: it is {count} payments, not {given}: nothing was done")))
+        confirmed(self.confirm, what, count)
     }
+}
+
+/// Whether a person, or what was given for `--confirm`, says that it is `count` payments.
+///
+/// # Errors
+/// Another count, or nobody to ask.
+pub(crate) fn confirmed(confirm: Option<usize>, what: &str, count: usize) -> Result<(), Failure> {
+    let given = match confirm {
+        Some(given) => given,
+        None if stdin().is_terminal() && stderr().is_terminal() => asked(what, count)?,
+        None => {
+            let message = format!("{what}: {count} payments; to go on, say --confirm {count}");
+            return Err(Failure::new(Exit::Usage, message));
+        }
+    };
+    if given == count {
+        return Ok(());
+    }
+    Err(Failure::new(Exit::Usage, format!("{what}: it is {count} payments, not {given}: nothing was done")))
 }
 
 fn asked(what: &str, count: usize) -> Result<usize, Failure> {
@@ -71,7 +79,7 @@ fn asked(what: &str, count: usize) -> Result<usize, Failure> {
 }
 
 /// Runs `work` with a session of the person's login, and says goodbye.
-fn with_session<T>(
+pub(crate) fn with_session<T>(
     database: &DatabaseArgs,
     work: impl AsyncFnOnce(&mut Session) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
@@ -85,6 +93,6 @@ fn with_session<T>(
 }
 
 /// The answer of the store, or the end of the command.
-fn or_end<T>(answer: Result<T, outbox_store::StoreError>) -> Result<T, Failure> {
+pub(crate) fn or_end<T>(answer: Result<T, outbox_store::StoreError>) -> Result<T, Failure> {
     answer.map_err(|error| store_failure(&error))
 }

@@ -11,7 +11,7 @@ use crate::commands::output::{Output, printable, render, table};
 use crate::exit::Failure;
 
 /// Sums in minor units, such as `: 1250 EUR, 300 USD (minor units)`.
-pub(super) fn money(amounts: &BTreeMap<String, i128>) -> String {
+pub(crate) fn money(amounts: &BTreeMap<String, i128>) -> String {
     let sums: Vec<String> = amounts.iter().map(|(currency, sum)| format!("{sum} {currency}")).collect();
     if sums.is_empty() { String::new() } else { format!(", {} (minor units)", sums.join(", ")) }
 }
@@ -61,7 +61,7 @@ pub(super) fn results(
 }
 
 /// One value of a document as text: nothing for null.
-pub(super) fn field(document: &Value, name: &str) -> String {
+pub(crate) fn field(document: &Value, name: &str) -> String {
     match &document[name] {
         Value::Null => String::new(),
         Value::String(text) => printable(text),
@@ -70,7 +70,7 @@ pub(super) fn field(document: &Value, name: &str) -> String {
 }
 
 /// Documents as a table of `columns`.
-pub(super) fn documents(all: &[Value], columns: &[&str], out: &mut dyn Write) -> Result<(), Failure> {
+pub(crate) fn documents(all: &[Value], columns: &[&str], out: &mut dyn Write) -> Result<(), Failure> {
     let mut rows = table(columns, columns.len());
     for document in all {
         rows.add_row(columns.iter().map(|name| field(document, name)));
@@ -80,7 +80,7 @@ pub(super) fn documents(all: &[Value], columns: &[&str], out: &mut dyn Write) ->
 }
 
 /// Documents as lines of CSV (RFC 4180), with a header.
-pub(super) fn csv(all: &[Value], columns: &[&str], out: &mut dyn Write) -> Result<(), Failure> {
+pub(crate) fn csv(all: &[Value], columns: &[&str], out: &mut dyn Write) -> Result<(), Failure> {
     let quoted = |text: String| {
         // A cell that begins so is a formula to spreadsheets.
         let text = if text.starts_with(['=', '+', '-', '@']) { format!("'{text}") } else { text };
