@@ -428,3 +428,24 @@ create table outbox.reconcile_resolutions (
     constraint reason_is_given check (length(reason) between 1 and 1000),
     constraint person_or_statement check (action_id is null or statement_id is null)
 );
+
+-- What an audit saw, and up to which transactions. The next one begins where an earlier one can have missed nothing. History.
+create table outbox.audit_checkpoints (
+    is_full boolean not null,
+    changed_from timestamptz not null,
+    snapshot_xmin xid8 not null,
+    xact_id xid8 not null,
+    examined bigint not null,
+    pending bigint not null,
+    identities bigint,
+    breaches bigint not null,
+    audited_by text not null,
+    audited_at timestamptz not null,
+    checkpoint_no integer generated always as identity primary key
+);
+
+-- The payments that were pending at the last audit, or broken: what is gone from the queue has to have ended. The
+-- audit keeps it; not history.
+create table outbox.audit_open (
+    outbox_id uuid primary key
+);

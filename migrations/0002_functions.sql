@@ -2356,6 +2356,7 @@ create or replace function outbox.statement_matches(p_statement_id uuid)
 returns table (line_no bigint, wire_key text, rail_reference text, amount_minor bigint, currency text, outbox_id uuid)
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
+set jit = off
 set plan_cache_mode = force_custom_plan
 as $$
 #variable_conflict use_column
@@ -2410,6 +2411,7 @@ returns table (kind text, subject text, outbox_id uuid, wire_key text, rail_refe
                our_currency text, their_amount_minor bigint, their_currency text, standing text)
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
+set jit = off
 set plan_cache_mode = force_custom_plan
 as $$
 #variable_conflict use_column
@@ -2501,6 +2503,7 @@ create or replace function outbox.finish_reconcile(p_statement_id uuid, p_breaks
 returns table (matched bigint, at_the_edge bigint, breaks_found integer, breaks_closed integer, open_breaks bigint)
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
+set jit = off
 as $$
 #variable_conflict use_column
 -- Purpose: compares a statement whose lines are all there with our ledger. Records the breaks that are not open already,
@@ -2646,6 +2649,157 @@ begin
 end
 $$;
 
+create or replace function outbox.audit_guards() returns table (kind text, outbox_id uuid, detail text)
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: the history tables and partitions whose append-only triggers are missing, or do not fire for everybody. Internal to
+--   audit_outbox.
+    select 'HISTORY_UNGUARDED', null::uuid, t.relid::regclass || ': ' || n.name || coalesce(' is ' || g.tgenabled::text, ' is missing')
+      from unnest(array['payment_outbox_identities', 'payment_outbox_instructions', 'payment_outbox_attempts', 'payment_outbox_late_outcomes',
+                        'outbox_cluster', 'operator_actions', 'operator_action_members', 'operator_action_decisions', 'operator_action_results',
+                        'reconcile_statements', 'reconcile_lines', 'reconcile_comparisons', 'reconcile_breaks', 'reconcile_resolutions',
+                        'audit_checkpoints']) as h (name)
+     cross join lateral (select p.relid from pg_partition_tree(to_regclass('outbox.' || h.name)) as p
+                         union select to_regclass('outbox.' || h.name)) as t (relid)
+     cross join (values ('history_is_never_changed'), ('history_is_never_truncated')) as n (name)
+      left join pg_trigger g on g.tgrelid = t.relid and g.tgname = n.name
+     where g.tgenabled is distinct from 'A'
+$$;
+
+create or replace function outbox.audit_payments(p_from timestamptz)
+returns table (kind text, outbox_id uuid, detail text)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set jit = off
+set plan_cache_mode = force_custom_plan
+as $$
+#variable_conflict use_column
+-- Purpose: the promises that payments break, in the snapshot of the caller's statement. Internal to audit_outbox.
+-- Parameters: p_from, examines what is pending, what was at the last audit, what was enqueued or has ended an attempt since; null, all.
+-- Results: one row for each broken promise; EXAMINED and PENDING for each payment that was looked at or is in the queue;
+--   FAILED_BUT_ACCEPTED, which breaks none of ours.
+-- Hazard: each look-up below is by key and cannot become a join that reads a whole table.
+declare
+    v_lo uuid := outbox.outbox_id_floor(coalesce(p_from, 'epoch'));
+begin
+    return query
+    with suspects as materialized (
+        select p.outbox_id from outbox.payment_outbox_pending p
+        union select o.outbox_id from outbox.audit_open o
+        union select i.outbox_id from outbox.payment_outbox_instructions i where i.outbox_id >= v_lo
+        union select a.outbox_id from outbox.payment_outbox_attempts a where a.outbox_id >= v_lo
+        union select a.outbox_id from outbox.payment_outbox_attempts a where a.completed_at >= p_from
+        union select d.outbox_id from outbox.payment_outbox_identities d where p_from is null
+    ), seen as materialized (
+        select s.outbox_id, i.rail is not null as is_instructed, i.is_true, d.there as is_identified, p.rail is not null as is_pending,
+               p.attempt_count, p.lease_token is not null as is_leased, l.*
+          from suspects s
+          left join lateral (select n.rail, n.participant_id, n.instruction_id,
+                                    case when n.outbox_id >= v_lo then sha256(n.payload) = n.payload_sha256 end as is_true
+                               from outbox.payment_outbox_instructions n where n.outbox_id = s.outbox_id limit 1) as i on true
+          left join lateral (select true as there from outbox.payment_outbox_identities e
+                              where e.participant_id = i.participant_id and e.instruction_id = i.instruction_id
+                                and e.outbox_id = s.outbox_id limit 1) as d on true
+          left join lateral (select q.rail, q.attempt_count, q.lease_token from outbox.payment_outbox_pending q
+                              where q.outbox_id = s.outbox_id limit 1) as p on true
+         cross join lateral (
+             select count(*) as attempts, min(a.attempt_no) as first_no, max(a.attempt_no) as last_no,
+                    count(*) filter (where a.state in ('DISPATCHED', 'FAILED', 'CANCELLED')) as ends,
+                    max(a.attempt_no) filter (where a.state in ('DISPATCHED', 'FAILED', 'CANCELLED')) as end_no,
+                    count(*) filter (where a.state = 'DISPATCHED' and coalesce(a.rail_reference, '') = '') as unreferenced
+               from outbox.payment_outbox_attempts a where a.outbox_id = s.outbox_id) as l
+    )
+    select b.kind, s.outbox_id, b.detail
+      from seen s
+     cross join lateral (values
+        ('EXAMINED', true, null),
+        ('PENDING', s.is_pending, null),
+        ('LOST', not s.is_pending and s.ends = 0, 'neither pending nor ended'),
+        ('PENDING_AND_ENDED', s.is_pending and s.ends > 0, 'ended by attempt ' || s.end_no),
+        ('ENDED_TWICE', s.ends > 1, s.ends || ' terminal attempts'),
+        ('ENDED_BEFORE_LAST', s.end_no < s.last_no, 'ended by attempt ' || s.end_no || ' of ' || s.last_no),
+        ('ATTEMPTS_WITH_GAPS', s.attempts > 0 and (s.first_no <> 1 or s.attempts <> s.last_no),
+            s.attempts || ' attempts from ' || s.first_no || ' to ' || s.last_no),
+        ('LEDGER_AND_FENCE_DIFFER', s.is_pending and s.attempt_count <> coalesce(s.last_no, 0) + s.is_leased::integer,
+            'attempt_count ' || s.attempt_count || ', last attempt ' || coalesce(s.last_no, 0)),
+        ('WITHOUT_INSTRUCTION', not s.is_instructed, 'there is no instruction'),
+        ('WITHOUT_IDENTITY', s.is_instructed and s.is_identified is null, 'there is no identity'),
+        ('PAYLOAD_DIFFERS', not s.is_true, 'the payload is not what payload_sha256 says'),
+        ('DISPATCHED_WITHOUT_REFERENCE', s.unreferenced > 0, 'dispatched, and no reference')) as b (kind, is_so, detail)
+     where b.is_so
+    union all
+    select distinct 'FAILED_BUT_ACCEPTED', a.outbox_id, 'the rail said later that it had accepted it'
+      from outbox.payment_outbox_late_outcomes o
+      join outbox.payment_outbox_attempts a on a.outbox_id = o.outbox_id and a.state in ('FAILED', 'CANCELLED')
+     where o.outcome = 'ACCEPTED';
+end
+$$;
+
+create or replace function outbox.audit_outbox(p_full boolean default false, p_findings_max integer default 1000) returns jsonb
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+set jit = off
+as $$
+-- Purpose: looks whether the promises hold, for what may have changed since the audits before, or for everything. Records that it did.
+-- Parameters: p_full, everything, as the first audit always does; p_findings_max, how many are listed; all are counted.
+-- Results: a document with `breaches`, how many promises are broken, and `findings`. What is broken is looked at again by every
+--   audit until it is mended.
+-- Locks taken: one of its own, so that audits follow each other.
+-- Hazards: where to begin is told by transactions, not by the clock alone. What the last audit did not see has an id of
+--   at least its snapshot's xmin; an earlier audit whose own id is below that ran before those transactions wrote anything. A
+--   clock is read up to a minute before the first write. Without such an audit, an hour is taken for the longest transaction.
+declare
+    v_from timestamptz;
+    v_at timestamptz;
+    v_result jsonb;
+begin
+    perform pg_advisory_xact_lock(1869968487::bigint << 32);
+    if not p_full then
+        select coalesce((select max(c.audited_at) - interval '1 minute' from outbox.audit_checkpoints c where c.xact_id < l.snapshot_xmin),
+                        l.audited_at - interval '1 hour')
+          into v_from
+          from outbox.audit_checkpoints l order by l.checkpoint_no desc limit 1;
+    end if;
+    -- Before the snapshot that the next audits reckon from.
+    v_at := clock_timestamp();
+    with found as materialized (
+        select * from outbox.audit_payments(v_from)
+        union all
+        select * from outbox.audit_guards()
+        union all
+        select 'FEWER_THAN_BEFORE', null, 'there were ' || c.identities || ' identities'
+          from (select max(m.identities) as identities from outbox.audit_checkpoints m) as c
+         where v_from is null and c.identities > (select count(*) from outbox.payment_outbox_identities)
+    ), broken as materialized (
+        select * from found f where f.kind not in ('EXAMINED', 'PENDING', 'FAILED_BUT_ACCEPTED')
+    ), forgotten as (
+        delete from outbox.audit_open o
+         where not exists (select from found f where f.outbox_id = o.outbox_id and f.kind not in ('EXAMINED', 'FAILED_BUT_ACCEPTED'))
+    ), kept as (
+        insert into outbox.audit_open
+        select distinct f.outbox_id from found f where f.outbox_id is not null and f.kind not in ('EXAMINED', 'FAILED_BUT_ACCEPTED')
+        on conflict do nothing
+    ), checkpoint as (
+        insert into outbox.audit_checkpoints (is_full, changed_from, snapshot_xmin, xact_id, examined, pending, identities, breaches,
+                                              audited_by, audited_at)
+        select v_from is null, coalesce(v_from, '-infinity'), pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id(),
+               (select count(*) from found f where f.kind = 'EXAMINED'), (select count(*) from found f where f.kind = 'PENDING'),
+               case when v_from is null then (select count(*) from outbox.payment_outbox_identities) end, (select count(*) from broken),
+               session_user, v_at
+        returning *
+    )
+    select jsonb_build_object('at', c.audited_at, 'is_full', c.is_full, 'from', v_from, 'examined', c.examined, 'pending', c.pending,
+               'identities', c.identities, 'breaches', c.breaches,
+               'findings', (select coalesce(jsonb_agg(to_jsonb(l)), '[]')
+                              from (select f.kind, f.outbox_id, f.detail, f.kind <> 'FAILED_BUT_ACCEPTED' as is_breach
+                                      from found f where f.kind not in ('EXAMINED', 'PENDING')
+                                     order by f.kind = 'FAILED_BUT_ACCEPTED', f.kind, f.outbox_id limit p_findings_max) as l))
+      into v_result from checkpoint c;
+    return v_result;
+end
+$$;
+
 -- EXECUTE is nobody's by default (see 0001). The dispatcher's login executes these and touches no table.
 grant execute on function
     outbox.enqueue_payment_outbox(text, text, text, text, bytea, text, bigint, text, timestamptz, timestamptz, text, text, uuid, boolean),
@@ -2694,3 +2848,4 @@ grant execute on function
     outbox.resolve_reconcile_break(uuid, text, uuid)
     to outbox_operator;
 grant execute on function outbox.read_reconcile_breaks(boolean, text, uuid, integer) to outbox_operator, outbox_approver, outbox_auditor;
+grant execute on function outbox.audit_outbox(boolean, integer) to outbox_auditor;

@@ -370,6 +370,199 @@ $$;
 
 ALTER FUNCTION outbox.attempt_state_after(p_outcome text, p_late_success boolean, p_not_found_counts boolean) OWNER TO outbox_owner;
 
+CREATE FUNCTION outbox.audit_guards() RETURNS TABLE(kind text, outbox_id uuid, detail text)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+-- Purpose: the history tables and partitions whose append-only triggers are missing, or do not fire for everybody. Internal to
+--   audit_outbox.
+    select 'HISTORY_UNGUARDED', null::uuid, t.relid::regclass || ': ' || n.name || coalesce(' is ' || g.tgenabled::text, ' is missing')
+      from unnest(array['payment_outbox_identities', 'payment_outbox_instructions', 'payment_outbox_attempts', 'payment_outbox_late_outcomes',
+                        'outbox_cluster', 'operator_actions', 'operator_action_members', 'operator_action_decisions', 'operator_action_results',
+                        'reconcile_statements', 'reconcile_lines', 'reconcile_comparisons', 'reconcile_breaks', 'reconcile_resolutions',
+                        'audit_checkpoints']) as h (name)
+     cross join lateral (select p.relid from pg_partition_tree(to_regclass('outbox.' || h.name)) as p
+                         union select to_regclass('outbox.' || h.name)) as t (relid)
+     cross join (values ('history_is_never_changed'), ('history_is_never_truncated')) as n (name)
+      left join pg_trigger g on g.tgrelid = t.relid and g.tgname = n.name
+     where g.tgenabled is distinct from 'A'
+$$;
+
+ALTER FUNCTION outbox.audit_guards() OWNER TO outbox_owner;
+
+CREATE FUNCTION outbox.audit_outbox(p_full boolean DEFAULT false, p_findings_max integer DEFAULT 1000) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET jit TO 'off'
+    AS $$
+-- Purpose: looks whether the promises hold, for what may have changed since the audits before, or for everything. Records that it did.
+-- Parameters: p_full, everything, as the first audit always does; p_findings_max, how many are listed; all are counted.
+-- Results: a document with `breaches`, how many promises are broken, and `findings`. What is broken is looked at again by every
+--   audit until it is mended.
+-- Locks taken: one of its own, so that audits follow each other.
+-- Hazards: where to begin is told by transactions, not by the clock alone. What the last audit did not see has an id of
+--   at least its snapshot's xmin; an earlier audit whose own id is below that ran before those transactions wrote anything. A
+--   clock is read up to a minute before the first write. Without such an audit, an hour is taken for the longest transaction.
+declare
+    v_from timestamptz;
+    v_at timestamptz;
+    v_result jsonb;
+begin
+    perform pg_advisory_xact_lock(1869968487::bigint << 32);
+    if not p_full then
+        select coalesce((select max(c.audited_at) - interval '1 minute' from outbox.audit_checkpoints c where c.xact_id < l.snapshot_xmin),
+                        l.audited_at - interval '1 hour')
+          into v_from
+          from outbox.audit_checkpoints l order by l.checkpoint_no desc limit 1;
+    end if;
+    -- Before the snapshot that the next audits reckon from.
+    v_at := clock_timestamp();
+    with found as materialized (
+        select * from outbox.audit_payments(v_from)
+        union all
+        select * from outbox.audit_guards()
+        union all
+        select 'FEWER_THAN_BEFORE', null, 'there were ' || c.identities || ' identities'
+          from (select max(m.identities) as identities from outbox.audit_checkpoints m) as c
+         where v_from is null and c.identities > (select count(*) from outbox.payment_outbox_identities)
+    ), broken as materialized (
+        select * from found f where f.kind not in ('EXAMINED', 'PENDING', 'FAILED_BUT_ACCEPTED')
+    ), forgotten as (
+        delete from outbox.audit_open o
+         where not exists (select from found f where f.outbox_id = o.outbox_id and f.kind not in ('EXAMINED', 'FAILED_BUT_ACCEPTED'))
+    ), kept as (
+        insert into outbox.audit_open
+        select distinct f.outbox_id from found f where f.outbox_id is not null and f.kind not in ('EXAMINED', 'FAILED_BUT_ACCEPTED')
+        on conflict do nothing
+    ), checkpoint as (
+        insert into outbox.audit_checkpoints (is_full, changed_from, snapshot_xmin, xact_id, examined, pending, identities, breaches,
+                                              audited_by, audited_at)
+        select v_from is null, coalesce(v_from, '-infinity'), pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id(),
+               (select count(*) from found f where f.kind = 'EXAMINED'), (select count(*) from found f where f.kind = 'PENDING'),
+               case when v_from is null then (select count(*) from outbox.payment_outbox_identities) end, (select count(*) from broken),
+               session_user, v_at
+        returning *
+    )
+    select jsonb_build_object('at', c.audited_at, 'is_full', c.is_full, 'from', v_from, 'examined', c.examined, 'pending', c.pending,
+               'identities', c.identities, 'breaches', c.breaches,
+               'findings', (select coalesce(jsonb_agg(to_jsonb(l)), '[]')
+                              from (select f.kind, f.outbox_id, f.detail, f.kind <> 'FAILED_BUT_ACCEPTED' as is_breach
+                                      from found f where f.kind not in ('EXAMINED', 'PENDING')
+                                     order by f.kind = 'FAILED_BUT_ACCEPTED', f.kind, f.outbox_id limit p_findings_max) as l))
+      into v_result from checkpoint c;
+    return v_result;
+end
+$$;
+
+ALTER FUNCTION outbox.audit_outbox(p_full boolean, p_findings_max integer) OWNER TO outbox_owner;
+
+CREATE FUNCTION outbox.audit_payments(p_from timestamp with time zone) RETURNS TABLE(kind text, outbox_id uuid, detail text)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET jit TO 'off'
+    SET plan_cache_mode TO 'force_custom_plan'
+    AS $$
+#variable_conflict use_column
+-- Purpose: the promises that payments break, in the snapshot of the caller's statement. Internal to audit_outbox.
+-- Parameters: p_from, examines what is pending, what was at the last audit, what was enqueued or has ended an attempt since; null, all.
+-- Results: one row for each broken promise; EXAMINED and PENDING for each payment that was looked at or is in the queue;
+--   FAILED_BUT_ACCEPTED, which breaks none of ours.
+-- Hazard: each look-up below is by key and cannot become a join that reads a whole table.
+declare
+    v_lo uuid := outbox.outbox_id_floor(coalesce(p_from, 'epoch'));
+begin
+    return query
+    with suspects as materialized (
+        select p.outbox_id from outbox.payment_outbox_pending p
+        union select o.outbox_id from outbox.audit_open o
+        union select i.outbox_id from outbox.payment_outbox_instructions i where i.outbox_id >= v_lo
+        union select a.outbox_id from outbox.payment_outbox_attempts a where a.outbox_id >= v_lo
+        union select a.outbox_id from outbox.payment_outbox_attempts a where a.completed_at >= p_from
+        union select d.outbox_id from outbox.payment_outbox_identities d where p_from is null
+    ), seen as materialized (
+        select s.outbox_id, i.rail is not null as is_instructed, i.is_true, d.there as is_identified, p.rail is not null as is_pending,
+               p.attempt_count, p.lease_token is not null as is_leased, l.*
+          from suspects s
+          left join lateral (select n.rail, n.participant_id, n.instruction_id,
+                                    case when n.outbox_id >= v_lo then sha256(n.payload) = n.payload_sha256 end as is_true
+                               from outbox.payment_outbox_instructions n where n.outbox_id = s.outbox_id limit 1) as i on true
+          left join lateral (select true as there from outbox.payment_outbox_identities e
+                              where e.participant_id = i.participant_id and e.instruction_id = i.instruction_id
+                                and e.outbox_id = s.outbox_id limit 1) as d on true
+          left join lateral (select q.rail, q.attempt_count, q.lease_token from outbox.payment_outbox_pending q
+                              where q.outbox_id = s.outbox_id limit 1) as p on true
+         cross join lateral (
+             select count(*) as attempts, min(a.attempt_no) as first_no, max(a.attempt_no) as last_no,
+                    count(*) filter (where a.state in ('DISPATCHED', 'FAILED', 'CANCELLED')) as ends,
+                    max(a.attempt_no) filter (where a.state in ('DISPATCHED', 'FAILED', 'CANCELLED')) as end_no,
+                    count(*) filter (where a.state = 'DISPATCHED' and coalesce(a.rail_reference, '') = '') as unreferenced
+               from outbox.payment_outbox_attempts a where a.outbox_id = s.outbox_id) as l
+    )
+    select b.kind, s.outbox_id, b.detail
+      from seen s
+     cross join lateral (values
+        ('EXAMINED', true, null),
+        ('PENDING', s.is_pending, null),
+        ('LOST', not s.is_pending and s.ends = 0, 'neither pending nor ended'),
+        ('PENDING_AND_ENDED', s.is_pending and s.ends > 0, 'ended by attempt ' || s.end_no),
+        ('ENDED_TWICE', s.ends > 1, s.ends || ' terminal attempts'),
+        ('ENDED_BEFORE_LAST', s.end_no < s.last_no, 'ended by attempt ' || s.end_no || ' of ' || s.last_no),
+        ('ATTEMPTS_WITH_GAPS', s.attempts > 0 and (s.first_no <> 1 or s.attempts <> s.last_no),
+            s.attempts || ' attempts from ' || s.first_no || ' to ' || s.last_no),
+        ('LEDGER_AND_FENCE_DIFFER', s.is_pending and s.attempt_count <> coalesce(s.last_no, 0) + s.is_leased::integer,
+            'attempt_count ' || s.attempt_count || ', last attempt ' || coalesce(s.last_no, 0)),
+        ('WITHOUT_INSTRUCTION', not s.is_instructed, 'there is no instruction'),
+        ('WITHOUT_IDENTITY', s.is_instructed and s.is_identified is null, 'there is no identity'),
+        ('PAYLOAD_DIFFERS', not s.is_true, 'the payload is not what payload_sha256 says'),
+        ('DISPATCHED_WITHOUT_REFERENCE', s.unreferenced > 0, 'dispatched, and no reference')) as b (kind, is_so, detail)
+     where b.is_so
+    union all
+    select distinct 'FAILED_BUT_ACCEPTED', a.outbox_id, 'the rail said later that it had accepted it'
+      from outbox.payment_outbox_late_outcomes o
+      join outbox.payment_outbox_attempts a on a.outbox_id = o.outbox_id and a.state in ('FAILED', 'CANCELLED')
+     where o.outcome = 'ACCEPTED';
+end
+$$;
+
+ALTER FUNCTION outbox.audit_payments(p_from timestamp with time zone) OWNER TO outbox_owner;
+
+CREATE FUNCTION outbox.begin_reconcile(p_rail text, p_booked_from timestamp with time zone, p_booked_until timestamp with time zone, p_slack_ms bigint, p_file_name text, p_file_sha256 bytea, p_line_count bigint, p_sums jsonb, p_reason text) RETURNS TABLE(statement_id uuid, lines_recorded bigint)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+-- Purpose: puts a statement of a rail on record, before its lines.
+-- Parameters: p_booked_from, p_booked_until, the period the statement is of, the end not included; p_slack_ms, by how
+--   much a booking may lie before the first byte or after the completion, by the two clocks; p_sums, by currency.
+-- Results: the statement; the same file for the same rail and period is the same statement, with the lines it has.
+--   OB003: a bad value. OB004: no such rail.
+begin
+    if not exists (select from outbox.payment_rails r where r.rail = p_rail) then
+        raise exception 'there is no rail %', quote_nullable(p_rail) using errcode = 'OB004', column = 'rail';
+    elsif coalesce(btrim(p_reason), '') = '' then
+        raise exception 'a reconciliation needs a reason' using errcode = 'OB003', column = 'reason';
+    elsif not p_booked_from < p_booked_until then
+        raise exception 'the period ends before it begins' using errcode = 'OB003', column = 'booked_until';
+    end if;
+    insert into outbox.reconcile_statements
+    values (outbox.new_outbox_id(), p_rail, p_booked_from, p_booked_until, p_slack_ms, p_file_name, p_file_sha256, p_line_count, p_sums, p_reason,
+            session_user, clock_timestamp())
+    on conflict on constraint statement_is_recorded_once do nothing;
+    if exists (select from outbox.reconcile_statements s
+                where s.rail = p_rail and s.booked_from = p_booked_from and s.booked_until = p_booked_until and s.file_sha256 = p_file_sha256
+                  and (s.slack_ms, s.line_count, s.sums) is distinct from (p_slack_ms, p_line_count, p_sums)) then
+        raise exception 'this file is on record for this period with another slack, or other lines as paid'
+            using errcode = 'OB003', column = 'file_sha256';
+    end if;
+    return query
+    select s.statement_id, (select count(*) from outbox.reconcile_lines l where l.statement_id = s.statement_id)
+      from outbox.reconcile_statements s
+     where s.rail = p_rail and s.booked_from = p_booked_from and s.booked_until = p_booked_until and s.file_sha256 = p_file_sha256;
+end
+$$;
+
+ALTER FUNCTION outbox.begin_reconcile(p_rail text, p_booked_from timestamp with time zone, p_booked_until timestamp with time zone, p_slack_ms bigint, p_file_name text, p_file_sha256 bytea, p_line_count bigint, p_sums jsonb, p_reason text) OWNER TO outbox_owner;
+
 CREATE FUNCTION outbox.claim_outbox_batch(p_rail text, p_worker_id text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_after_at timestamp with time zone DEFAULT NULL::timestamp with time zone, p_after_id uuid DEFAULT NULL::uuid, p_environment text DEFAULT NULL::text, p_endpoint text DEFAULT NULL::text, p_seen_epoch_us bigint DEFAULT 0, p_seen_log_position bigint DEFAULT 0) RETURNS TABLE(kind text, outbox_id uuid, attempt_no integer, lease_token uuid, lease_ms bigint, due_at timestamp with time zone, participant_id text, endpoint text, payload bytea, content_type text, traceparent text, not_after timestamp with time zone, crash_count integer, is_resend boolean, hold_reason text, db_now timestamp with time zone, next_due_at timestamp with time zone, held_count integer, expired_count integer, suspect_count integer, parked_count integer, paused boolean, log_position bigint, epoch_us bigint)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1081,6 +1274,76 @@ $$;
 
 ALTER FUNCTION outbox.fault_of_action(p_action outbox.operator_actions, v outbox.payment_outbox_pending, p_now timestamp with time zone) OWNER TO outbox_owner;
 
+CREATE FUNCTION outbox.finish_reconcile(p_statement_id uuid, p_breaks_max integer) RETURNS TABLE(matched bigint, at_the_edge bigint, breaks_found integer, breaks_closed integer, open_breaks bigint)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET jit TO 'off'
+    AS $$
+#variable_conflict use_column
+-- Purpose: compares a statement whose lines are all there with our ledger. Records the breaks that are not open already,
+--   and closes those of the same rail that it shows to agree now. May be called again: the ledger goes on.
+-- Parameters: p_breaks_max, refuses to record more: another rail's file differs in every line.
+-- Results: what agrees, what the edge of the period leaves to the next statement, breaks found and closed now, and those
+--   of the rail that are open. OB003: no such statement, lines are missing, or too many breaks.
+-- Locks taken: an advisory one for all reconciliations, so that none finds a break that another is about to record.
+declare
+    s outbox.reconcile_statements;
+    v_lines bigint := (select count(*) from outbox.reconcile_lines l where l.statement_id = p_statement_id);
+    v_now timestamptz;
+begin
+    select * into s from outbox.reconcile_statements r where r.statement_id = p_statement_id;
+    if not found then
+        raise exception 'there is no statement %', p_statement_id using errcode = 'OB003', column = 'statement_id';
+    elsif v_lines <> s.line_count then
+        raise exception 'statement % has % lines of %', p_statement_id, v_lines, s.line_count using errcode = 'OB003', column = 'statement_id';
+    end if;
+    perform pg_advisory_xact_lock(outbox.reconcile_lock_key());
+    v_now := clock_timestamp();
+    with findings as materialized (
+        select * from outbox.statement_findings(p_statement_id)
+    ), still_open as materialized (
+        select b.* from outbox.reconcile_breaks b
+         where b.rail = s.rail and not exists (select from outbox.reconcile_resolutions r where r.break_id = b.break_id)
+    ), recorded as (
+        insert into outbox.reconcile_breaks
+        select outbox.new_outbox_id(), p_statement_id, s.rail, f.kind, f.subject, f.outbox_id, f.wire_key, f.rail_reference, f.line_no, f.our_amount_minor,
+               f.our_currency, f.their_amount_minor, f.their_currency, f.standing, v_now
+          from findings f
+         where f.kind not in ('MATCHED', 'AT_THE_EDGE')
+           and not exists (select from still_open o where o.kind = f.kind and o.subject = f.subject)
+        -- Of lines alike the first names the break; one that a person has resolved is not found again by the same statement.
+         order by f.line_no
+        on conflict on constraint break_is_found_once_in_a_statement do nothing
+        returning 1
+    ), agreed as (
+        insert into outbox.reconcile_resolutions
+        select o.break_id, 'it agrees by statement ' || p_statement_id, null, p_statement_id, session_user, v_now
+          from still_open o
+         where o.kind <> 'TWICE_AT_RAIL'
+           and not exists (select from findings f where f.kind = o.kind and f.subject = o.subject)
+           and exists (select from findings f
+                        where f.kind not in ('MISSING_AT_RAIL', 'AT_THE_EDGE', 'UNKNOWN_TO_US')
+                          and (f.subject = o.subject or (o.kind = 'UNKNOWN_TO_US' and (f.wire_key = o.subject or f.rail_reference = o.subject))))
+        returning 1
+    )
+    select (select count(*) from findings f where f.kind = 'MATCHED'), (select count(*) from findings f where f.kind = 'AT_THE_EDGE'),
+           (select count(*) from recorded), (select count(*) from agreed)
+      into matched, at_the_edge, breaks_found, breaks_closed;
+    if breaks_found > p_breaks_max then
+        raise exception 'statement % has % new breaks, more than %', p_statement_id, breaks_found, p_breaks_max
+            using errcode = 'OB003', column = 'breaks_max', hint = 'is it the right rail and period? nothing of the comparison is recorded';
+    end if;
+    insert into outbox.reconcile_comparisons
+    values (p_statement_id, (select count(*) + 1 from outbox.reconcile_comparisons c where c.statement_id = p_statement_id),
+            finish_reconcile.matched, finish_reconcile.at_the_edge, breaks_found, breaks_closed, session_user, v_now);
+    open_breaks := (select count(*) from outbox.reconcile_breaks b
+                     where b.rail = s.rail and not exists (select from outbox.reconcile_resolutions r where r.break_id = b.break_id));
+    return next;
+end
+$$;
+
+ALTER FUNCTION outbox.finish_reconcile(p_statement_id uuid, p_breaks_max integer) OWNER TO outbox_owner;
+
 CREATE FUNCTION outbox.guard_history_table(p_table regclass) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1391,7 +1654,7 @@ CREATE FUNCTION outbox.propose_operator_action(p_kind text, p_outbox_ids uuid[],
 -- Purpose: records what a person wants done with a list of payments, and freezes the list.
 -- Parameters: p_kind, see apply_to_payment; p_evidence, what proves it (a reference of the rail, a ticket), required
 --   where the rail's word is replaced, and to redrive what was dispatched; p_parameters, `not_after` for RELEASE, RELEASE_AS_RESEND and REDRIVE: the new
---   one, null to drop it.
+--   one, null to drop it; `statement_id` for RESOLVE_DISPATCHED: each payment gets the reference that its break names.
 -- Results: what a second person approves: how many, the hash of the ids in order, and the money by currency.
 --   OB003: a bad value, or an id that nobody knows, by name.
 declare
@@ -1406,14 +1669,23 @@ begin
         raise exception '% replaces the word of the rail: it needs evidence', p_kind using errcode = 'OB003', column = 'evidence';
     elsif cardinality(v_ids) not between 1 and 100000 or array_position(v_ids, null) is not null then
         raise exception 'an action has 1 to 100000 payments, this one %', cardinality(v_ids) using errcode = 'OB003';
-    elsif p_parameters - 'not_after' <> '{}' then
-        raise exception 'parameters other than not_after are not known: %', p_parameters using errcode = 'OB003';
+    elsif p_parameters - (case p_kind when 'RESOLVE_DISPATCHED' then array['statement_id'] else array['not_after'] end) <> '{}' then
+        raise exception 'these parameters are not known: %', p_parameters using errcode = 'OB003';
     end if;
     perform (p_parameters ->> 'not_after')::timestamptz;
     select c.id into v_unknown from unnest(v_ids) as c (id)
      where not exists (select from outbox.payment_outbox_instructions i where i.outbox_id = c.id) limit 1;
     if found then
         raise exception 'there is no payment %', v_unknown using errcode = 'OB003', column = 'outbox_id';
+    end if;
+    if p_parameters ? 'statement_id' then
+        select c.id into v_unknown from unnest(v_ids) as c (id)
+         where not exists (select from outbox.reconcile_breaks b where b.rail = (select r.rail from outbox.reconcile_statements r
+                                where r.statement_id = (p_parameters ->> 'statement_id')::uuid)
+                              and b.subject = c.id::text and b.kind = 'PAID_BUT_NOT_DISPATCHED') limit 1;
+        if found then
+            raise exception 'no statement says that % was paid', v_unknown using errcode = 'OB003', column = 'outbox_id';
+        end if;
     end if;
     action_id := outbox.new_outbox_id();
     insert into outbox.operator_action_members
@@ -1855,6 +2127,39 @@ $_$;
 
 ALTER FUNCTION outbox.read_payment_timelines(p_id text, p_participant_id text) OWNER TO outbox_owner;
 
+CREATE FUNCTION outbox.read_reconcile_breaks(p_only_open boolean DEFAULT true, p_rail text DEFAULT NULL::text, p_after uuid DEFAULT NULL::uuid, p_limit integer DEFAULT 1000) RETURNS TABLE(break_id uuid, statement_id uuid, rail text, kind text, outbox_id uuid, wire_key text, rail_reference text, line_no bigint, our_amount_minor bigint, our_currency text, their_amount_minor bigint, their_currency text, standing text, standing_now text, found_at timestamp with time zone, age_ms bigint, resolved_by text, resolved_at timestamp with time zone, resolution text, action_id uuid)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+-- Purpose: breaks between statements and our ledger, in the order in which they were found.
+-- Parameters: p_only_open; p_rail, null for all; p_after, the last of the page before.
+-- Results: standing, how the payment stood when the break was found, and how it stands now.
+    select b.break_id, b.statement_id, b.rail, b.kind, b.outbox_id, b.wire_key, b.rail_reference, b.line_no, b.our_amount_minor, b.our_currency,
+           b.their_amount_minor, b.their_currency, b.standing, coalesce(t.state, p.disposition || coalesce(' ' || p.hold_reason, '')), b.found_at,
+           (extract(epoch from clock_timestamp() - b.found_at) * 1000)::bigint, r.resolved_by, r.resolved_at, r.reason, r.action_id
+      from outbox.reconcile_breaks b
+      left join outbox.reconcile_resolutions r on r.break_id = b.break_id
+      left join lateral (select a.state from outbox.payment_outbox_attempts a
+                          where a.outbox_id = b.outbox_id and a.state in ('DISPATCHED', 'FAILED', 'CANCELLED') limit 1) as t on true
+      left join outbox.payment_outbox_pending p on p.outbox_id = b.outbox_id
+     where (r.break_id is null or not p_only_open)
+       and (p_rail is null or b.rail = p_rail)
+       and b.break_id > coalesce(p_after, '00000000-0000-0000-0000-000000000000')
+     order by b.break_id
+     limit p_limit
+$$;
+
+ALTER FUNCTION outbox.read_reconcile_breaks(p_only_open boolean, p_rail text, p_after uuid, p_limit integer) OWNER TO outbox_owner;
+
+CREATE FUNCTION outbox.reconcile_lock_key() RETURNS bigint
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$
+-- Purpose: the advisory lock of reconciliations that compare: "outf".
+    select 1869968486::bigint << 32
+$$;
+
+ALTER FUNCTION outbox.reconcile_lock_key() OWNER TO outbox_owner;
+
 CREATE FUNCTION outbox.record_first_epoch(p_environment text) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1881,14 +2186,49 @@ CREATE FUNCTION outbox.record_operator_attempt(p_action outbox.operator_actions,
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 -- Purpose: the ledger's row of what a person decided about a payment: an attempt of kind OPERATOR, whose token is the
---   action. Internal to apply_to_payment and redrive_payment.
+--   action, and the reference the evidence, or what a rail's statement says of each. Internal to apply_to_payment and redrive_payment.
     insert into outbox.payment_outbox_attempts
         (outbox_id, attempt_no, rail, kind, state, worker_id, lease_token, claimed_at, completed_at, rail_reference, error_class, error_detail)
     values (v.outbox_id, v.attempt_count + 1, v.rail, 'OPERATOR', p_state, session_user, p_action.action_id, p_now, p_now,
-        case when p_state = 'DISPATCHED' then p_action.evidence end, lower(p_action.kind), left(concat_ws(': ', p_action.evidence, p_action.reason), 500))
+        case when p_state = 'DISPATCHED' and p_action.parameters ? 'statement_id' then coalesce(
+                 (select b.rail_reference from outbox.reconcile_breaks b
+                   where b.rail = v.rail and b.subject = v.outbox_id::text and b.kind = 'PAID_BUT_NOT_DISPATCHED'
+                   order by b.break_id desc limit 1), p_action.evidence)
+             when p_state = 'DISPATCHED' then p_action.evidence end, lower(p_action.kind), left(concat_ws(': ', p_action.evidence, p_action.reason), 500))
 $$;
 
 ALTER FUNCTION outbox.record_operator_attempt(p_action outbox.operator_actions, v outbox.payment_outbox_pending, p_state text, p_now timestamp with time zone) OWNER TO outbox_owner;
+
+CREATE FUNCTION outbox.record_statement_lines(p_statement_id uuid, p_line_nos bigint[], p_wire_keys text[], p_rail_references text[], p_amounts bigint[], p_currencies text[], p_booked_ats timestamp with time zone[], p_statuses text[], p_paid boolean[]) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+-- Purpose: records lines of a statement. A line that is there already stays as it is, so that an interrupted run goes on.
+-- Parameters: arrays of one length; p_line_nos, where the line begins in the file; p_paid, whether its status says that
+--   the money has left.
+-- Results: how many lines were new. OB003: no such statement, or it was compared already.
+declare
+    v_recorded integer;
+    v_rail text;
+begin
+    select s.rail into v_rail from outbox.reconcile_statements s where s.statement_id = p_statement_id
+       and not exists (select from outbox.reconcile_comparisons c where c.statement_id = p_statement_id);
+    if not found then
+        raise exception 'there is no statement % that takes lines', p_statement_id using errcode = 'OB003', column = 'statement_id';
+    end if;
+    insert into outbox.reconcile_lines
+    select p_statement_id, l.line_no, v_rail, l.wire_key,
+           case when l.wire_key ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then l.wire_key::uuid end,
+           l.rail_reference, l.amount_minor, l.currency, l.booked_at, l.status, l.is_paid
+      from unnest(p_line_nos, p_wire_keys, p_rail_references, p_amounts, p_currencies, p_booked_ats, p_statuses, p_paid)
+        as l (line_no, wire_key, rail_reference, amount_minor, currency, booked_at, status, is_paid)
+    on conflict do nothing;
+    get diagnostics v_recorded = row_count;
+    return v_recorded;
+end
+$_$;
+
+ALTER FUNCTION outbox.record_statement_lines(p_statement_id uuid, p_line_nos bigint[], p_wire_keys text[], p_rail_references text[], p_amounts bigint[], p_currencies text[], p_booked_ats timestamp with time zone[], p_statuses text[], p_paid boolean[]) OWNER TO outbox_owner;
 
 CREATE FUNCTION outbox.redrive_payment(p_action outbox.operator_actions, p_outbox_id uuid) RETURNS TABLE(result text, detail text, new_outbox_id uuid)
     LANGUAGE plpgsql
@@ -2167,6 +2507,30 @@ $$;
 
 ALTER FUNCTION outbox.renew_outbox_leases(p_worker_id text, p_outbox_ids uuid[], p_attempt_nos integer[], p_lease_tokens uuid[]) OWNER TO outbox_owner;
 
+CREATE FUNCTION outbox.resolve_reconcile_break(p_break_id uuid, p_reason text, p_action_id uuid DEFAULT NULL::uuid) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+-- Purpose: a person closes a break.
+-- Parameters: p_reason, how it was cleared; p_action_id, the operator action that cleared it.
+-- Results: OB003: a bad value, no such break or action, or one that is closed already.
+begin
+    if coalesce(btrim(p_reason), '') = '' then
+        raise exception 'a resolution needs a reason' using errcode = 'OB003', column = 'reason';
+    elsif not exists (select from outbox.reconcile_breaks b where b.break_id = p_break_id) then
+        raise exception 'there is no break %', p_break_id using errcode = 'OB003', column = 'break_id';
+    elsif p_action_id is not null and not exists (select from outbox.operator_actions a where a.action_id = p_action_id) then
+        raise exception 'there is no action %', p_action_id using errcode = 'OB003', column = 'action_id';
+    end if;
+    insert into outbox.reconcile_resolutions values (p_break_id, p_reason, p_action_id, null, session_user, clock_timestamp()) on conflict do nothing;
+    if not found then
+        raise exception 'break % is closed already', p_break_id using errcode = 'OB003', column = 'break_id';
+    end if;
+end
+$$;
+
+ALTER FUNCTION outbox.resolve_reconcile_break(p_break_id uuid, p_reason text, p_action_id uuid) OWNER TO outbox_owner;
+
 CREATE FUNCTION outbox.set_outbox_pause(p_rail text, p_participant_id text, p_paused boolean, p_reason text) RETURNS uuid
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2304,6 +2668,154 @@ end
 $$;
 
 ALTER FUNCTION outbox.settle_lost_leases(p_outbox_ids uuid[], p_now timestamp with time zone) OWNER TO outbox_owner;
+
+CREATE FUNCTION outbox.statement_findings(p_statement_id uuid) RETURNS TABLE(kind text, subject text, outbox_id uuid, wire_key text, rail_reference text, line_no bigint, our_amount_minor bigint, our_currency text, their_amount_minor bigint, their_currency text, standing text)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET jit TO 'off'
+    SET plan_cache_mode TO 'force_custom_plan'
+    AS $$
+#variable_conflict use_column
+-- Purpose: how a statement and our ledger differ, in one snapshot; what agrees comes as MATCHED, and what the first
+--   statement of a rail cannot judge as AT_THE_EDGE. Internal to finish_reconcile.
+-- Results: a payment is missing if the rail has booked it in none of its statements, though they cover without a gap all the
+--   time in which it may have done so: from the first byte less the slack to the completion plus the slack.
+declare
+    s outbox.reconcile_statements;
+    v_slack interval;
+    v_covered timestamptz;
+    v_earlier timestamptz;
+    v_lo uuid;
+    v_hi uuid;
+begin
+    select * into s from outbox.reconcile_statements r where r.statement_id = p_statement_id;
+    v_slack := s.slack_ms * interval '1 ms';
+    v_covered := s.booked_from;
+    loop
+        v_earlier := (select min(r.booked_from) from outbox.reconcile_statements r
+                       where r.rail = s.rail and r.booked_until >= v_covered and r.booked_from < v_covered
+                         and exists (select from outbox.reconcile_comparisons c where c.statement_id = r.statement_id));
+        exit when v_earlier is null;
+        v_covered := v_earlier;
+    end loop;
+    return query
+    with lines as materialized (
+        select m.*, row_number() over (partition by m.outbox_id order by m.line_no) as occurrence
+          from outbox.statement_matches(p_statement_id) as m
+    ), known as materialized (
+        -- The last attempt, and the queue, of each payment that the statement names.
+        select l.*, i.rail, i.amount_minor as our_amount, i.currency as our_currency, t.state, t.rail_reference as our_reference,
+               case when i.rail <> s.rail then 'ON_RAIL ' || i.rail
+                    else coalesce(t.state, p.disposition || coalesce(' ' || p.hold_reason, '')) end as stands
+          from lines l
+         cross join lateral (select n.rail, n.amount_minor, n.currency from outbox.payment_outbox_instructions n where n.outbox_id = l.outbox_id limit 1) as i
+          left join lateral (select a.state, a.rail_reference from outbox.payment_outbox_attempts a
+                              where a.outbox_id = l.outbox_id and a.state in ('DISPATCHED', 'FAILED', 'CANCELLED') limit 1) as t on true
+          left join outbox.payment_outbox_pending p on p.outbox_id = l.outbox_id
+         where l.outbox_id is not null
+    ), ours as materialized (
+        select a.outbox_id, a.rail_reference,
+               a.completed_at + v_slack < s.booked_until and coalesce(f.first_at, a.completed_at) - v_slack >= v_covered as is_judged
+          from outbox.payment_outbox_attempts a
+          left join lateral (select min(e.claimed_at) as first_at from outbox.payment_outbox_attempts e
+                              where e.outbox_id = a.outbox_id and e.kind = 'SUBMIT') as f on true
+         where a.rail = s.rail and a.state = 'DISPATCHED'
+           and a.completed_at >= s.booked_from - v_slack and a.completed_at < s.booked_until
+    ), missing as (
+        select o.*, i.amount_minor as our_amount, i.currency as our_currency
+          from ours o
+         cross join lateral (select n.amount_minor, n.currency from outbox.payment_outbox_instructions n where n.outbox_id = o.outbox_id limit 1) as i
+         where not exists (select from known k where k.outbox_id = o.outbox_id)
+           and not exists (select from outbox.reconcile_lines l where l.outbox_id = o.outbox_id and l.rail = s.rail and l.is_paid
+                              and l.statement_id in (select c.statement_id from outbox.reconcile_comparisons c))
+           and not exists (select from outbox.reconcile_lines l where l.rail = s.rail and l.rail_reference = o.rail_reference and l.is_paid
+                              and l.wire_key is null and l.statement_id in (select c.statement_id from outbox.reconcile_comparisons c))
+    )
+    select case when m.is_judged then 'MISSING_AT_RAIL' else 'AT_THE_EDGE' end, m.outbox_id::text, m.outbox_id, null::text, m.rail_reference,
+           null::bigint, m.our_amount, m.our_currency, null::bigint, null::text, 'DISPATCHED'
+      from missing m
+    union all
+    select 'UNKNOWN_TO_US', coalesce(l.wire_key, l.rail_reference), null, l.wire_key, l.rail_reference, l.line_no, null, null, l.amount_minor,
+           l.currency, null
+      from lines l where l.outbox_id is null
+    union all
+    select f.kind, k.outbox_id::text, k.outbox_id, k.wire_key, coalesce(k.rail_reference, k.our_reference), k.line_no, k.our_amount, k.our_currency,
+           k.amount_minor, k.currency, k.stands
+      from known k
+     cross join lateral (
+        select 'AMOUNT_DIFFERS' as kind where k.our_amount is not null and (k.our_amount, k.our_currency) is distinct from (k.amount_minor, k.currency)
+        union all
+        -- Another statement may cover the same day: the same reference there is the same booking.
+        select 'TWICE_AT_RAIL' where k.occurrence > 1 or exists (
+            select from outbox.reconcile_lines l where l.outbox_id = k.outbox_id and l.statement_id <> p_statement_id and l.rail = s.rail and l.is_paid
+               and l.rail_reference <> k.rail_reference and l.statement_id in (select c.statement_id from outbox.reconcile_comparisons c))
+        union all
+        select 'PAID_BUT_NOT_DISPATCHED' where k.stands <> 'DISPATCHED' and k.occurrence = 1) as f
+    union all
+    select 'MATCHED', k.outbox_id::text, k.outbox_id, k.wire_key, k.rail_reference, k.line_no, k.our_amount, k.our_currency, k.amount_minor,
+           k.currency, k.stands
+      from known k
+     where k.stands = 'DISPATCHED' and k.occurrence = 1
+       and (k.our_amount is null or (k.our_amount, k.our_currency) is not distinct from (k.amount_minor, k.currency));
+end
+$$;
+
+ALTER FUNCTION outbox.statement_findings(p_statement_id uuid) OWNER TO outbox_owner;
+
+CREATE FUNCTION outbox.statement_matches(p_statement_id uuid) RETURNS TABLE(line_no bigint, wire_key text, rail_reference text, amount_minor bigint, currency text, outbox_id uuid)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET jit TO 'off'
+    SET plan_cache_mode TO 'force_custom_plan'
+    AS $$
+#variable_conflict use_column
+-- Purpose: which payment each paid line of a statement is of: by its wire key, otherwise by its reference, otherwise none.
+--   Internal to statement_findings.
+-- Hazard: references are in no index of the ledger. They are looked for where attempts ended about the period, and in the
+--   whole ledger only for what is then left, which is what we do not know.
+declare
+    s outbox.reconcile_statements;
+    v_lo uuid;
+    v_hi uuid;
+begin
+    select * into s from outbox.reconcile_statements r where r.statement_id = p_statement_id;
+    select min(l.outbox_id::text)::uuid, max(l.outbox_id::text)::uuid into v_lo, v_hi from outbox.reconcile_lines l where l.statement_id = p_statement_id;
+    return query
+    with paid as materialized (
+        select l.line_no, l.wire_key, l.rail_reference, l.amount_minor, l.currency, i.outbox_id
+          from outbox.reconcile_lines l
+          left join outbox.payment_outbox_instructions i on i.outbox_id = l.outbox_id and i.outbox_id between v_lo and v_hi
+         where l.statement_id = p_statement_id and l.is_paid
+    ), near as materialized (
+        select r.line_no, (array_agg(r.outbox_id order by r.state = 'DISPATCHED' desc, r.outbox_id))[1] as outbox_id
+          from (select p.line_no, a.outbox_id, a.state
+                  from paid p
+                  join outbox.payment_outbox_attempts a on a.rail_reference = p.rail_reference and a.rail = s.rail
+                   and a.completed_at >= s.booked_from - interval '7 days' and a.completed_at < s.booked_until + interval '7 days'
+                 where p.outbox_id is null
+                union all
+                select p.line_no, o.outbox_id, 'LATE'
+                  from paid p
+                  join outbox.payment_outbox_late_outcomes o on o.rail_reference = p.rail_reference
+                  join outbox.payment_outbox_instructions i on i.outbox_id = o.outbox_id and i.rail = s.rail
+                 where p.outbox_id is null) as r
+         group by r.line_no
+    ), far as materialized (
+        select p.line_no, (array_agg(a.outbox_id order by a.state = 'DISPATCHED' desc, a.outbox_id))[1] as outbox_id
+          from paid p
+          join outbox.payment_outbox_attempts a on a.rail_reference = p.rail_reference and a.rail = s.rail
+         where p.outbox_id is null and not exists (select from near n where n.line_no = p.line_no)
+           and (select count(*) from paid q where q.outbox_id is null) > (select count(*) from near)
+         group by p.line_no
+    )
+    select p.line_no, p.wire_key, p.rail_reference, p.amount_minor, p.currency, coalesce(p.outbox_id, n.outbox_id, f.outbox_id)
+      from paid p
+      left join near n on n.line_no = p.line_no
+      left join far f on f.line_no = p.line_no;
+end
+$$;
+
+ALTER FUNCTION outbox.statement_matches(p_statement_id uuid) OWNER TO outbox_owner;
 
 CREATE FUNCTION outbox.try_wakeup_lock(p_rail text) RETURNS boolean
     LANGUAGE sql SECURITY DEFINER
@@ -2458,6 +2970,37 @@ end
 $$;
 
 ALTER FUNCTION outbox.withdraw_operator_action(p_action_id uuid, p_reason text) OWNER TO outbox_owner;
+
+CREATE TABLE outbox.audit_checkpoints (
+    is_full boolean NOT NULL,
+    changed_from timestamp with time zone NOT NULL,
+    snapshot_xmin xid8 NOT NULL,
+    xact_id xid8 NOT NULL,
+    examined bigint NOT NULL,
+    pending bigint NOT NULL,
+    identities bigint,
+    breaches bigint NOT NULL,
+    audited_by text NOT NULL,
+    audited_at timestamp with time zone NOT NULL,
+    checkpoint_no integer NOT NULL
+);
+
+ALTER TABLE outbox.audit_checkpoints OWNER TO outbox_owner;
+
+ALTER TABLE outbox.audit_checkpoints ALTER COLUMN checkpoint_no ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME outbox.audit_checkpoints_checkpoint_no_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE outbox.audit_open (
+    outbox_id uuid NOT NULL
+);
+
+ALTER TABLE outbox.audit_open OWNER TO outbox_owner;
 
 CREATE TABLE outbox.operator_action_decisions (
     action_id uuid NOT NULL,
@@ -2883,6 +3426,92 @@ WITH (fillfactor='50');
 
 ALTER TABLE outbox.payment_rail_rates OWNER TO outbox_owner;
 
+CREATE TABLE outbox.reconcile_breaks (
+    break_id uuid NOT NULL,
+    statement_id uuid NOT NULL,
+    rail text NOT NULL,
+    kind text NOT NULL,
+    subject text NOT NULL,
+    outbox_id uuid,
+    wire_key text,
+    rail_reference text,
+    line_no bigint,
+    our_amount_minor bigint,
+    our_currency text,
+    their_amount_minor bigint,
+    their_currency text,
+    standing text,
+    found_at timestamp with time zone NOT NULL,
+    CONSTRAINT kind_is_known CHECK ((kind = ANY (ARRAY['MISSING_AT_RAIL'::text, 'UNKNOWN_TO_US'::text, 'AMOUNT_DIFFERS'::text, 'TWICE_AT_RAIL'::text, 'PAID_BUT_NOT_DISPATCHED'::text])))
+);
+
+ALTER TABLE outbox.reconcile_breaks OWNER TO outbox_owner;
+
+CREATE TABLE outbox.reconcile_comparisons (
+    statement_id uuid NOT NULL,
+    comparison_no integer NOT NULL,
+    matched bigint NOT NULL,
+    at_the_edge bigint NOT NULL,
+    found integer NOT NULL,
+    closed integer NOT NULL,
+    compared_by text NOT NULL,
+    compared_at timestamp with time zone NOT NULL
+);
+
+ALTER TABLE outbox.reconcile_comparisons OWNER TO outbox_owner;
+
+CREATE TABLE outbox.reconcile_lines (
+    statement_id uuid NOT NULL,
+    line_no bigint NOT NULL,
+    rail text NOT NULL,
+    wire_key text,
+    outbox_id uuid,
+    rail_reference text,
+    amount_minor bigint NOT NULL,
+    currency text NOT NULL,
+    booked_at timestamp with time zone,
+    status text,
+    is_paid boolean NOT NULL,
+    CONSTRAINT line_names_a_payment CHECK ((num_nonnulls(wire_key, rail_reference) > 0))
+);
+
+ALTER TABLE outbox.reconcile_lines OWNER TO outbox_owner;
+
+CREATE TABLE outbox.reconcile_resolutions (
+    break_id uuid NOT NULL,
+    reason text NOT NULL,
+    action_id uuid,
+    statement_id uuid,
+    resolved_by text NOT NULL,
+    resolved_at timestamp with time zone NOT NULL,
+    CONSTRAINT person_or_statement CHECK (((action_id IS NULL) OR (statement_id IS NULL))),
+    CONSTRAINT reason_is_given CHECK (((length(reason) >= 1) AND (length(reason) <= 1000)))
+);
+
+ALTER TABLE outbox.reconcile_resolutions OWNER TO outbox_owner;
+
+CREATE TABLE outbox.reconcile_statements (
+    statement_id uuid NOT NULL,
+    rail text NOT NULL,
+    booked_from timestamp with time zone NOT NULL,
+    booked_until timestamp with time zone NOT NULL,
+    slack_ms bigint NOT NULL,
+    file_name text NOT NULL,
+    file_sha256 bytea NOT NULL,
+    line_count bigint NOT NULL,
+    sums jsonb NOT NULL,
+    reason text NOT NULL,
+    run_by text NOT NULL,
+    run_at timestamp with time zone NOT NULL,
+    CONSTRAINT file_sha256_is_whole CHECK ((octet_length(file_sha256) = 32)),
+    CONSTRAINT line_count_is_bounded CHECK (((line_count >= 0) AND (line_count <= 10000000))),
+    CONSTRAINT period_is_not_empty CHECK ((booked_until > booked_from)),
+    CONSTRAINT reason_is_given CHECK (((length(reason) >= 1) AND (length(reason) <= 1000))),
+    CONSTRAINT slack_is_bounded CHECK (((slack_ms >= 0) AND (slack_ms <= 604800000)))
+);
+
+ALTER TABLE outbox.reconcile_statements OWNER TO outbox_owner;
+
 ALTER TABLE ONLY outbox.payment_outbox_identities ATTACH PARTITION outbox.payment_outbox_identities_h00 FOR VALUES WITH (modulus 16, remainder 0);
 
 ALTER TABLE ONLY outbox.payment_outbox_identities ATTACH PARTITION outbox.payment_outbox_identities_h01 FOR VALUES WITH (modulus 16, remainder 1);
@@ -2914,6 +3543,15 @@ ALTER TABLE ONLY outbox.payment_outbox_identities ATTACH PARTITION outbox.paymen
 ALTER TABLE ONLY outbox.payment_outbox_identities ATTACH PARTITION outbox.payment_outbox_identities_h14 FOR VALUES WITH (modulus 16, remainder 14);
 
 ALTER TABLE ONLY outbox.payment_outbox_identities ATTACH PARTITION outbox.payment_outbox_identities_h15 FOR VALUES WITH (modulus 16, remainder 15);
+
+ALTER TABLE ONLY outbox.audit_checkpoints
+    ADD CONSTRAINT audit_checkpoints_pkey PRIMARY KEY (checkpoint_no);
+
+ALTER TABLE ONLY outbox.audit_open
+    ADD CONSTRAINT audit_open_pkey PRIMARY KEY (outbox_id);
+
+ALTER TABLE ONLY outbox.reconcile_breaks
+    ADD CONSTRAINT break_is_found_once_in_a_statement UNIQUE (statement_id, kind, subject);
 
 ALTER TABLE ONLY outbox.outbox_pauses
     ADD CONSTRAINT one_pause_for_a_scope UNIQUE NULLS NOT DISTINCT (rail, participant_id);
@@ -3017,6 +3655,26 @@ ALTER TABLE ONLY outbox.payment_rail_rates
 ALTER TABLE ONLY outbox.payment_rails
     ADD CONSTRAINT payment_rails_pkey PRIMARY KEY (rail);
 
+ALTER TABLE ONLY outbox.reconcile_breaks
+    ADD CONSTRAINT reconcile_breaks_pkey PRIMARY KEY (break_id);
+
+ALTER TABLE ONLY outbox.reconcile_comparisons
+    ADD CONSTRAINT reconcile_comparisons_pkey PRIMARY KEY (statement_id, comparison_no);
+
+ALTER TABLE ONLY outbox.reconcile_lines
+    ADD CONSTRAINT reconcile_lines_pkey PRIMARY KEY (statement_id, line_no);
+
+ALTER TABLE ONLY outbox.reconcile_resolutions
+    ADD CONSTRAINT reconcile_resolutions_pkey PRIMARY KEY (break_id);
+
+ALTER TABLE ONLY outbox.reconcile_statements
+    ADD CONSTRAINT reconcile_statements_pkey PRIMARY KEY (statement_id);
+
+ALTER TABLE ONLY outbox.reconcile_statements
+    ADD CONSTRAINT statement_is_recorded_once UNIQUE (rail, booked_from, booked_until, file_sha256);
+
+CREATE INDEX payment_outbox_attempts_completed ON ONLY outbox.payment_outbox_attempts USING brin (completed_at) WITH (pages_per_range='32', autosummarize='on');
+
 CREATE UNIQUE INDEX payment_outbox_attempts_one_terminal ON ONLY outbox.payment_outbox_attempts USING btree (outbox_id) WHERE (state = ANY (ARRAY['DISPATCHED'::text, 'FAILED'::text, 'CANCELLED'::text]));
 
 CREATE INDEX payment_outbox_pending_due ON outbox.payment_outbox_pending USING btree (rail, next_attempt_at, outbox_id) WHERE (disposition = ANY (ARRAY['READY'::text, 'IN_DOUBT'::text]));
@@ -3024,6 +3682,12 @@ CREATE INDEX payment_outbox_pending_due ON outbox.payment_outbox_pending USING b
 CREATE INDEX payment_outbox_pending_parked ON outbox.payment_outbox_pending USING btree (rail, participant_id, outbox_id) WHERE (disposition = 'PARKED'::text);
 
 CREATE INDEX payment_outbox_pending_parked_until ON outbox.payment_outbox_pending USING btree (rail, not_after) WHERE ((disposition = 'PARKED'::text) AND (not_after IS NOT NULL));
+
+CREATE INDEX reconcile_breaks_subject ON outbox.reconcile_breaks USING btree (rail, subject);
+
+CREATE INDEX reconcile_lines_payment ON outbox.reconcile_lines USING btree (outbox_id) WHERE (outbox_id IS NOT NULL);
+
+CREATE INDEX reconcile_lines_reference ON outbox.reconcile_lines USING btree (rail, rail_reference) WHERE (rail_reference IS NOT NULL);
 
 ALTER INDEX outbox.payment_outbox_identities_pkey ATTACH PARTITION outbox.payment_outbox_identities_h00_pkey;
 
@@ -3056,6 +3720,10 @@ ALTER INDEX outbox.payment_outbox_identities_pkey ATTACH PARTITION outbox.paymen
 ALTER INDEX outbox.payment_outbox_identities_pkey ATTACH PARTITION outbox.payment_outbox_identities_h14_pkey;
 
 ALTER INDEX outbox.payment_outbox_identities_pkey ATTACH PARTITION outbox.payment_outbox_identities_h15_pkey;
+
+CREATE TRIGGER history_is_never_changed BEFORE DELETE OR UPDATE ON outbox.audit_checkpoints FOR EACH ROW EXECUTE FUNCTION outbox.refuse_history_change();
+
+ALTER TABLE outbox.audit_checkpoints ENABLE ALWAYS TRIGGER history_is_never_changed;
 
 CREATE TRIGGER history_is_never_changed BEFORE DELETE OR UPDATE ON outbox.operator_action_decisions FOR EACH ROW EXECUTE FUNCTION outbox.refuse_history_change();
 
@@ -3092,6 +3760,30 @@ ALTER TABLE outbox.payment_outbox_instructions ENABLE ALWAYS TRIGGER history_is_
 CREATE TRIGGER history_is_never_changed BEFORE DELETE OR UPDATE ON outbox.payment_outbox_late_outcomes FOR EACH ROW EXECUTE FUNCTION outbox.refuse_history_change();
 
 ALTER TABLE outbox.payment_outbox_late_outcomes ENABLE ALWAYS TRIGGER history_is_never_changed;
+
+CREATE TRIGGER history_is_never_changed BEFORE DELETE OR UPDATE ON outbox.reconcile_breaks FOR EACH ROW EXECUTE FUNCTION outbox.refuse_history_change();
+
+ALTER TABLE outbox.reconcile_breaks ENABLE ALWAYS TRIGGER history_is_never_changed;
+
+CREATE TRIGGER history_is_never_changed BEFORE DELETE OR UPDATE ON outbox.reconcile_comparisons FOR EACH ROW EXECUTE FUNCTION outbox.refuse_history_change();
+
+ALTER TABLE outbox.reconcile_comparisons ENABLE ALWAYS TRIGGER history_is_never_changed;
+
+CREATE TRIGGER history_is_never_changed BEFORE DELETE OR UPDATE ON outbox.reconcile_lines FOR EACH ROW EXECUTE FUNCTION outbox.refuse_history_change();
+
+ALTER TABLE outbox.reconcile_lines ENABLE ALWAYS TRIGGER history_is_never_changed;
+
+CREATE TRIGGER history_is_never_changed BEFORE DELETE OR UPDATE ON outbox.reconcile_resolutions FOR EACH ROW EXECUTE FUNCTION outbox.refuse_history_change();
+
+ALTER TABLE outbox.reconcile_resolutions ENABLE ALWAYS TRIGGER history_is_never_changed;
+
+CREATE TRIGGER history_is_never_changed BEFORE DELETE OR UPDATE ON outbox.reconcile_statements FOR EACH ROW EXECUTE FUNCTION outbox.refuse_history_change();
+
+ALTER TABLE outbox.reconcile_statements ENABLE ALWAYS TRIGGER history_is_never_changed;
+
+CREATE TRIGGER history_is_never_truncated BEFORE TRUNCATE ON outbox.audit_checkpoints FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_history_change();
+
+ALTER TABLE outbox.audit_checkpoints ENABLE ALWAYS TRIGGER history_is_never_truncated;
 
 CREATE TRIGGER history_is_never_truncated BEFORE TRUNCATE ON outbox.operator_action_decisions FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_history_change();
 
@@ -3193,6 +3885,26 @@ CREATE TRIGGER history_is_never_truncated BEFORE TRUNCATE ON outbox.payment_outb
 
 ALTER TABLE outbox.payment_outbox_late_outcomes ENABLE ALWAYS TRIGGER history_is_never_truncated;
 
+CREATE TRIGGER history_is_never_truncated BEFORE TRUNCATE ON outbox.reconcile_breaks FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_history_change();
+
+ALTER TABLE outbox.reconcile_breaks ENABLE ALWAYS TRIGGER history_is_never_truncated;
+
+CREATE TRIGGER history_is_never_truncated BEFORE TRUNCATE ON outbox.reconcile_comparisons FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_history_change();
+
+ALTER TABLE outbox.reconcile_comparisons ENABLE ALWAYS TRIGGER history_is_never_truncated;
+
+CREATE TRIGGER history_is_never_truncated BEFORE TRUNCATE ON outbox.reconcile_lines FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_history_change();
+
+ALTER TABLE outbox.reconcile_lines ENABLE ALWAYS TRIGGER history_is_never_truncated;
+
+CREATE TRIGGER history_is_never_truncated BEFORE TRUNCATE ON outbox.reconcile_resolutions FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_history_change();
+
+ALTER TABLE outbox.reconcile_resolutions ENABLE ALWAYS TRIGGER history_is_never_truncated;
+
+CREATE TRIGGER history_is_never_truncated BEFORE TRUNCATE ON outbox.reconcile_statements FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_history_change();
+
+ALTER TABLE outbox.reconcile_statements ENABLE ALWAYS TRIGGER history_is_never_truncated;
+
 GRANT USAGE ON SCHEMA outbox TO outbox_ingest;
 GRANT USAGE ON SCHEMA outbox TO outbox_dispatcher;
 GRANT USAGE ON SCHEMA outbox TO outbox_operator;
@@ -3221,6 +3933,16 @@ REVOKE ALL ON FUNCTION outbox.approved_action(p_action_id uuid) FROM PUBLIC;
 REVOKE ALL ON FUNCTION outbox.attempt_kind_of(p_disposition text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION outbox.attempt_state_after(p_outcome text, p_late_success boolean, p_not_found_counts boolean) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION outbox.audit_guards() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION outbox.audit_outbox(p_full boolean, p_findings_max integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION outbox.audit_outbox(p_full boolean, p_findings_max integer) TO outbox_auditor;
+
+REVOKE ALL ON FUNCTION outbox.audit_payments(p_from timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION outbox.begin_reconcile(p_rail text, p_booked_from timestamp with time zone, p_booked_until timestamp with time zone, p_slack_ms bigint, p_file_name text, p_file_sha256 bytea, p_line_count bigint, p_sums jsonb, p_reason text) FROM PUBLIC;
+GRANT ALL ON FUNCTION outbox.begin_reconcile(p_rail text, p_booked_from timestamp with time zone, p_booked_until timestamp with time zone, p_slack_ms bigint, p_file_name text, p_file_sha256 bytea, p_line_count bigint, p_sums jsonb, p_reason text) TO outbox_operator;
 
 REVOKE ALL ON FUNCTION outbox.claim_outbox_batch(p_rail text, p_worker_id text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_after_at timestamp with time zone, p_after_id uuid, p_environment text, p_endpoint text, p_seen_epoch_us bigint, p_seen_log_position bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION outbox.claim_outbox_batch(p_rail text, p_worker_id text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_after_at timestamp with time zone, p_after_id uuid, p_environment text, p_endpoint text, p_seen_epoch_us bigint, p_seen_log_position bigint) TO outbox_dispatcher;
@@ -3265,6 +3987,9 @@ REVOKE ALL ON FUNCTION outbox.expire_outbox_leases(p_rail text, p_limit integer,
 GRANT ALL ON FUNCTION outbox.expire_outbox_leases(p_rail text, p_limit integer, p_after_at timestamp with time zone, p_after_id uuid) TO outbox_dispatcher;
 
 REVOKE ALL ON FUNCTION outbox.fault_of_action(p_action outbox.operator_actions, v outbox.payment_outbox_pending, p_now timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION outbox.finish_reconcile(p_statement_id uuid, p_breaks_max integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION outbox.finish_reconcile(p_statement_id uuid, p_breaks_max integer) TO outbox_operator;
 
 REVOKE ALL ON FUNCTION outbox.guard_history_table(p_table regclass) FROM PUBLIC;
 
@@ -3367,9 +4092,19 @@ GRANT ALL ON FUNCTION outbox.read_payment_timelines(p_id text, p_participant_id 
 GRANT ALL ON FUNCTION outbox.read_payment_timelines(p_id text, p_participant_id text) TO outbox_approver;
 GRANT ALL ON FUNCTION outbox.read_payment_timelines(p_id text, p_participant_id text) TO outbox_auditor;
 
+REVOKE ALL ON FUNCTION outbox.read_reconcile_breaks(p_only_open boolean, p_rail text, p_after uuid, p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION outbox.read_reconcile_breaks(p_only_open boolean, p_rail text, p_after uuid, p_limit integer) TO outbox_operator;
+GRANT ALL ON FUNCTION outbox.read_reconcile_breaks(p_only_open boolean, p_rail text, p_after uuid, p_limit integer) TO outbox_approver;
+GRANT ALL ON FUNCTION outbox.read_reconcile_breaks(p_only_open boolean, p_rail text, p_after uuid, p_limit integer) TO outbox_auditor;
+
+REVOKE ALL ON FUNCTION outbox.reconcile_lock_key() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION outbox.record_first_epoch(p_environment text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION outbox.record_operator_attempt(p_action outbox.operator_actions, v outbox.payment_outbox_pending, p_state text, p_now timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION outbox.record_statement_lines(p_statement_id uuid, p_line_nos bigint[], p_wire_keys text[], p_rail_references text[], p_amounts bigint[], p_currencies text[], p_booked_ats timestamp with time zone[], p_statuses text[], p_paid boolean[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION outbox.record_statement_lines(p_statement_id uuid, p_line_nos bigint[], p_wire_keys text[], p_rail_references text[], p_amounts bigint[], p_currencies text[], p_booked_ats timestamp with time zone[], p_statuses text[], p_paid boolean[]) TO outbox_operator;
 
 REVOKE ALL ON FUNCTION outbox.redrive_payment(p_action outbox.operator_actions, p_outbox_id uuid) FROM PUBLIC;
 
@@ -3390,6 +4125,9 @@ GRANT ALL ON FUNCTION outbox.release_wakeup_lock(p_rail text) TO outbox_dispatch
 REVOKE ALL ON FUNCTION outbox.renew_outbox_leases(p_worker_id text, p_outbox_ids uuid[], p_attempt_nos integer[], p_lease_tokens uuid[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION outbox.renew_outbox_leases(p_worker_id text, p_outbox_ids uuid[], p_attempt_nos integer[], p_lease_tokens uuid[]) TO outbox_dispatcher;
 
+REVOKE ALL ON FUNCTION outbox.resolve_reconcile_break(p_break_id uuid, p_reason text, p_action_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION outbox.resolve_reconcile_break(p_break_id uuid, p_reason text, p_action_id uuid) TO outbox_operator;
+
 REVOKE ALL ON FUNCTION outbox.set_outbox_pause(p_rail text, p_participant_id text, p_paused boolean, p_reason text) FROM PUBLIC;
 GRANT ALL ON FUNCTION outbox.set_outbox_pause(p_rail text, p_participant_id text, p_paused boolean, p_reason text) TO outbox_operator;
 
@@ -3397,6 +4135,10 @@ REVOKE ALL ON FUNCTION outbox.set_payment_rail(p_rail text, p_on_unknown text, p
 GRANT ALL ON FUNCTION outbox.set_payment_rail(p_rail text, p_on_unknown text, p_idempotency_window_ms bigint, p_rail_timeout_ms bigint, p_processing_bound_ms bigint, p_amount_required boolean, p_max_sends integer, p_max_crashes integer, p_backoff_base_ms bigint, p_backoff_cap_ms bigint, p_lease_duration_ms bigint, p_paused boolean, p_not_found_is_final boolean, p_max_inquiries integer, p_max_sends_per_s integer) TO outbox_operator;
 
 REVOKE ALL ON FUNCTION outbox.settle_lost_leases(p_outbox_ids uuid[], p_now timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION outbox.statement_findings(p_statement_id uuid) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION outbox.statement_matches(p_statement_id uuid) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION outbox.try_wakeup_lock(p_rail text) FROM PUBLIC;
 GRANT ALL ON FUNCTION outbox.try_wakeup_lock(p_rail text) TO outbox_dispatcher;
@@ -3412,6 +4154,8 @@ REVOKE ALL ON FUNCTION outbox.wakeup_lock_key(p_rail text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION outbox.withdraw_operator_action(p_action_id uuid, p_reason text) FROM PUBLIC;
 GRANT ALL ON FUNCTION outbox.withdraw_operator_action(p_action_id uuid, p_reason text) TO outbox_operator;
+
+GRANT SELECT ON TABLE outbox.audit_checkpoints TO outbox_auditor;
 
 GRANT SELECT ON TABLE outbox.operator_action_decisions TO outbox_auditor;
 
@@ -3454,3 +4198,13 @@ GRANT SELECT(enqueued_by) ON TABLE outbox.payment_outbox_instructions TO outbox_
 GRANT SELECT(created_at) ON TABLE outbox.payment_outbox_instructions TO outbox_auditor;
 
 GRANT SELECT ON TABLE outbox.payment_outbox_late_outcomes TO outbox_auditor;
+
+GRANT SELECT ON TABLE outbox.reconcile_breaks TO outbox_auditor;
+
+GRANT SELECT ON TABLE outbox.reconcile_comparisons TO outbox_auditor;
+
+GRANT SELECT ON TABLE outbox.reconcile_lines TO outbox_auditor;
+
+GRANT SELECT ON TABLE outbox.reconcile_resolutions TO outbox_auditor;
+
+GRANT SELECT ON TABLE outbox.reconcile_statements TO outbox_auditor;

@@ -2,6 +2,7 @@ create or replace function outbox.finish_reconcile(p_statement_id uuid, p_breaks
 returns table (matched bigint, at_the_edge bigint, breaks_found integer, breaks_closed integer, open_breaks bigint)
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
+set jit = off
 as $$
 #variable_conflict use_column
 -- Purpose: compares a statement whose lines are all there with our ledger. Records the breaks that are not open already,

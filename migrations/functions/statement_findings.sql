@@ -3,6 +3,7 @@ returns table (kind text, subject text, outbox_id uuid, wire_key text, rail_refe
                our_currency text, their_amount_minor bigint, their_currency text, standing text)
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
+set jit = off
 set plan_cache_mode = force_custom_plan
 as $$
 #variable_conflict use_column

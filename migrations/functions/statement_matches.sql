@@ -2,6 +2,7 @@ create or replace function outbox.statement_matches(p_statement_id uuid)
 returns table (line_no bigint, wire_key text, rail_reference text, amount_minor bigint, currency text, outbox_id uuid)
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
+set jit = off
 set plan_cache_mode = force_custom_plan
 as $$
 #variable_conflict use_column

@@ -7,6 +7,7 @@ use sqlx::postgres::PgRow;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::audit;
 use crate::control;
 use crate::error::StoreError;
 use crate::reconcile;
@@ -82,6 +83,7 @@ pub const STATEMENTS: [(&str, &str); 35] = [
     ("FINISH_RECONCILE", reconcile::FINISH_RECONCILE),
     ("RESOLVE_BREAK", reconcile::RESOLVE_BREAK),
     ("READ_BREAKS", reconcile::READ_BREAKS),
+    ("AUDIT", audit::AUDIT),
 ];
 
 /// A reply without an expected column, or with one of another type: the schema is not the one that

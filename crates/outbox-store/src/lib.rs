@@ -1,6 +1,7 @@
 //! The only crate that speaks SQL: one Rust function for each SQL function, the listener, and the
 //! embedded migrations. It decides nothing about payments, and it knows no rail.
 
+mod audit;
 mod calls;
 mod claim;
 mod complete;
@@ -15,6 +16,7 @@ mod reconcile;
 mod rows;
 mod session;
 
+pub use audit::{AuditScope, audit};
 #[doc(hidden)]
 pub use calls::STATEMENTS;
 pub use calls::{

@@ -29,6 +29,8 @@ enum Command {
     Apply(commands::control::decide::Apply),
     /// Approve an action of another person, and carry it out
     Approve(commands::control::decide::Approve),
+    /// Look whether a promise is broken
+    Audit(commands::audit::Audit),
     /// End payments that were certainly never sent
     Cancel(commands::control::act::Cancel),
     /// Check the configuration, files of secrets included, and show the values in force
@@ -81,6 +83,7 @@ impl Command {
             Self::Run(command) => commands::run::run(&command),
             Self::Apply(command) => control::decide::apply(&command, out),
             Self::Approve(command) => control::decide::approve(&command, out),
+            Self::Audit(command) => commands::audit::run(&command, out),
             Self::Cancel(command) => control::act::run(&command, out),
             Self::Failover(command) => control::failover::run(&command, out),
             Self::Hold(command) => control::act::run(&command, out),

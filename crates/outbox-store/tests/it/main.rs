@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot set itself up should panic")]
 
 mod attacks;
+mod audit;
 mod batch_plans;
 mod cancellation;
 mod claim;

@@ -26,6 +26,7 @@ t_auditor  reconcile_lines                select
 t_auditor  reconcile_comparisons          select
 t_auditor  reconcile_breaks               select
 t_auditor  reconcile_resolutions          select
+t_auditor  audit_checkpoints              select
 ";
 
 /// Function, and who executes it. What is not here is refused.
@@ -62,6 +63,7 @@ apply_operator_action         t_operator t_approver
 apply_failover                t_operator t_approver
 decide_operator_action        t_approver
 read_payment_timelines        t_operator t_approver t_auditor
+audit_outbox                  t_auditor
 begin_reconcile               t_operator
 record_statement_lines        t_operator
 finish_reconcile              t_operator
@@ -176,7 +178,7 @@ async fn verbs(connection: &mut PgConnection, table: &Table) -> Vec<String> {
 async fn each_login_may_do_to_tables_what_is_written_down_and_no_more() {
     let (db, mut dba) = database().await;
     let tables = tables(&mut dba).await;
-    assert_eq!(tables.len(), 30, "all kinds of tables and partitions are tried");
+    assert_eq!(tables.len(), 32, "all kinds of tables and partitions are tried");
     let mut found = BTreeSet::new();
     for login in runtime_logins() {
         let mut session = db.connect_as(login).await.unwrap();

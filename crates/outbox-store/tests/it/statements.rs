@@ -8,8 +8,12 @@ use sqlx::{Column as _, Executor as _, SqlStr, Statement as _};
 
 use crate::world::World;
 
-const SOURCES: [&str; 3] =
-    [include_str!("../../src/calls.rs"), include_str!("../../src/control.rs"), include_str!("../../src/reconcile.rs")];
+const SOURCES: [&str; 4] = [
+    include_str!("../../src/audit.rs"),
+    include_str!("../../src/calls.rs"),
+    include_str!("../../src/control.rs"),
+    include_str!("../../src/reconcile.rs"),
+];
 
 #[tokio::test]
 async fn every_statement_prepares_on_a_migrated_database() {

@@ -4,6 +4,7 @@
 
 mod breaker;
 mod cli;
+mod commands_audit;
 mod commands_binary;
 mod commands_control;
 mod commands_directory;

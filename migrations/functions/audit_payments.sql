@@ -1,0 +1,68 @@
+create or replace function outbox.audit_payments(p_from timestamptz)
+returns table (kind text, outbox_id uuid, detail text)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set jit = off
+set plan_cache_mode = force_custom_plan
+as $$
+#variable_conflict use_column
+-- Purpose: the promises that payments break, in the snapshot of the caller's statement. Internal to audit_outbox.
+-- Parameters: p_from, examines what is pending, what was at the last audit, what was enqueued or has ended an attempt since; null, all.
+-- Results: one row for each broken promise; EXAMINED and PENDING for each payment that was looked at or is in the queue;
+--   FAILED_BUT_ACCEPTED, which breaks none of ours.
+-- Hazard: each look-up below is by key and cannot become a join that reads a whole table.
+declare
+    v_lo uuid := outbox.outbox_id_floor(coalesce(p_from, 'epoch'));
+begin
+    return query
+    with suspects as materialized (
+        select p.outbox_id from outbox.payment_outbox_pending p
+        union select o.outbox_id from outbox.audit_open o
+        union select i.outbox_id from outbox.payment_outbox_instructions i where i.outbox_id >= v_lo
+        union select a.outbox_id from outbox.payment_outbox_attempts a where a.outbox_id >= v_lo
+        union select a.outbox_id from outbox.payment_outbox_attempts a where a.completed_at >= p_from
+        union select d.outbox_id from outbox.payment_outbox_identities d where p_from is null
+    ), seen as materialized (
+        select s.outbox_id, i.rail is not null as is_instructed, i.is_true, d.there as is_identified, p.rail is not null as is_pending,
+               p.attempt_count, p.lease_token is not null as is_leased, l.*
+          from suspects s
+          left join lateral (select n.rail, n.participant_id, n.instruction_id,
+                                    case when n.outbox_id >= v_lo then sha256(n.payload) = n.payload_sha256 end as is_true
+                               from outbox.payment_outbox_instructions n where n.outbox_id = s.outbox_id limit 1) as i on true
+          left join lateral (select true as there from outbox.payment_outbox_identities e
+                              where e.participant_id = i.participant_id and e.instruction_id = i.instruction_id
+                                and e.outbox_id = s.outbox_id limit 1) as d on true
+          left join lateral (select q.rail, q.attempt_count, q.lease_token from outbox.payment_outbox_pending q
+                              where q.outbox_id = s.outbox_id limit 1) as p on true
+         cross join lateral (
+             select count(*) as attempts, min(a.attempt_no) as first_no, max(a.attempt_no) as last_no,
+                    count(*) filter (where a.state in ('DISPATCHED', 'FAILED', 'CANCELLED')) as ends,
+                    max(a.attempt_no) filter (where a.state in ('DISPATCHED', 'FAILED', 'CANCELLED')) as end_no,
+                    count(*) filter (where a.state = 'DISPATCHED' and coalesce(a.rail_reference, '') = '') as unreferenced
+               from outbox.payment_outbox_attempts a where a.outbox_id = s.outbox_id) as l
+    )
+    select b.kind, s.outbox_id, b.detail
+      from seen s
+     cross join lateral (values
+        ('EXAMINED', true, null),
+        ('PENDING', s.is_pending, null),
+        ('LOST', not s.is_pending and s.ends = 0, 'neither pending nor ended'),
+        ('PENDING_AND_ENDED', s.is_pending and s.ends > 0, 'ended by attempt ' || s.end_no),
+        ('ENDED_TWICE', s.ends > 1, s.ends || ' terminal attempts'),
+        ('ENDED_BEFORE_LAST', s.end_no < s.last_no, 'ended by attempt ' || s.end_no || ' of ' || s.last_no),
+        ('ATTEMPTS_WITH_GAPS', s.attempts > 0 and (s.first_no <> 1 or s.attempts <> s.last_no),
+            s.attempts || ' attempts from ' || s.first_no || ' to ' || s.last_no),
+        ('LEDGER_AND_FENCE_DIFFER', s.is_pending and s.attempt_count <> coalesce(s.last_no, 0) + s.is_leased::integer,
+            'attempt_count ' || s.attempt_count || ', last attempt ' || coalesce(s.last_no, 0)),
+        ('WITHOUT_INSTRUCTION', not s.is_instructed, 'there is no instruction'),
+        ('WITHOUT_IDENTITY', s.is_instructed and s.is_identified is null, 'there is no identity'),
+        ('PAYLOAD_DIFFERS', not s.is_true, 'the payload is not what payload_sha256 says'),
+        ('DISPATCHED_WITHOUT_REFERENCE', s.unreferenced > 0, 'dispatched, and no reference')) as b (kind, is_so, detail)
+     where b.is_so
+    union all
+    select distinct 'FAILED_BUT_ACCEPTED', a.outbox_id, 'the rail said later that it had accepted it'
+      from outbox.payment_outbox_late_outcomes o
+      join outbox.payment_outbox_attempts a on a.outbox_id = o.outbox_id and a.state in ('FAILED', 'CANCELLED')
+     where o.outcome = 'ACCEPTED';
+end
+$$;
