@@ -47,7 +47,7 @@ pub(crate) const ENSURE_PARTITIONS: &str = "select outbox.ensure_outbox_partitio
 
 /// The same statements by name, for that test.
 #[doc(hidden)]
-pub const STATEMENTS: [(&str, &str); 35] = [
+pub const STATEMENTS: &[(&str, &str)] = &[
     ("CLAIM", CLAIM),
     ("EXPIRE", EXPIRE),
     ("UNPARK", UNPARK),
