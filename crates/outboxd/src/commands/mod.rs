@@ -4,6 +4,7 @@ pub(crate) mod audit;
 pub(crate) mod check_config;
 pub(crate) mod completions;
 pub(crate) mod control;
+mod csv_reader;
 mod database;
 pub(crate) mod enqueue;
 pub(crate) mod inspect;

@@ -9,8 +9,8 @@ use std::process::Command;
 use outbox_testkit::{PgServer, PgVersion, ServerSettings, TestDb, wait_until};
 use serde_json::Value;
 
-use crate::commands_binary::Desk;
 use crate::rig::{Daemon, HOLD, LIMIT, RAILS, RESEND, Rig};
+use crate::runbook::Day;
 
 /// Payments of each rail.
 const EACH: usize = 600;
@@ -48,16 +48,13 @@ impl Rig {
 
     /// Two people say that commits after `lost_from` may be missing; returns how many payments are doubtful.
     fn acknowledge(&self, lost_from: &str) -> i64 {
-        let desk = Desk::on(TestDb::at(self.db.address(), self.db.name()));
-        let words = ["failover", "acknowledge", "--lost-from", lost_from, "--environment", "production"];
-        let proposed =
-            desk.run("t_operator", &[&words[..], &["--reason", "drill", "--output", "json"]].concat()).json();
-        let action = proposed["action_id"].as_str().unwrap();
-        let words = ["approve", action, "--confirm", "0", "--reason", "checked", "--output", "json"];
-        let doubtful = desk.run("t_approver", &words).json()["doubtful"].as_i64().unwrap();
-        // Its database is the rig's, which goes on.
-        std::mem::forget(desk);
-        doubtful
+        let mut day = Day::number(5);
+        let proposed = day.types(&self.db, self.dir.path(), &[("2026-01-31T08:00:00Z", lost_from)]).out;
+        let action = proposed.split_whitespace().find(|word| word.len() == 36).unwrap();
+        let said = day.types(&self.db, self.dir.path(), &[("ACTION", action)]).out;
+        day.is_over();
+        // "the epoch is on record; 7 payments are doubtful, …"
+        said.split("; ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap()
     }
 
     /// The daemon claims nothing, is not ready and says why; the rails hear nothing of it.

@@ -44,6 +44,7 @@ mod rails_faults;
 mod rig;
 mod rig_conservation;
 mod routes;
+mod runbook;
 mod settings;
 mod upgrade;
 mod wakeup;

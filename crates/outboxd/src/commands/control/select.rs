@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read, stdin};
+use std::io::{Read, stdin};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -14,6 +14,7 @@ use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
 use super::or_end;
+use crate::commands::csv_reader::CsvReader;
 use crate::commands::rail::parse_rail;
 use crate::exit::{Exit, Failure};
 
@@ -106,7 +107,7 @@ pub(crate) struct Selection {
     /// Payments, by outbox_id
     #[arg(value_name = "OUTBOX_ID")]
     ids: Vec<Uuid>,
-    /// A file with an outbox_id a line, or `-`
+    /// A file with an outbox_id a line, or CSV with a column outbox_id, or `-`
     #[arg(long, value_name = "FILE", conflicts_with_all = ["ids", "action"])]
     ids_from: Option<PathBuf>,
     /// The payments of an earlier action
@@ -216,17 +217,18 @@ fn read_ids(path: &PathBuf) -> Result<Vec<OutboxId>, Failure> {
     let unreadable = |error: std::io::Error| Failure::new(Exit::NoInput, format!("{name}: {error}"));
     let input: Box<dyn Read> =
         if path.as_os_str() == "-" { Box::new(stdin()) } else { Box::new(File::open(path).map_err(unreadable)?) };
-    let mut ids = Vec::new();
-    for (number, line) in BufReader::new(input).lines().enumerate() {
-        let line = line.map_err(unreadable)?;
-        // The first column of what `list --output csv` writes, and its header.
-        let first = line.split(',').next().unwrap_or_default().trim();
-        if first.is_empty() || (number == 0 && first == "outbox_id") {
-            continue;
+    let bad = |line: u64, why: &str| Failure::new(Exit::BadData, format!("{name}:{line}: {why}"));
+    let (mut reader, mut ids, mut column) = (CsvReader::new(input), Vec::new(), None);
+    while let Some((line, record)) = reader.next().map_err(|fault| bad(fault.line, &fault.why))? {
+        // The header of what `list` and `reconcile list` write says where; without one, the first column.
+        if column.is_none() {
+            column = record.iter().position(|name| name == "outbox_id");
+            if column.is_some() {
+                continue;
+            }
         }
-        let id = Uuid::parse_str(first).map_err(|_| {
-            Failure::new(Exit::BadData, format!("{name}:{}: `{}` is no outbox_id", number + 1, first.escape_debug()))
-        })?;
+        let text = record.get(*column.get_or_insert(0)).map_or("", String::as_str);
+        let id = Uuid::parse_str(text).map_err(|_| bad(line, &format!("`{}` is no outbox_id", text.escape_debug())))?;
         ids.push(OutboxId(id));
     }
     Ok(ids)

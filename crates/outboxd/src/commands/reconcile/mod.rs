@@ -2,7 +2,6 @@
 //! decided in the database; the file is read in `statement_file`.
 
 mod compare;
-mod csv_reader;
 mod statement_file;
 
 use std::io::Write;

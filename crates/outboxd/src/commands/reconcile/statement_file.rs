@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use outbox_store::StatementLine;
 
-use super::csv_reader::CsvReader;
 use crate::commands::control::select::parse_time;
+use crate::commands::csv_reader::CsvReader;
 use crate::exit::{Exit, Failure};
 
 const NEEDED: [&str; 4] = ["wire_key", "rail_reference", "amount_minor", "currency"];

@@ -12,20 +12,20 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// What is wrong, and in which line from 1.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct BadLine {
-    pub(super) line: u64,
-    pub(super) why: String,
+pub(crate) struct BadLine {
+    pub(crate) line: u64,
+    pub(crate) why: String,
 }
 
 /// Records one after the other, and the hash of all that was read.
-pub(super) struct CsvReader<R> {
+pub(crate) struct CsvReader<R> {
     input: BufReader<R>,
     line: u64,
     hash: Sha256,
 }
 
 impl<R: Read> CsvReader<R> {
-    pub(super) fn new(input: R) -> Self {
+    pub(crate) fn new(input: R) -> Self {
         Self { input: BufReader::new(input), line: 0, hash: Sha256::new() }
     }
 
@@ -33,7 +33,7 @@ impl<R: Read> CsvReader<R> {
     ///
     /// # Errors
     /// What is not CSV.
-    pub(super) fn next(&mut self) -> Result<Option<(u64, Vec<String>)>, BadLine> {
+    pub(crate) fn next(&mut self) -> Result<Option<(u64, Vec<String>)>, BadLine> {
         loop {
             let begins = self.line + 1;
             let bad = |why: &str| BadLine { line: begins, why: why.to_owned() };
@@ -48,7 +48,7 @@ impl<R: Read> CsvReader<R> {
     }
 
     /// SHA-256 of what was read.
-    pub(super) fn sha256(self) -> Vec<u8> {
+    pub(crate) fn sha256(self) -> Vec<u8> {
         self.hash.finalize().to_vec()
     }
 
