@@ -190,3 +190,21 @@ async fn a_lane_sleeps_when_nothing_is_due_for_a_probe_and_not_before() {
     assert_eq!(rig.held(HOLD).await, ["UNKNOWN 1"]);
     daemon.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rate_is_the_rails_however_many_dispatchers_there_are() {
+    let rig = Rig::start().await;
+    rig.contract(RESEND, "null, p_max_sends_per_s => 40").await;
+    rig.enqueue(RESEND, 120).await;
+    let daemons = ["a", "b", "c"].map(|name| rig.daemon(name));
+    rig.settled().await;
+    rig.all_dispatched().await;
+    let mut arrived: Vec<u64> = rig.resend.received().unwrap().iter().map(|received| received.at_us).collect();
+    arrived.sort_unstable();
+    let took_us = arrived.last().unwrap() - arrived.first().unwrap();
+    // A tenth of a second's worth may go at once: 4, and 116 at 40 a second.
+    assert!(took_us >= 2_900_000 - 100_000, "120 sends at 40 a second took {took_us} us");
+    for daemon in daemons {
+        daemon.stop().await;
+    }
+}
