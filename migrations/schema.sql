@@ -2835,7 +2835,8 @@ CREATE FUNCTION outbox.unpark_first(p_rail text, p_ordering_key text) RETURNS bo
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
     AS $$
--- Purpose: brings the first payment of an ordering key back into the claim, if it is parked and its participant goes on.
+-- Purpose: brings the first payment of an ordering key back into the claim, if it is parked. If its participant is paused,
+--   the claim parks it again, under the lock of the pauses: a look at them here might be older than a resume.
 -- Results: whether that is settled; false: somebody has the key or the row, try again.
 -- Locks taken: the key's, tried; the row, for no key update, skip locked.
 declare
@@ -2851,7 +2852,7 @@ begin
     if not found then
         return true;
     end if;
-    select case when p.participant_id = any (outbox.paused_participants(p_rail)) then 'PAUSED' else p.disposition end into v_disposition from outbox.payment_outbox_pending p where p.outbox_id = v_first for no key update skip locked;
+    select p.disposition into v_disposition from outbox.payment_outbox_pending p where p.outbox_id = v_first for no key update skip locked;
     if found and v_disposition = 'PARKED' then
         update outbox.payment_outbox_pending p
            set disposition = outbox.disposition_of(r.on_unknown, p.in_doubt_since is not null or p.late_success),
