@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use outbox_core::{AttemptNo, HoldReason, OutboxId, Outcome, RailName};
-use outbox_store::{ActionKind, Hint, NewPayment, enqueue_batch, read_blocked_keys, unpark};
+use outbox_store::{ActionKind, CompletionVerdict, Hint, NewPayment, enqueue_batch, read_blocked_keys, unpark};
 use outbox_testkit::wait_until;
 use sqlx::Row as _;
 
@@ -266,7 +266,10 @@ async fn producers_and_workers_at_once_keep_every_key_in_order_and_leave_nothing
                     for claimed in worker.claim(5).await.leased {
                         let again = claimed.attempt_no == AttemptNo(1) && chance.below(4) == 0;
                         let outcome = if again { Outcome::Unknown } else { Outcome::Accepted };
-                        worker.complete_one(lease(&claimed), outcome).await;
+                        // Another worker's claim may hold the row for a moment, though it does not take it.
+                        while worker.complete_one(lease(&claimed), outcome).await == CompletionVerdict::Busy {
+                            tokio::task::yield_now().await;
+                        }
                         settled.fetch_add(usize::from(!again), Ordering::Relaxed);
                     }
                     unpark(&mut upkeep, &rail, 100).await.unwrap();

@@ -125,8 +125,8 @@ async fn day_1_a_rail_that_was_down_gets_everything_once_and_what_missed_its_tim
     let rig = Rig::start().await;
     let (mut day, due) = (Day::number(1), backlog());
     rig.resend.set_down(true).await.unwrap();
-    for from in (0..due).step_by(10_000) {
-        rig.enqueue_money(RESEND, &format!("due-{from}-"), 10_000.min(due - from), "null").await;
+    for from in (0..due).step_by(1_000) {
+        rig.enqueue(RESEND, 1_000.min(due - from)).await;
     }
     rig.enqueue_money(RESEND, "late-", 5, "clock_timestamp() + interval '2 s'").await;
     rig.enqueue_money(HOLD, "other-", 20, "null").await;
