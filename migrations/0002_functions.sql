@@ -2801,6 +2801,38 @@ begin
 end
 $$;
 
+create or replace function outbox.check_epoch(p_environment text) returns void
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: whether a claim would be refused because this is not the cluster on record, without claiming.
+-- Parameters: p_environment, what the dispatcher is configured for; null counts as ''.
+-- Results: nothing, or raises OB011 as a claim would.
+begin
+    perform outbox.refuse_other_epoch(p_environment, 0, 0);
+end
+$$;
+
+create or replace function outbox.read_outbox_health() returns table (running text[], lanes text[], silent text[], partition_headroom_months integer)
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: who dispatches, and for how long payments can be enqueued, in one row; no payment is read.
+-- Results: running, the dispatchers that claim and have missed no three heartbeats; lanes, their rails; silent, those that
+--   missed three within a day and were not stopped.
+    with shown as materialized (
+        select d.worker_id, d.state, d.lanes, d.heartbeat_at,
+               d.heartbeat_at < clock_timestamp() - 3 * d.heartbeat_interval_ms * interval '1 ms' as is_late
+          from outbox.outbox_dispatchers d
+    )
+    select array(select s.worker_id from shown s where s.state = 'RUNNING' and not s.is_late order by 1),
+           array(select distinct l.rail from shown s cross join unnest(s.lanes) as l (rail)
+                  where s.state = 'RUNNING' and not s.is_late order by 1),
+           array(select s.worker_id from shown s
+                  where s.state <> 'STOPPED' and s.is_late and s.heartbeat_at > clock_timestamp() - interval '1 day' order by 1),
+           outbox.partition_headroom_months()
+$$;
+
 -- EXECUTE is nobody's by default (see 0001). The dispatcher's login executes these and touches no table.
 grant execute on function
     outbox.enqueue_payment_outbox(text, text, text, text, bytea, text, bigint, text, timestamptz, timestamptz, text, text, uuid, boolean),
@@ -2820,8 +2852,10 @@ grant execute on function
     outbox.dispatcher_preflight(),
     outbox.excess_privilege_of(name),
     outbox.try_wakeup_lock(text),
-    outbox.release_wakeup_lock(text)
+    outbox.release_wakeup_lock(text),
+    outbox.check_epoch(text)
     to outbox_dispatcher;
+grant execute on function outbox.read_outbox_health() to outbox_dispatcher, outbox_monitor;
 grant execute on function outbox.read_payment_rails() to outbox_ingest, outbox_dispatcher, outbox_operator, outbox_approver, outbox_auditor, outbox_monitor;
 grant execute on function outbox.read_api_range() to outbox_ingest, outbox_dispatcher, outbox_operator, outbox_approver, outbox_auditor, outbox_monitor;
 grant execute on function outbox.set_payment_rail(text, text, bigint, bigint, bigint, boolean, integer, integer, bigint, bigint, bigint, boolean, boolean, integer, integer)

@@ -563,6 +563,20 @@ $$;
 
 ALTER FUNCTION outbox.begin_reconcile(p_rail text, p_booked_from timestamp with time zone, p_booked_until timestamp with time zone, p_slack_ms bigint, p_file_name text, p_file_sha256 bytea, p_line_count bigint, p_sums jsonb, p_reason text) OWNER TO outbox_owner;
 
+CREATE FUNCTION outbox.check_epoch(p_environment text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+-- Purpose: whether a claim would be refused because this is not the cluster on record, without claiming.
+-- Parameters: p_environment, what the dispatcher is configured for; null counts as ''.
+-- Results: nothing, or raises OB011 as a claim would.
+begin
+    perform outbox.refuse_other_epoch(p_environment, 0, 0);
+end
+$$;
+
+ALTER FUNCTION outbox.check_epoch(p_environment text) OWNER TO outbox_owner;
+
 CREATE FUNCTION outbox.claim_outbox_batch(p_rail text, p_worker_id text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_after_at timestamp with time zone DEFAULT NULL::timestamp with time zone, p_after_id uuid DEFAULT NULL::uuid, p_environment text DEFAULT NULL::text, p_endpoint text DEFAULT NULL::text, p_seen_epoch_us bigint DEFAULT 0, p_seen_log_position bigint DEFAULT 0) RETURNS TABLE(kind text, outbox_id uuid, attempt_no integer, lease_token uuid, lease_ms bigint, due_at timestamp with time zone, participant_id text, endpoint text, payload bytea, content_type text, traceparent text, not_after timestamp with time zone, crash_count integer, is_resend boolean, hold_reason text, db_now timestamp with time zone, next_due_at timestamp with time zone, held_count integer, expired_count integer, suspect_count integer, parked_count integer, paused boolean, log_position bigint, epoch_us bigint)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1847,6 +1861,28 @@ CREATE FUNCTION outbox.read_operator_actions(p_action_id uuid DEFAULT NULL::uuid
 $$;
 
 ALTER FUNCTION outbox.read_operator_actions(p_action_id uuid, p_limit integer) OWNER TO outbox_owner;
+
+CREATE FUNCTION outbox.read_outbox_health() RETURNS TABLE(running text[], lanes text[], silent text[], partition_headroom_months integer)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+-- Purpose: who dispatches, and for how long payments can be enqueued, in one row; no payment is read.
+-- Results: running, the dispatchers that claim and have missed no three heartbeats; lanes, their rails; silent, those that
+--   missed three within a day and were not stopped.
+    with shown as materialized (
+        select d.worker_id, d.state, d.lanes, d.heartbeat_at,
+               d.heartbeat_at < clock_timestamp() - 3 * d.heartbeat_interval_ms * interval '1 ms' as is_late
+          from outbox.outbox_dispatchers d
+    )
+    select array(select s.worker_id from shown s where s.state = 'RUNNING' and not s.is_late order by 1),
+           array(select distinct l.rail from shown s cross join unnest(s.lanes) as l (rail)
+                  where s.state = 'RUNNING' and not s.is_late order by 1),
+           array(select s.worker_id from shown s
+                  where s.state <> 'STOPPED' and s.is_late and s.heartbeat_at > clock_timestamp() - interval '1 day' order by 1),
+           outbox.partition_headroom_months()
+$$;
+
+ALTER FUNCTION outbox.read_outbox_health() OWNER TO outbox_owner;
 
 CREATE FUNCTION outbox.read_outbox_metrics(p_rails text[] DEFAULT '{}'::text[], p_horizons_ms bigint[] DEFAULT '{}'::bigint[]) RETURNS TABLE(figure text, labels text[], value double precision)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -3945,6 +3981,9 @@ REVOKE ALL ON FUNCTION outbox.audit_payments(p_from timestamp with time zone) FR
 REVOKE ALL ON FUNCTION outbox.begin_reconcile(p_rail text, p_booked_from timestamp with time zone, p_booked_until timestamp with time zone, p_slack_ms bigint, p_file_name text, p_file_sha256 bytea, p_line_count bigint, p_sums jsonb, p_reason text) FROM PUBLIC;
 GRANT ALL ON FUNCTION outbox.begin_reconcile(p_rail text, p_booked_from timestamp with time zone, p_booked_until timestamp with time zone, p_slack_ms bigint, p_file_name text, p_file_sha256 bytea, p_line_count bigint, p_sums jsonb, p_reason text) TO outbox_operator;
 
+REVOKE ALL ON FUNCTION outbox.check_epoch(p_environment text) FROM PUBLIC;
+GRANT ALL ON FUNCTION outbox.check_epoch(p_environment text) TO outbox_dispatcher;
+
 REVOKE ALL ON FUNCTION outbox.claim_outbox_batch(p_rail text, p_worker_id text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_after_at timestamp with time zone, p_after_id uuid, p_environment text, p_endpoint text, p_seen_epoch_us bigint, p_seen_log_position bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION outbox.claim_outbox_batch(p_rail text, p_worker_id text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_after_at timestamp with time zone, p_after_id uuid, p_environment text, p_endpoint text, p_seen_epoch_us bigint, p_seen_log_position bigint) TO outbox_dispatcher;
 
@@ -4057,6 +4096,10 @@ REVOKE ALL ON FUNCTION outbox.read_operator_actions(p_action_id uuid, p_limit in
 GRANT ALL ON FUNCTION outbox.read_operator_actions(p_action_id uuid, p_limit integer) TO outbox_operator;
 GRANT ALL ON FUNCTION outbox.read_operator_actions(p_action_id uuid, p_limit integer) TO outbox_approver;
 GRANT ALL ON FUNCTION outbox.read_operator_actions(p_action_id uuid, p_limit integer) TO outbox_auditor;
+
+REVOKE ALL ON FUNCTION outbox.read_outbox_health() FROM PUBLIC;
+GRANT ALL ON FUNCTION outbox.read_outbox_health() TO outbox_dispatcher;
+GRANT ALL ON FUNCTION outbox.read_outbox_health() TO outbox_monitor;
 
 REVOKE ALL ON FUNCTION outbox.read_outbox_metrics(p_rails text[], p_horizons_ms bigint[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION outbox.read_outbox_metrics(p_rails text[], p_horizons_ms bigint[]) TO outbox_dispatcher;

@@ -41,18 +41,33 @@ pub(crate) async fn connect(endpoint: &Endpoint, tls: Option<&Tls>, until: Insta
 }
 
 async fn open(endpoint: &Endpoint, tls: Option<&Tls>, until: Instant) -> Result<Connection, Fault> {
+    let Reached { transport, version, gate, .. } = reach(endpoint, tls, until).await?;
+    handshake(transport, version, gate).await
+}
+
+/// A rail that is connected to and has not heard of HTTP yet.
+pub(crate) struct Reached {
+    pub(crate) address: SocketAddr,
+    pub(crate) transport: Transport,
+    version: Version,
+    gate: Arc<Gate>,
+}
+
+/// Name, TCP and TLS.
+pub(crate) async fn reach(endpoint: &Endpoint, tls: Option<&Tls>, until: Instant) -> Result<Reached, Fault> {
     let addresses = resolve(endpoint).await?;
     let began = Instant::now();
     let tcp = connect_tcp(&addresses, until).await?;
     let round_trip = began.elapsed();
     tcp.set_nodelay(true).map_err(|error| Fault::io("connect", &error))?;
+    let address = tcp.peer_addr().map_err(|error| Fault::io("connect", &error))?;
     let gate = Gate::new(tcp);
     let socket = GatedSocket::new(Arc::clone(&gate));
     let (transport, version) = match tls {
         None => (Transport::Plain(socket), Version::HTTP_11),
         Some(tls) => secure(tls, socket, round_trip).await?,
     };
-    handshake(transport, version, gate).await
+    Ok(Reached { address, transport, version, gate })
 }
 
 async fn resolve(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, Fault> {

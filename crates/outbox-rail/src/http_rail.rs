@@ -19,6 +19,7 @@ use crate::error::RailError;
 use crate::fault::Fault;
 use crate::gate::{Passed, Refusal};
 use crate::pool::{Connection, Pool};
+use crate::probe::{Probe, ProbeFault, probe};
 use crate::rail::{Exchanging, Inquiry, MaySend, Rail, Submission};
 use crate::report::WireReport;
 use crate::request::{Prepared, Template, header_names};
@@ -102,6 +103,14 @@ impl HttpRail {
             answers: Answers::new(settings.reference, settings.code, settings.codes)?,
             inquiry_answers,
         })
+    }
+
+    /// Connects as for a payment, up to TLS, and hangs up: not a byte of HTTP is sent.
+    ///
+    /// # Errors
+    /// [`ProbeFault`].
+    pub async fn probe(&self) -> Result<Probe, ProbeFault> {
+        probe(&self.endpoint, self.tls.as_ref(), Instant::now() + self.connect_timeout).await
     }
 
     async fn submission(&self, submission: Submission, may_send: MaySend) -> WireReport {

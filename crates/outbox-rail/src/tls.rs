@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustls::client::ResolvesClientCert;
+use rustls::client::{ResolvesClientCert, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, SignatureScheme};
@@ -39,6 +39,7 @@ impl ResolvesClientCert for Presenter {
 struct Loaded {
     stamps: Vec<Stamp>,
     client: Arc<ClientConfig>,
+    verifier: Arc<WebPkiServerVerifier>,
 }
 
 /// The TLS configuration of one rail.
@@ -70,6 +71,11 @@ impl Tls {
             *loaded = load(&self.settings, self.world_readable, &self.was_asked)?;
         }
         Ok(Arc::clone(&loaded.client))
+    }
+
+    /// What judges the rail's certificate, as of the last connection.
+    pub(crate) fn verifier(&self) -> Arc<WebPkiServerVerifier> {
+        Arc::clone(&self.loaded.lock().unwrap_or_else(PoisonError::into_inner).verifier)
     }
 
     /// The name that the rail's certificate must carry.
@@ -108,14 +114,17 @@ fn load(
     let roots = roots(settings.ca_file.as_deref())?;
     let identity = identity(settings, world_readable, &provider)?;
     let presenter = Presenter { identity, was_asked: Arc::clone(was_asked) };
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+        .build()
+        .map_err(|error| RailError::Tls { reason: error.to_string() })?;
     let mut client = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| RailError::Tls { reason: error.to_string() })?
-        .with_root_certificates(roots)
+        .with_webpki_verifier(Arc::clone(&verifier))
         .with_client_cert_resolver(Arc::new(presenter));
     client.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     client.enable_early_data = false;
-    Ok(Loaded { stamps, client: Arc::new(client) })
+    Ok(Loaded { stamps, client: Arc::new(client), verifier })
 }
 
 fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, RailError> {

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::audit;
 use crate::control;
 use crate::error::StoreError;
+use crate::health;
 use crate::reconcile;
 use crate::rows::{
     ClaimCursor, CompletionVerdict, ContractChange, ExpireReport, Heartbeat, HeldLease, HeldPayment, Preflight,
@@ -84,6 +85,8 @@ pub const STATEMENTS: &[(&str, &str)] = &[
     ("RESOLVE_BREAK", reconcile::RESOLVE_BREAK),
     ("READ_BREAKS", reconcile::READ_BREAKS),
     ("AUDIT", audit::AUDIT),
+    ("CHECK_EPOCH", health::CHECK_EPOCH),
+    ("READ_HEALTH", health::READ_HEALTH),
 ];
 
 /// A reply without an expected column, or with one of another type: the schema is not the one that

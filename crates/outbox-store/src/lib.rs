@@ -9,6 +9,7 @@ mod connect;
 mod control;
 mod enqueue;
 mod error;
+mod health;
 mod listener;
 mod migrate;
 mod reading;
@@ -33,6 +34,7 @@ pub use control::{
 };
 pub use enqueue::{Enqueued, Hint, NewPayment, enqueue_batch, enqueue_in};
 pub use error::{Class, StoreError};
+pub use health::{OutboxHealth, check_epoch, read_health};
 pub use listener::WakeupListener;
 pub use migrate::{
     MIGRATION_TABLE, MIGRATIONS, MigrationFile, MigrationReport, check_migrations, migrate, migrate_files,

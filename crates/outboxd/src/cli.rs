@@ -37,6 +37,8 @@ enum Command {
     CheckConfig(commands::check_config::CheckConfig),
     /// Write a completion script for a shell to standard output
     Completions(commands::completions::Completions),
+    /// Look for what keeps payments from being sent
+    Doctor(commands::doctor::Doctor),
     /// Record payments from lines of JSON or a directory of messages
     Enqueue(commands::enqueue::Enqueue),
     /// Acknowledge a failover, a restore or a copy
@@ -98,6 +100,7 @@ impl Command {
             Self::Withdraw(command) => control::decide::withdraw(&command, out),
             Self::CheckConfig(command) => commands::check_config::run(&command, out),
             Self::Completions(command) => commands::completions::run(&command, out),
+            Self::Doctor(command) => commands::doctor::run(&command, out),
             Self::Enqueue(command) => commands::enqueue::run(&command, out),
             Self::Inspect(command) => commands::inspect::run(&command, out),
             Self::Man(command) => commands::man::run(&command, out),

@@ -6,5 +6,6 @@ mod credentials;
 mod hostile;
 mod http2;
 mod inquiries;
+mod probe;
 mod requests;
 mod tls;

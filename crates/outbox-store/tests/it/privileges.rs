@@ -45,6 +45,8 @@ dispatcher_preflight          t_dispatcher
 excess_privilege_of           t_dispatcher
 try_wakeup_lock               t_dispatcher
 release_wakeup_lock           t_dispatcher
+check_epoch                   t_dispatcher
+read_outbox_health            t_dispatcher t_monitor
 set_payment_rail              t_operator
 read_payment_rails            t_ingest t_dispatcher t_operator t_approver t_auditor t_monitor
 read_api_range                t_ingest t_dispatcher t_operator t_approver t_auditor t_monitor

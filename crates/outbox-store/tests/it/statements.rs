@@ -8,10 +8,11 @@ use sqlx::{Column as _, Executor as _, SqlStr, Statement as _};
 
 use crate::world::World;
 
-const SOURCES: [&str; 4] = [
+const SOURCES: [&str; 5] = [
     include_str!("../../src/audit.rs"),
     include_str!("../../src/calls.rs"),
     include_str!("../../src/control.rs"),
+    include_str!("../../src/health.rs"),
     include_str!("../../src/reconcile.rs"),
 ];
 

@@ -6,6 +6,7 @@ pub(crate) mod completions;
 pub(crate) mod control;
 mod csv_reader;
 mod database;
+pub(crate) mod doctor;
 pub(crate) mod enqueue;
 pub(crate) mod inspect;
 pub(crate) mod man;

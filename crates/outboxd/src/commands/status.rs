@@ -24,7 +24,7 @@ const WATCH_CALL_TIMEOUT: Millis = Millis(30_000);
 
 /// Half of what each `migrate` makes: below it, nobody has run one for a year. Below zero, this month has no partition
 /// and enqueueing fails.
-const HEADROOM_MIN_MONTHS: i32 = 12;
+pub(super) const HEADROOM_MIN_MONTHS: i32 = 12;
 
 /// The ordering keys that are shown, the worst first; more of them nobody reads.
 const BLOCKED_KEYS_MAX: i32 = 20;

@@ -12,7 +12,7 @@ const BACKWARDS_MAX: Millis = Millis(500);
 
 /// How far the database and this host may differ. More, and one of the two is wrong about the date,
 /// `not_after`, and every time in the ledger.
-const DIFFERENCE_MAX: Millis = Millis(10_000);
+pub(crate) const DIFFERENCE_MAX: Millis = Millis(10_000);
 
 /// What is wrong with the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,6 +8,7 @@ mod connection;
 mod db_clock;
 mod event;
 mod event_loop;
+pub(crate) mod examine;
 mod high_water;
 mod lane;
 mod lane_breaker;

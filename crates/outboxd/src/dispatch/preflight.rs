@@ -5,6 +5,7 @@ use std::fmt;
 
 use outbox_store::{API_VERSION, Preflight};
 
+use crate::config::Config;
 use crate::exit::{Exit, Failure};
 
 /// What is demanded of a connection beyond what is always demanded.
@@ -14,6 +15,13 @@ pub(crate) enum Demands {
     DurableCommits,
     /// Anything: the database is thrown away.
     Nothing,
+}
+
+impl Demands {
+    /// What `config` asks of its database.
+    pub(crate) const fn of(config: &Config) -> Self {
+        if config.database.allow_unsafe_durability { Self::Nothing } else { Self::DurableCommits }
+    }
 }
 
 /// Why a connection is not one to work on.
@@ -41,54 +49,54 @@ impl fmt::Display for Refusal {
 
 /// Judges a connection; the first thing that is wrong.
 pub(crate) fn judge(found: &Preflight, demands: Demands) -> Option<Refusal> {
-    let refuse = |exit, what: String| Some(Refusal { exit, what });
+    judge_all(found, demands).into_iter().next()
+}
+
+/// Judges a connection; everything that is wrong, the first to mend first.
+pub(crate) fn judge_all(found: &Preflight, demands: Demands) -> Vec<Refusal> {
+    let mut refusals = Vec::new();
+    let mut refuse = |exit, what: String| refusals.push(Refusal { exit, what });
     if !found.api_versions.contains(&API_VERSION) {
         let (low, high) = (found.api_versions.start(), found.api_versions.end());
         let what = format!(
             "the schema serves interface versions {low} to {high}, this program speaks {API_VERSION}: install the one that fits the other"
         );
-        return refuse(Some(Exit::WrongSchema), what);
+        refuse(Some(Exit::WrongSchema), what);
     }
     if !found.limits_in_force {
         let what = "the server does not keep the limits that this connection asked for (statement_timeout, \
                     lock_timeout, idle_in_transaction_session_timeout), as behind a pooler that drops startup \
                     options: connect to the server itself, or set them for the login";
-        return refuse(Some(Exit::BadConfiguration), what.to_owned());
+        refuse(Some(Exit::BadConfiguration), what.to_owned());
     }
     if let Some(excess) = &found.excess_privilege {
         let what = format!(
             "the database login `{}` {excess}: a dispatcher's login is a member of outbox_dispatcher and of nothing else",
             found.login
         );
-        return refuse(Some(Exit::WrongLogin), what);
+        refuse(Some(Exit::WrongLogin), what);
     }
     if found.server_encoding != "UTF8" {
-        return refuse(
-            Some(Exit::BadConfiguration),
-            format!("the database's encoding is {}, and must be UTF8", found.server_encoding),
-        );
+        let what = format!("the database's encoding is {}, and must be UTF8", found.server_encoding);
+        refuse(Some(Exit::BadConfiguration), what);
     }
-    if demands == Demands::DurableCommits {
-        let unsafe_setting = match (found.fsync, found.full_page_writes, found.synchronous_commit.as_str()) {
-            (false, _, _) => Some("fsync"),
-            (_, false, _) => Some("full_page_writes"),
-            (_, _, "off") => Some("synchronous_commit"),
-            _ => None,
-        };
-        if let Some(setting) = unsafe_setting {
-            let what = format!(
-                "the database runs with {setting} = off and may forget what it committed: set it to on, or allow it for a throw-away database with --allow-unsafe-durability"
-            );
-            return refuse(Some(Exit::BadConfiguration), what);
-        }
+    let forgets = [
+        ("fsync", !found.fsync),
+        ("full_page_writes", !found.full_page_writes),
+        ("synchronous_commit", found.synchronous_commit == "off"),
+    ];
+    for (setting, _) in forgets.into_iter().filter(|(_, is_off)| *is_off && demands == Demands::DurableCommits) {
+        let what = format!(
+            "the database runs with {setting} = off and may forget what it committed: set it to on, or allow it for a throw-away database with --allow-unsafe-durability"
+        );
+        refuse(Some(Exit::BadConfiguration), what);
     }
     if found.in_recovery {
-        return refuse(None, "the database is a standby".to_owned());
+        refuse(None, "the database is a standby".to_owned());
+    } else if found.read_only {
+        refuse(None, "the database is read-only".to_owned());
     }
-    if found.read_only {
-        return refuse(None, "the database is read-only".to_owned());
-    }
-    None
+    refusals
 }
 
 #[cfg(test)]
@@ -152,5 +160,16 @@ mod tests {
         check(|f| f.fsync = false, Nothing, None, "");
         check(|f| f.in_recovery = true, DurableCommits, Some(None), "standby");
         check(|f| f.read_only = true, DurableCommits, Some(None), "read-only");
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_told_and_a_standby_is_not_told_twice() {
+        let mut found = sound();
+        (found.fsync, found.full_page_writes, found.in_recovery, found.read_only) = (false, false, true, true);
+        found.excess_privilege = Some("is a superuser".to_owned());
+        let words = judge_all(&found, Demands::DurableCommits);
+        let told = ["superuser", "fsync", "full_page_writes", "standby"];
+        assert_eq!(words.len(), told.len());
+        assert!(words.iter().zip(told).all(|(refusal, word)| refusal.what.contains(word)), "{words:?}");
     }
 }

@@ -59,8 +59,7 @@ pub async fn run(deps: Deps, shutdown: impl Future<Output = &'static str>) -> Re
     let worker_id = WorkerId::new(&deps.config.dispatcher.name, Uuid::new_v4())
         .map_err(|bad| Failure::new(Exit::BadConfiguration, format!("dispatcher.name: {bad}")))?;
     let database = Arc::new(settings::connection(&deps.config.database, deps.config.credentials));
-    let unsafe_allowed = deps.config.database.allow_unsafe_durability;
-    let demands = if unsafe_allowed { Demands::Nothing } else { Demands::DurableCommits };
+    let demands = Demands::of(&deps.config);
     let dispatcher = &deps.config.dispatcher;
     let state = high_water::begin(dispatcher.state_directory.as_deref(), &dispatcher.name)?;
     tokio::pin!(shutdown);
@@ -96,8 +95,11 @@ async fn preflight(database: &Arc<ConnectSettings>, demands: Demands, deps: &Dep
     }
 }
 
-enum Trouble {
+/// Why a database is not one to work on.
+pub(super) enum Trouble {
+    /// It may pass.
     Passing(String),
+    /// A person must act.
     Fatal(Failure),
 }
 
@@ -147,7 +149,11 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// Two sessions and a listener at once: behind a transaction pooler they share a server process.
-async fn try_preflight(database: &Arc<ConnectSettings>, demands: Demands, rails: &[RailName]) -> Result<(), Trouble> {
+pub(super) async fn try_preflight(
+    database: &Arc<ConnectSettings>,
+    demands: Demands,
+    rails: &[RailName],
+) -> Result<(), Trouble> {
     let mut first = Connection::new(Arc::clone(database), demands);
     let mut second = Connection::new(Arc::clone(database), demands);
     let mut pids = Vec::new();
@@ -273,21 +279,7 @@ impl Services {
         leases: &Arc<Leases>,
         handle: &Handle,
     ) -> Lane {
-        let dispatcher = &self.deps.config.dispatcher;
-        let configured = &self.deps.config.rails[rail];
-        let settings = LaneSettings {
-            rail: rail.clone(),
-            worker_id: self.worker_id.clone(),
-            concurrency: configured.concurrency as usize,
-            environment: dispatcher.environment.clone(),
-            breaker: configured.breaker_limits(),
-            claim_batch_max: dispatcher.claim_batch_max as usize,
-            timeout: configured.timeout,
-            need: dispatcher.send_need(configured),
-            min_lease: dispatcher.min_lease(configured),
-            poll_min: dispatcher.poll_min,
-            poll_max: dispatcher.poll_max,
-        };
+        let settings = lane_settings(&self.deps.config, rail, self.worker_id.clone());
         let parts = LaneParts {
             clients: clients.to_vec(),
             connection: self.connection(),
@@ -371,6 +363,24 @@ impl Services {
             handle: handle.clone(),
             ticker: self.deps.health.watch("upkeep", self.age_max()),
         }
+    }
+}
+
+/// What the lane of `rail` is told.
+pub(super) fn lane_settings(config: &Config, rail: &RailName, worker_id: WorkerId) -> LaneSettings {
+    let (dispatcher, configured) = (&config.dispatcher, &config.rails[rail]);
+    LaneSettings {
+        rail: rail.clone(),
+        worker_id,
+        concurrency: configured.concurrency as usize,
+        environment: dispatcher.environment.clone(),
+        breaker: configured.breaker_limits(),
+        claim_batch_max: dispatcher.claim_batch_max as usize,
+        timeout: configured.timeout,
+        need: dispatcher.send_need(configured),
+        min_lease: dispatcher.min_lease(configured),
+        poll_min: dispatcher.poll_min,
+        poll_max: dispatcher.poll_max,
     }
 }
 

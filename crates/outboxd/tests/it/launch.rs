@@ -6,6 +6,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use outbox_testkit::{ChildGuard, PgAddress, TestDb, wait_until};
 use tempfile::TempDir;
@@ -65,6 +66,15 @@ impl Launch {
         fs::write(&path, content).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         path
+    }
+
+    /// Another command than the daemon, with the same configuration.
+    pub(crate) fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_outboxd"));
+        command.args([name, "--config"]).arg(self.dir.path().join("outboxd.toml")).args(&self.flags);
+        command.args(self.settings.iter().flat_map(|setting| ["--set", setting]));
+        command.env_clear().envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
     }
 
     pub(crate) fn start(&self) -> Daemon {

@@ -22,6 +22,7 @@ mod crashes;
 mod daemon_start;
 mod database_faults;
 mod deaf_rail;
+mod doctor;
 mod documents;
 mod drain;
 mod end_to_end;

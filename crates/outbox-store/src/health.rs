@@ -1,0 +1,45 @@
+//! What a dispatcher's login may ask about why nothing is paid. Nothing here reads a payment, and nothing is judged.
+
+use crate::calls::{column, only};
+use crate::error::StoreError;
+use crate::session::Session;
+
+pub(crate) const CHECK_EPOCH: &str = "select outbox.check_epoch($1)";
+pub(crate) const READ_HEALTH: &str = "select * from outbox.read_outbox_health()";
+
+/// Who dispatches, and whether payments can be enqueued for long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutboxHealth {
+    /// The worker ids of the dispatchers that show themselves and claim.
+    pub running: Vec<String>,
+    /// The rails of those.
+    pub lanes: Vec<String>,
+    /// The worker ids of those that missed three heartbeats within a day.
+    pub silent: Vec<String>,
+    /// Months ahead that have partitions.
+    pub partition_headroom_months: i32,
+}
+
+/// Whether a claim by a dispatcher of `environment` would be let in.
+///
+/// # Errors
+/// [`StoreError::Refused`] with `OB011` if not; another [`StoreError`] if that could not be asked.
+pub async fn check_epoch(session: &mut Session, environment: Option<&str>) -> Result<(), StoreError> {
+    session.fetch("check_epoch", sqlx::query(CHECK_EPOCH).bind(environment)).await.map(drop)
+}
+
+/// Who dispatches, and whether payments can be enqueued for long.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn read_health(session: &mut Session) -> Result<OutboxHealth, StoreError> {
+    const CALL: &str = "read_outbox_health";
+    let rows = session.fetch(CALL, sqlx::query(READ_HEALTH)).await?;
+    let row = only(CALL, &rows)?;
+    Ok(OutboxHealth {
+        running: column(CALL, row, "running")?,
+        lanes: column(CALL, row, "lanes")?,
+        silent: column(CALL, row, "silent")?,
+        partition_headroom_months: column(CALL, row, "partition_headroom_months")?,
+    })
+}

@@ -1,0 +1,81 @@
+//! What would keep a dispatcher from its work, asked without dispatching: the same judgements as at its start and in
+//! its lanes, in the same words. Nothing is claimed, and nothing is written.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use outbox_core::{Millis, RailContract, RailName, WorkerId};
+use outbox_store::{ConnectSettings, Preflight, Session, StoreError};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::connection::ConnectionError;
+pub(crate) use super::db_clock::DIFFERENCE_MAX;
+use super::off::Off;
+use super::preflight::{Demands, judge_all};
+use super::start::{Trouble, lane_settings, try_preflight};
+use crate::config::Config;
+
+/// Everything about a connection that is not as `config` demands.
+pub(crate) fn refusals(found: &Preflight, config: &Config) -> Vec<String> {
+    judge_all(found, Demands::of(config)).into_iter().map(|refusal| refusal.what).collect()
+}
+
+/// Whether several sessions at once are several, and hear hints: what goes wrong first, in the daemon's words.
+///
+/// # Errors
+/// Those words.
+pub(crate) async fn sessions(database: &Arc<ConnectSettings>, config: &Config) -> Result<(), String> {
+    let rails: Vec<RailName> = config.rails.keys().cloned().collect();
+    try_preflight(database, Demands::of(config), &rails).await.map_err(words)
+}
+
+/// An error of the store, in the daemon's words.
+pub(crate) fn store_words(error: StoreError) -> String {
+    words(Trouble::from(ConnectionError::from(error)))
+}
+
+fn words(trouble: Trouble) -> String {
+    match trouble {
+        Trouble::Passing(text) => text,
+        Trouble::Fatal(failure) => failure.message,
+    }
+}
+
+/// Why the lane of a configured `rail` would not claim under `contract`.
+pub(crate) fn lane_off(config: &Config, rail: &RailName, contract: Option<&RailContract>) -> Option<String> {
+    let worker_id = WorkerId::new(&config.dispatcher.name, Uuid::nil()).ok()?;
+    let settings = lane_settings(config, rail, worker_id);
+    let can_inquire = config.rails[rail].inquiry.is_some();
+    Off::judge(contract, &settings, can_inquire).reason().map(str::to_owned)
+}
+
+/// How far the database's clock is from this host's at least, whatever part of the call the reply took.
+///
+/// # Errors
+/// [`StoreError`].
+pub(crate) async fn clock_difference(session: &mut Session) -> Result<Millis, StoreError> {
+    let before = SystemTime::now();
+    let db_now = outbox_store::preflight(session).await?.db_now;
+    Ok(apart(db_now, before.into(), OffsetDateTime::now_utc()))
+}
+
+fn apart(db_now: OffsetDateTime, before: OffsetDateTime, after: OffsetDateTime) -> Millis {
+    let apart = (before - db_now).max(db_now - after).max(time::Duration::ZERO);
+    Millis(u64::try_from(apart.whole_milliseconds()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_reply_is_no_difference_of_clocks() {
+        let at = |ms| OffsetDateTime::UNIX_EPOCH + time::Duration::milliseconds(ms);
+        for (db, before, after, expected) in
+            [(5, 0, 10, 0), (0, 0, 10, 0), (10, 0, 10, 0), (11, 0, 10, 1), (0, 1_500, 1_600, 1_500)]
+        {
+            assert_eq!(apart(at(db), at(before), at(after)), Millis(expected), "{db} {before} {after}");
+        }
+    }
+}
