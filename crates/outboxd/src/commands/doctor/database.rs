@@ -63,6 +63,7 @@ pub(super) async fn examine(config: &Config) -> Vec<Finding> {
 fn unreachable(config: &Config, error: StoreError) -> Finding {
     let is_login = matches!(error, StoreError::LoginRefused { .. });
     let to_do = match error {
+        _ if error.is_of_a_pooler() => "point database.host and database.port at the server itself",
         StoreError::LoginRefused { .. } => "mend the password or certificate, pg_hba.conf, or database.name",
         StoreError::NotPermitted { .. } | StoreError::Invariant { .. } => {
             "is it the right database? outboxd migrate makes the schema; grant outbox_dispatcher to the login"
