@@ -75,7 +75,7 @@ fn findings(sources: &ConfigArgs) -> Result<Vec<Finding>, Failure> {
     let mut findings: Vec<Finding> = loaded.warnings.iter().map(warned).collect();
     if findings.is_empty() {
         let (sha256, rails) = (&loaded.config_sha256, loaded.config.rails.len());
-        let seen = format!("{rails} rails, every credential file can be read, config_sha256 {sha256}");
+        let seen = format!("rails: {rails}; credential files can be read; config_sha256 {sha256}");
         findings.push(Finding::ok(CONFIGURATION, seen));
     }
     findings.extend(block_on(async { Ok(examine(&loaded.config).await) })?);
