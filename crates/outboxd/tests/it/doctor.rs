@@ -34,7 +34,9 @@ struct Found {
 
 impl Found {
     fn by(launch: &Launch) -> Self {
-        let ended = end(launch.command("doctor").args(["--output", "json"]), b"");
+        // It is looked at by the daemon only.
+        let command = &mut launch.command("doctor");
+        let ended = end(command.env("STATE_DIRECTORY", "/var/lib/outboxd").args(["--output", "json"]), b"");
         let all = serde_json::from_str(&ended.out).unwrap_or_else(|error| panic!("{error}: {ended:?}"));
         Self { ended, all }
     }
@@ -111,7 +113,7 @@ async fn a_healthy_dispatcher_has_no_fault_and_its_rail_hears_no_http() {
     assert_eq!(found.checks(|_| true), CHECKS);
     assert_eq!(found.checks(|verdict| verdict != "ok"), ["queue"], "{:#?}", found.all);
     assert_eq!((found.ended.code, found.ended.err.as_str()), (Some(0), ""));
-    let table = end(&mut launch.command("doctor"), b"");
+    let table = end(launch.command("doctor").env("STATE_DIRECTORY", "/var/lib/outboxd"), b"");
     assert_eq!(table.code, Some(0), "{table:?}");
     let lines: Vec<&str> = table.out.lines().collect();
     assert_eq!((lines.len(), lines.last()), (1 + CHECKS.len() + 1, Some(&"0 faults, 0 warnings")), "{}", table.out);
