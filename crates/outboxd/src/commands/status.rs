@@ -1,5 +1,5 @@
-//! `outboxd status`: where the payments of each rail are, and which wait for another, once or again and again. It reads, and it
-//! judges only one thing: that partitions for the coming months are there.
+//! `outboxd status`: where the payments of each rail are, and which wait for another, once or again and again. It
+//! reads, and it judges only one thing: that partitions for the coming months are there.
 
 use std::io::{IsTerminal, Write, stderr, stdout};
 use std::time::Duration;

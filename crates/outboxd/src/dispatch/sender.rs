@@ -57,8 +57,7 @@ pub(crate) struct End {
 impl End {
     /// Nothing left, and nothing may now: the payment waits for its backoff. `class` says why.
     pub(crate) fn withheld(held: HeldLease, contract: &RailContract, endpoint: Option<String>, class: &str) -> Self {
-        let attempt_no = u32::try_from(held.attempt_no.0).unwrap_or(1);
-        let delay = retry::next_delay(contract.backoff_base, contract.backoff_cap, attempt_no, None, random_bits());
+        let delay = delay(held, contract, None);
         let completion = Completion { delay, ..unseen(held, Outcome::NotSent, endpoint, class) };
         Self { settlement: Settlement::Complete(Box::new(completion)), said: None }
     }
@@ -191,11 +190,10 @@ fn count(send: &Send, report: &WireReport, ended: BootTime) {
 
 fn completion(held: HeldLease, contract: &RailContract, report: WireReport) -> Completion {
     let asked = honoured_retry_after(report.outcome, report.retry_after);
-    let attempt_no = u32::try_from(held.attempt_no.0).unwrap_or(1);
     Completion {
         lease: held,
         outcome: report.outcome,
-        delay: retry::next_delay(contract.backoff_base, contract.backoff_cap, attempt_no, asked, random_bits()),
+        delay: delay(held, contract, asked),
         first_byte_at: report.first_byte_at.map(to_time),
         last_byte_at: report.last_byte_at.map(to_time),
         endpoint: Some(report.endpoint),
@@ -206,6 +204,12 @@ fn completion(held: HeldLease, contract: &RailContract, report: WireReport) -> C
         error_class: report.error_class.map(str::to_owned),
         error_detail: report.error_detail,
     }
+}
+
+/// How long a payment waits before its next attempt, if there is one; `asked`: what its rail asked for.
+fn delay(held: HeldLease, contract: &RailContract, asked: Option<Millis>) -> Millis {
+    let attempt_no = u32::try_from(held.attempt_no.0).unwrap_or(1);
+    retry::next_delay(contract.backoff_base, contract.backoff_cap, attempt_no, asked, random_bits())
 }
 
 /// The completion of an exchange of which nothing was seen.

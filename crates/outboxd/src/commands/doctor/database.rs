@@ -56,7 +56,7 @@ pub(super) async fn examine(config: &Config) -> Vec<Finding> {
         }
     };
     session.close().await;
-    findings.push(Finding::skipped(QUEUE, "the dispatcher's login may not read it; as an operator: outboxd status"));
+    findings.push(Finding::skipped(QUEUE, "not counted here; as an operator: outboxd status"));
     findings
 }
 
@@ -104,7 +104,7 @@ fn sessions(outcome: Result<(), String>) -> Finding {
     match outcome {
         Ok(()) => Finding::ok(SESSIONS, "each connection has a session of its own, and hears hints"),
         Err(what) => {
-            Finding::fault(SESSIONS, what, "connect to the server itself; max_connections: lanes + 4 a daemon")
+            Finding::fault(SESSIONS, what, "connect to the server itself; max_connections: lanes + 5 a daemon")
         }
     }
 }
