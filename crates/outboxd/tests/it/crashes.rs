@@ -16,9 +16,9 @@ const NO_MAINTENANCE: &str = "dispatcher.maintenance_interval=10m";
 
 /// Another daemon goes on where one was killed: what it left behind is found within two seconds of the lease's
 /// end, or of this daemon's start if that is later, by the database's own times, and ends as the contracts say.
-async fn recover(rig: &Rig, lost_each: i64) -> Daemon {
+async fn recover(rig: &Rig, lost_each: i64, settings: &[String]) -> Daemon {
     let started: String = rig.value("select clock_timestamp()::text").await;
-    let heir = rig.daemon("heir");
+    let heir = rig.daemon_with("heir", rig.proxy.address(), settings);
     rig.settled().await;
     rig.conserved().await;
     for rail in RAILS {
@@ -49,7 +49,12 @@ async fn recover(rig: &Rig, lost_each: i64) -> Daemon {
 
 /// Both rails' payments are lost with their workers: one rail gets them again, the other must not.
 async fn ends_as_the_contracts_say(rig: &Rig) {
-    let heir = recover(rig, EACH as i64).await;
+    ends_as_the_contracts_say_at(rig, &[]).await;
+}
+
+/// The same with an heir whose rails are where these settings say.
+async fn ends_as_the_contracts_say_at(rig: &Rig, settings: &[String]) {
+    let heir = recover(rig, EACH as i64, settings).await;
     assert_eq!(rig.count(RESEND, "DISPATCHED").await, EACH as i64);
     assert_eq!(rig.held(HOLD).await, [format!("UNKNOWN {EACH}")]);
     heir.stop().await;
@@ -93,7 +98,8 @@ async fn killed_before_the_rail_took_its_connection() {
     let mut daemon = rig.daemon_with("a", rig.proxy.address(), &full.settings());
     wait_until("connects that hang", LIMIT, async || full.hanging_connects() == 2 * EACH).await.unwrap();
     daemon.kill();
-    ends_as_the_contracts_say(&rig).await;
+    full.becomes(&rig.resend);
+    ends_as_the_contracts_say_at(&rig, &full.settings()).await;
     assert_eq!((rig.resend.stats().requests, rig.hold.stats().requests), (EACH as u64, 0));
 }
 
@@ -103,11 +109,12 @@ async fn killed_in_the_middle_of_the_body() {
     for rail in RAILS {
         rig.enqueue_sized(rail, EACH, 1 << 20).await;
     }
-    let reader = HalfReader::new().await;
+    let mut reader = HalfReader::new().await;
     let mut daemon = rig.daemon_with("a", rig.proxy.address(), &reader.settings());
     reader.half_read(2 * EACH).await;
     daemon.kill();
-    ends_as_the_contracts_say(&rig).await;
+    reader.becomes(&rig.resend);
+    ends_as_the_contracts_say_at(&rig, &reader.settings()).await;
     // On a busy machine a large payment may take longer than its timeout: then it is asked again, and in the ledger.
     let sends = EACH as u64 + u64::try_from(rig.count(RESEND, "IN_DOUBT").await).unwrap();
     let requests = rig.resend.stats().requests;
@@ -172,7 +179,7 @@ async fn killed_after_its_completion_was_committed_and_before_it_knew() {
         rig.proxy.cut_all();
         assert_eq!(rig.attempts(ids[0]).await, ["DISPATCHED ACCEPTED"], "{rail}");
     }
-    let heir = recover(&rig, 0).await;
+    let heir = recover(&rig, 0, &[]).await;
     rig.all_dispatched().await;
     assert_eq!((rig.resend.stats().requests, rig.hold.stats().requests), (1, 1));
     heir.stop().await;
@@ -268,7 +275,8 @@ async fn a_daemon_stopped_while_it_connects_sends_nothing_under_the_lease_that_r
     daemon.kill();
     assert_eq!(received.bytes(), 0, "the rail got bytes under a lease that had run out");
     pause(&rig, false).await;
-    ends_as_the_contracts_say(&rig).await;
+    full.becomes(&rig.resend);
+    ends_as_the_contracts_say_at(&rig, &full.settings()).await;
 }
 
 /// A lease that leaves half a second between the claim and the first byte.

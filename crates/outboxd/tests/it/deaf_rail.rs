@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use rail_sim::Sim;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
@@ -14,6 +15,22 @@ use crate::rig::{LIMIT, RAILS};
 
 fn settings(address: SocketAddr) -> [String; 2] {
     RAILS.map(|rail| format!("rails.{rail}.url=http://{address}/payments"))
+}
+
+/// From now on each connection to `listener` is one to `sim`: a payment in doubt stays at its endpoint, so a rail that
+/// gets its hearing back has to be where it was deaf.
+fn pass_on(listener: Arc<TcpListener>, sim: &Sim) -> JoinHandle<()> {
+    let to = sim.addr();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                // Either end may go away.
+                if let Ok(mut rail) = TcpStream::connect(to).await {
+                    let _ = tokio::io::copy_bidirectional(&mut stream, &mut rail).await;
+                }
+            });
+        }
+    })
 }
 
 /// A rail whose queue of connections is full: connecting to it hangs.
@@ -78,8 +95,19 @@ impl FullRail {
                 });
             }
         });
-        *self.accepting.lock().unwrap() = Some(accepting);
+        self.accept_by(accepting);
         Bytes(count)
+    }
+
+    /// Is `sim` from now on.
+    pub(crate) fn becomes(&self, sim: &Sim) {
+        self.accept_by(pass_on(Arc::clone(&self.listener), sim));
+    }
+
+    fn accept_by(&self, accepting: JoinHandle<()>) {
+        if let Some(before) = self.accepting.lock().unwrap().replace(accepting) {
+            before.abort();
+        }
     }
 }
 
@@ -94,18 +122,20 @@ impl Drop for FullRail {
 /// A rail that reads half a megabyte of each request, and then no more.
 pub(crate) struct HalfReader {
     address: SocketAddr,
+    listener: Arc<TcpListener>,
     halves: watch::Receiver<usize>,
     accepting: JoinHandle<()>,
 }
 
 impl HalfReader {
     pub(crate) async fn new() -> Self {
-        let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let listener = Arc::new(TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await.unwrap());
         let address = listener.local_addr().unwrap();
         let (told, halves) = watch::channel(0);
+        let deaf = Arc::clone(&listener);
         let accepting = tokio::spawn(async move {
             let mut held = Vec::new();
-            while let Ok((mut stream, _)) = listener.accept().await {
+            while let Ok((mut stream, _)) = deaf.accept().await {
                 let mut half = vec![0; 512 << 10];
                 if stream.read_exact(&mut half).await.is_ok() {
                     told.send_modify(|count| *count += 1);
@@ -113,7 +143,13 @@ impl HalfReader {
                 held.push(stream);
             }
         });
-        Self { address, halves, accepting }
+        Self { address, listener, halves, accepting }
+    }
+
+    /// Is `sim` from now on.
+    pub(crate) fn becomes(&mut self, sim: &Sim) {
+        self.accepting.abort();
+        self.accepting = pass_on(Arc::clone(&self.listener), sim);
     }
 
     /// Settings that send both rails' payments here.
