@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use outbox_store::LogMark;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::event::{Handle, Phase};
 use crate::events;
@@ -80,16 +81,24 @@ pub(crate) fn load(directory: &Path, name: &str) -> Result<(PathBuf, LogMark), F
     Ok((file, mark))
 }
 
-/// Whole or not at all, and on disk when this returns.
+/// Whole or not at all, and on disk when this returns. Dispatchers of one name may share the file, so what each writes
+/// first has a name of its own.
 fn write(file: &Path, mark: LogMark) -> io::Result<()> {
     let record = Record { epoch_us: mark.epoch_us, log_position: mark.log_position };
-    let new = file.with_extension("json.new");
     let mut text = serde_json::to_vec(&record)?;
     text.push(b'\n');
-    let mut opened = File::create(&new)?;
-    opened.write_all(&text)?;
-    opened.sync_all()?;
-    fs::rename(&new, file)?;
+    let new = file.with_extension(format!("json.{}.new", Uuid::new_v4()));
+    let put = || {
+        let mut opened = File::create(&new)?;
+        opened.write_all(&text)?;
+        opened.sync_all()?;
+        fs::rename(&new, file)
+    };
+    if let Err(error) = put() {
+        // A full disk must not fill with attempts.
+        let _ = fs::remove_file(&new);
+        return Err(error);
+    }
     File::open(file.parent().unwrap_or_else(|| Path::new("/")))?.sync_all()
 }
 
@@ -160,6 +169,18 @@ mod tests {
             high_water.raise(to);
             assert_eq!(high_water.mark(), expected, "after {to:?}");
         }
+    }
+
+    #[test]
+    fn dispatchers_of_one_name_share_the_file_and_leave_nothing_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..50).for_each(|_| drop(load(dir.path(), "same").unwrap())));
+            }
+        });
+        let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["same.high-water.json"]);
     }
 
     #[test]
