@@ -2801,15 +2801,17 @@ begin
 end
 $$;
 
-create or replace function outbox.check_epoch(p_environment text) returns void
+create or replace function outbox.check_epoch(p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint) returns void
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
--- Purpose: whether a claim would be refused because this is not the cluster on record, without claiming.
--- Parameters: p_environment, what the dispatcher is configured for; null counts as ''.
--- Results: nothing, or raises OB011 as a claim would.
+-- Purpose: whether a claim would be refused because this is not the cluster on record or is older than it was, without
+--   claiming.
+-- Parameters: p_environment, what the dispatcher is configured for; null counts as ''; p_seen_*, the furthest that the
+--   dispatcher has seen, as in a claim; 0, 0: nothing.
+-- Results: nothing, or raises OB011 or OB015 as a claim would.
 begin
-    perform outbox.refuse_other_epoch(p_environment, 0, 0);
+    perform outbox.refuse_other_epoch(p_environment, p_seen_epoch_us, p_seen_log_position);
 end
 $$;
 
@@ -2853,7 +2855,7 @@ grant execute on function
     outbox.excess_privilege_of(name),
     outbox.try_wakeup_lock(text),
     outbox.release_wakeup_lock(text),
-    outbox.check_epoch(text)
+    outbox.check_epoch(text, bigint, bigint)
     to outbox_dispatcher;
 grant execute on function outbox.read_outbox_health() to outbox_dispatcher, outbox_monitor;
 grant execute on function outbox.read_payment_rails() to outbox_ingest, outbox_dispatcher, outbox_operator, outbox_approver, outbox_auditor, outbox_monitor;

@@ -563,19 +563,21 @@ $$;
 
 ALTER FUNCTION outbox.begin_reconcile(p_rail text, p_booked_from timestamp with time zone, p_booked_until timestamp with time zone, p_slack_ms bigint, p_file_name text, p_file_sha256 bytea, p_line_count bigint, p_sums jsonb, p_reason text) OWNER TO outbox_owner;
 
-CREATE FUNCTION outbox.check_epoch(p_environment text) RETURNS void
+CREATE FUNCTION outbox.check_epoch(p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
--- Purpose: whether a claim would be refused because this is not the cluster on record, without claiming.
--- Parameters: p_environment, what the dispatcher is configured for; null counts as ''.
--- Results: nothing, or raises OB011 as a claim would.
+-- Purpose: whether a claim would be refused because this is not the cluster on record or is older than it was, without
+--   claiming.
+-- Parameters: p_environment, what the dispatcher is configured for; null counts as ''; p_seen_*, the furthest that the
+--   dispatcher has seen, as in a claim; 0, 0: nothing.
+-- Results: nothing, or raises OB011 or OB015 as a claim would.
 begin
-    perform outbox.refuse_other_epoch(p_environment, 0, 0);
+    perform outbox.refuse_other_epoch(p_environment, p_seen_epoch_us, p_seen_log_position);
 end
 $$;
 
-ALTER FUNCTION outbox.check_epoch(p_environment text) OWNER TO outbox_owner;
+ALTER FUNCTION outbox.check_epoch(p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint) OWNER TO outbox_owner;
 
 CREATE FUNCTION outbox.claim_outbox_batch(p_rail text, p_worker_id text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_after_at timestamp with time zone DEFAULT NULL::timestamp with time zone, p_after_id uuid DEFAULT NULL::uuid, p_environment text DEFAULT NULL::text, p_endpoint text DEFAULT NULL::text, p_seen_epoch_us bigint DEFAULT 0, p_seen_log_position bigint DEFAULT 0) RETURNS TABLE(kind text, outbox_id uuid, attempt_no integer, lease_token uuid, lease_ms bigint, due_at timestamp with time zone, participant_id text, endpoint text, payload bytea, content_type text, traceparent text, not_after timestamp with time zone, crash_count integer, is_resend boolean, hold_reason text, db_now timestamp with time zone, next_due_at timestamp with time zone, held_count integer, expired_count integer, suspect_count integer, parked_count integer, paused boolean, log_position bigint, epoch_us bigint)
     LANGUAGE plpgsql SECURITY DEFINER
@@ -3981,8 +3983,8 @@ REVOKE ALL ON FUNCTION outbox.audit_payments(p_from timestamp with time zone) FR
 REVOKE ALL ON FUNCTION outbox.begin_reconcile(p_rail text, p_booked_from timestamp with time zone, p_booked_until timestamp with time zone, p_slack_ms bigint, p_file_name text, p_file_sha256 bytea, p_line_count bigint, p_sums jsonb, p_reason text) FROM PUBLIC;
 GRANT ALL ON FUNCTION outbox.begin_reconcile(p_rail text, p_booked_from timestamp with time zone, p_booked_until timestamp with time zone, p_slack_ms bigint, p_file_name text, p_file_sha256 bytea, p_line_count bigint, p_sums jsonb, p_reason text) TO outbox_operator;
 
-REVOKE ALL ON FUNCTION outbox.check_epoch(p_environment text) FROM PUBLIC;
-GRANT ALL ON FUNCTION outbox.check_epoch(p_environment text) TO outbox_dispatcher;
+REVOKE ALL ON FUNCTION outbox.check_epoch(p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION outbox.check_epoch(p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint) TO outbox_dispatcher;
 
 REVOKE ALL ON FUNCTION outbox.claim_outbox_batch(p_rail text, p_worker_id text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_after_at timestamp with time zone, p_after_id uuid, p_environment text, p_endpoint text, p_seen_epoch_us bigint, p_seen_log_position bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION outbox.claim_outbox_batch(p_rail text, p_worker_id text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_after_at timestamp with time zone, p_after_id uuid, p_environment text, p_endpoint text, p_seen_epoch_us bigint, p_seen_log_position bigint) TO outbox_dispatcher;

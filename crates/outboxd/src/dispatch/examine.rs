@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use outbox_core::{Millis, RailContract, RailName, WorkerId};
-use outbox_store::{ConnectSettings, Preflight, Session, StoreError};
+use outbox_store::{ConnectSettings, LogMark, Preflight, Session, StoreError};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::connection::ConnectionError;
 pub(crate) use super::db_clock::DIFFERENCE_MAX;
+use super::high_water;
 use super::off::Off;
 use super::preflight::{Demands, judge_all};
 use super::start::{Trouble, lane_settings, try_preflight};
@@ -48,6 +49,15 @@ pub(crate) fn lane_off(config: &Config, rail: &RailName, contract: Option<&RailC
     let settings = lane_settings(config, rail, worker_id);
     let can_inquire = config.rails[rail].inquiry.is_some();
     Off::judge(contract, &settings, can_inquire).reason().map(str::to_owned)
+}
+
+/// How far the dispatcher of this host has seen the database, by its state file; none: it has not yet, or keeps none.
+///
+/// # Errors
+/// Why the file cannot be read, as the daemon would say it.
+pub(crate) fn seen(config: &Config) -> Result<Option<LogMark>, String> {
+    let Some(directory) = &config.dispatcher.state_directory else { return Ok(None) };
+    high_water::read(directory, &config.dispatcher.name).map_err(|failure| failure.message)
 }
 
 /// How far the database's clock is from this host's at least, whatever part of the call the reply took.

@@ -60,25 +60,37 @@ pub(crate) struct HighWaterKeeper {
 /// # Errors
 /// [`Exit::BadConfiguration`] if the file is not what this program writes, or cannot be read or written.
 pub(crate) fn load(directory: &Path, name: &str) -> Result<(PathBuf, LogMark), Failure> {
-    let file = directory.join(format!("{name}.high-water.json"));
-    let failure = |what: &str, error: &dyn std::fmt::Display| {
-        let file = file.display();
-        Failure::new(Exit::BadConfiguration, format!("dispatcher.state_directory: {what} {file}: {error}"))
-    };
-    let mark = match fs::read(&file) {
-        Ok(text) => {
-            let record: Record = serde_json::from_slice(&text).map_err(|error| {
-                let advice = "how far the database was cannot be told; find out whether it was put back, then remove \
-                              the file";
-                failure("cannot understand", &format!("{error}; {advice}"))
-            })?;
-            LogMark { epoch_us: record.epoch_us, log_position: record.log_position }
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => LogMark::default(),
-        Err(error) => return Err(failure("cannot read", &error)),
-    };
-    write(&file, mark).map_err(|error| failure("cannot write", &error))?;
+    let mark = read(directory, name)?.unwrap_or_default();
+    let file = file_of(directory, name);
+    write(&file, mark).map_err(|error| failure("cannot write", &file, &error))?;
     Ok((file, mark))
+}
+
+/// The mark of the dispatcher `name` as it stands in `directory`, if there is one.
+///
+/// # Errors
+/// [`Exit::BadConfiguration`] if the file is not what this program writes, or cannot be read.
+pub(crate) fn read(directory: &Path, name: &str) -> Result<Option<LogMark>, Failure> {
+    let file = file_of(directory, name);
+    let text = match fs::read(&file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failure("cannot read", &file, &error)),
+    };
+    let record: Record = serde_json::from_slice(&text).map_err(|error| {
+        let advice = "how far the database was cannot be told; find out whether it was put back, then remove the file";
+        failure("cannot understand", &file, &format!("{error}; {advice}"))
+    })?;
+    Ok(Some(LogMark { epoch_us: record.epoch_us, log_position: record.log_position }))
+}
+
+fn file_of(directory: &Path, name: &str) -> PathBuf {
+    directory.join(format!("{name}.high-water.json"))
+}
+
+fn failure(what: &str, file: &Path, error: &dyn std::fmt::Display) -> Failure {
+    let file = file.display();
+    Failure::new(Exit::BadConfiguration, format!("dispatcher.state_directory: {what} {file}: {error}"))
 }
 
 /// Whole or not at all, and on disk when this returns. Dispatchers of one name may share the file, so what each writes

@@ -8,6 +8,7 @@ use outbox_store::{OutboxHealth, Preflight, Session, StoreError};
 
 use super::contracts::{CONTRACT, PAUSE, contracts};
 use super::finding::Finding;
+use super::queue::{QUEUE, queue};
 use crate::commands::status::HEADROOM_MIN_MONTHS;
 use crate::config::Config;
 use crate::dispatch::examine;
@@ -20,9 +21,8 @@ pub(super) const CLOCK: &str = "clock";
 pub(super) const EPOCH: &str = "epoch";
 pub(super) const DISPATCHERS: &str = "dispatchers";
 pub(super) const PARTITIONS: &str = "partitions";
-pub(super) const QUEUE: &str = "queue";
 
-const AFTER_DATABASE: [&str; 8] = [PREFLIGHT, SESSIONS, CLOCK, EPOCH, CONTRACT, PAUSE, DISPATCHERS, PARTITIONS];
+const AFTER_DATABASE: [&str; 9] = [PREFLIGHT, SESSIONS, CLOCK, EPOCH, CONTRACT, PAUSE, DISPATCHERS, PARTITIONS, QUEUE];
 
 /// The major versions of Postgres that the tests run on.
 const MAJOR_MIN: i32 = 15;
@@ -35,7 +35,7 @@ const CLOCK_WARNING: Millis = Millis(1_000);
 pub(super) async fn examine(config: &Config) -> Vec<Finding> {
     let settings = Arc::new(settings::connection(&config.database, config.credentials));
     let mut session = Session::new(Arc::clone(&settings));
-    let mut findings = match outbox_store::preflight(&mut session).await {
+    let findings = match outbox_store::preflight(&mut session).await {
         Err(error) => {
             let skipped = AFTER_DATABASE.iter().map(|check| Finding::skipped(check, "there is no database to ask"));
             [unreachable(config, error)].into_iter().chain(skipped).collect()
@@ -52,11 +52,11 @@ pub(super) async fn examine(config: &Config) -> Vec<Finding> {
             findings.push(epoch(&mut session, config).await);
             findings.extend(contracts(&mut session, config).await);
             findings.extend(health(outbox_store::read_health(&mut session).await, config));
+            findings.extend(queue(&mut session, config).await);
             findings
         }
     };
     session.close().await;
-    findings.push(Finding::skipped(QUEUE, "not counted here; as an operator: outboxd status"));
     findings
 }
 
@@ -128,8 +128,13 @@ fn clock(outcome: Result<Millis, StoreError>) -> Finding {
 
 async fn epoch(session: &mut Session, config: &Config) -> Finding {
     let environment = config.dispatcher.environment.as_deref();
-    match outbox_store::check_epoch(session, environment).await {
-        Ok(()) => Finding::ok(EPOCH, "the cluster on record, or none is yet"),
+    let seen = match examine::seen(config) {
+        Ok(seen) => seen,
+        Err(what) => return Finding::fault(EPOCH, what, "run this as the daemon's user; mend what it says"),
+    };
+    let known = if seen.is_some() { "as far as the state file knows" } else { "this host remembers no state of it" };
+    match outbox_store::check_epoch(session, environment, seen.unwrap_or_default()).await {
+        Ok(()) => Finding::ok(EPOCH, format!("the cluster on record, or none is yet; {known}")),
         Err(StoreError::Refused { message, hint, .. }) => {
             Finding::fault(EPOCH, message, hint.unwrap_or_else(|| "see `claim.failed` in the log".to_owned()))
         }

@@ -6,6 +6,7 @@ mod daemon;
 mod database;
 mod endpoints;
 mod finding;
+mod queue;
 
 use std::io::Write;
 
@@ -31,7 +32,7 @@ const CHECKS: [&str; 12] = [
     contracts::PAUSE,
     database::DISPATCHERS,
     database::PARTITIONS,
-    database::QUEUE,
+    queue::QUEUE,
     endpoints::ENDPOINT,
     daemon::DAEMON,
 ];
