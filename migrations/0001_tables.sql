@@ -47,6 +47,7 @@ create table outbox.payment_rails (
         constraint lease_duration_is_bounded check (lease_duration_ms between 1 and 3600000),
     max_sends_per_s integer
         constraint max_sends_per_s_is_bounded check (max_sends_per_s between 1 and 100000),
+    fallback boolean not null default false,
     paused boolean not null default false,
     changed_at timestamptz not null,
     changed_by text not null,
@@ -113,6 +114,7 @@ create table outbox.payment_outbox_pending (
     late_success boolean not null default false,
     hold_requested boolean not null default false,
     is_ordered boolean not null default false,
+    possible_duplicate boolean not null default false,
     next_attempt_at timestamptz not null,
     not_after timestamptz,
     created_at timestamptz not null,
@@ -313,6 +315,7 @@ create table outbox.operator_action_members (
     disposition text,
     hold_reason text,
     was_sent boolean,
+    attempt_count integer not null,
     amount_minor bigint,
     currency text,
     primary key (action_id, outbox_id)
@@ -417,6 +420,7 @@ create table outbox.reconcile_breaks (
         ('MISSING_AT_RAIL', 'UNKNOWN_TO_US', 'AMOUNT_DIFFERS', 'TWICE_AT_RAIL', 'PAID_BUT_NOT_DISPATCHED'))
 );
 create index reconcile_breaks_subject on outbox.reconcile_breaks (rail, subject);
+create index reconcile_breaks_payment on outbox.reconcile_breaks (outbox_id) where outbox_id is not null;
 
 create table outbox.reconcile_resolutions (
     break_id uuid primary key,

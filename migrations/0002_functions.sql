@@ -841,7 +841,7 @@ begin
                lease_token = gen_random_uuid(), lease_expires_at = v_now + v_rail.lease_duration_ms * interval '1 ms'
          where p.outbox_id = any (v_chosen)
         returning p.outbox_id, p.attempt_count, p.lease_token, p.next_attempt_at, p.not_after, p.crash_count, outbox.attempt_kind_of(p.disposition) as kind,
-                  p.first_sent_at < v_now as is_resend,
+                  p.first_sent_at < v_now or p.possible_duplicate as is_resend,
                   p.participant_id, p.endpoint)
     select l.kind, l.outbox_id, l.attempt_count, l.lease_token, v_rail.lease_duration_ms, l.next_attempt_at, l.participant_id, l.endpoint, i.payload,
            i.content_type, i.traceparent, l.not_after, l.crash_count, l.is_resend, null::text, v_now, null::timestamptz, null::integer, null::integer, null::integer, null::integer, null::boolean, null::bigint, null::bigint
@@ -1320,14 +1320,14 @@ $$;
 
 create or replace function outbox.read_payment_rails() returns table (
     rail text, on_unknown text, idempotency_window_ms bigint, not_found_is_final boolean, rail_timeout_ms bigint, processing_bound_ms bigint, amount_required boolean,
-    max_sends integer, max_inquiries integer, max_crashes integer, backoff_base_ms bigint, backoff_cap_ms bigint, lease_duration_ms bigint, max_sends_per_s integer, paused boolean)
+    max_sends integer, max_inquiries integer, max_crashes integer, backoff_base_ms bigint, backoff_cap_ms bigint, lease_duration_ms bigint, max_sends_per_s integer, fallback boolean, paused boolean)
 language sql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
 -- Purpose: the contracts of all rails.
 -- Results: a row a rail, by name; times in milliseconds.
     select r.rail, r.on_unknown, r.idempotency_window_ms, r.not_found_is_final, r.rail_timeout_ms, r.processing_bound_ms, r.amount_required, r.max_sends,
-           r.max_inquiries, r.max_crashes, r.backoff_base_ms, r.backoff_cap_ms, r.lease_duration_ms, r.max_sends_per_s, r.paused
+           r.max_inquiries, r.max_crashes, r.backoff_base_ms, r.backoff_cap_ms, r.lease_duration_ms, r.max_sends_per_s, r.fallback, r.paused
       from outbox.payment_rails r
      order by r.rail
 $$;
@@ -1337,14 +1337,16 @@ create or replace function outbox.set_payment_rail(
     p_processing_bound_ms bigint default null, p_amount_required boolean default null, p_max_sends integer default null,
     p_max_crashes integer default null, p_backoff_base_ms bigint default null, p_backoff_cap_ms bigint default null,
     p_lease_duration_ms bigint default null, p_paused boolean default null, p_not_found_is_final boolean default null,
-    p_max_inquiries integer default null, p_max_sends_per_s integer default null
+    p_max_inquiries integer default null, p_max_sends_per_s integer default null,
+    p_fallback boolean default null
 ) returns boolean
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 -- Purpose: makes or changes a rail's contract. What is null stays as it is, or gets the default.
--- Parameters: times in milliseconds; p_paused stops claiming at the next claim; p_max_sends_per_s, 0 for no rate.
+-- Parameters: times in milliseconds; p_paused stops claiming at the next claim; p_max_sends_per_s, 0 for no rate; p_fallback,
+--   whether dispatchers may have further endpoints for what the first has certainly not executed.
 -- Results: whether the rail is new.
 -- Locks taken: the rail's row.
 -- Hazard: `resend` says that the rail executes a key at most once within the window, and p_not_found_is_final that
@@ -1360,6 +1362,11 @@ begin
             on conflict (rail) do nothing;
         v_new := found;
     end if;
+    if p_fallback = false and exists (select from outbox.payment_outbox_pending p
+                                       where p.rail = p_rail and p.endpoint is null and (p.in_doubt_since is not null or p.late_success)) then
+        raise exception 'rail % has payments in doubt of which nobody knows the endpoint: resolve them before fallback ends', p_rail
+            using errcode = 'OB003', column = 'fallback';
+    end if;
     update outbox.payment_rails r
        set on_unknown = coalesce(p_on_unknown, r.on_unknown),
            idempotency_window_ms = coalesce(p_idempotency_window_ms, r.idempotency_window_ms),
@@ -1371,6 +1378,7 @@ begin
            backoff_base_ms = coalesce(p_backoff_base_ms, r.backoff_base_ms),
            backoff_cap_ms = coalesce(p_backoff_cap_ms, r.backoff_cap_ms),
            lease_duration_ms = coalesce(p_lease_duration_ms, r.lease_duration_ms),
+           fallback = coalesce(p_fallback, r.fallback),
            paused = coalesce(p_paused, r.paused),
            not_found_is_final = coalesce(p_not_found_is_final, r.not_found_is_final),
            max_inquiries = coalesce(p_max_inquiries, r.max_inquiries),
@@ -1616,27 +1624,50 @@ as $$
     select p_kind not in ('PAUSE', 'RESUME', 'HOLD', 'CANCEL', 'RETRY_NOW')
 $$;
 
-create or replace function outbox.fault_of_action(p_action outbox.operator_actions, v outbox.payment_outbox_pending, p_now timestamptz) returns text
+create or replace function outbox.is_paid_by_statement(p_outbox_id uuid) returns boolean
+language sql stable
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+as $$
+-- Purpose: whether a statement of the rail that was compared names the payment as paid, by its key or by what its break says.
+--   Internal to fault_of_action and redrive_payment.
+    select exists (select from outbox.reconcile_lines l
+                    where l.outbox_id = p_outbox_id and l.is_paid
+                      and exists (select from outbox.reconcile_comparisons c where c.statement_id = l.statement_id))
+        or exists (select from outbox.reconcile_breaks b
+                    where b.outbox_id = p_outbox_id and b.kind = 'PAID_BUT_NOT_DISPATCHED'
+                      and not exists (select from outbox.reconcile_resolutions r where r.break_id = b.break_id))
+$$;
+
+create or replace function outbox.fault_of_action(p_action outbox.operator_actions, p_attempts_then integer, v outbox.payment_outbox_pending,
+    p_now timestamptz) returns text
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
 -- Purpose: why an action cannot be applied to a payment as it stands, in words for people; null if it can. Internal
 --   to apply_to_payment.
+-- Parameters: p_attempts_then, its attempt_count when the action was proposed: evidence of then says nothing of what was sent since.
 -- Hazard: "failed" and "send again" inside the quarantine may be overtaken by a send that is still on its way.
     select case
         when p_action.kind = 'HOLD' then case when v.disposition = 'HELD' then 'it is held already: ' || v.hold_reason end
         when v.lease_token is not null then 'an attempt is under way: hold it first'
         when p_action.kind = 'CANCEL' then
-            case when v.first_sent_at is not null or v.in_doubt_since is not null or v.late_success then 'it may have been sent' end
+            case when v.first_sent_at is not null or v.in_doubt_since is not null or v.late_success or v.possible_duplicate then 'it may have been sent' end
         when p_action.kind = 'RETRY_NOW' then
             case when v.disposition not in ('READY', 'IN_DOUBT') then 'it is ' || lower(v.disposition)
                  when v.next_attempt_at <= p_now then 'it is due already'
                  when (select i.not_before from outbox.payment_outbox_instructions i where i.outbox_id = v.outbox_id) > p_now then 'its not_before is not reached' end
+        when v.attempt_count <> p_attempts_then then 'it was tried since this was proposed: look at it, and propose it again'
         when p_action.kind = 'RESOLVE_DISPATCHED' then
-            case when v.disposition not in ('HELD', 'IN_DOUBT') then 'it is neither held nor in doubt' end
+            case when v.disposition not in ('HELD', 'IN_DOUBT') then 'it is neither held nor in doubt'
+                 when v.attempt_count = 0 and v.in_doubt_since is null then 'it was never sent' end
         when p_action.kind = 'RESOLVE_FAILED' and v.disposition not in ('HELD', 'IN_DOUBT') then 'it is neither held nor in doubt'
         when p_action.kind <> 'RESOLVE_FAILED' and v.disposition <> 'HELD' then 'it is not held'
         when v.late_success then 'the rail said to a worker that it had accepted it: resolve it as dispatched, or ask the rail'
+        when outbox.is_paid_by_statement(v.outbox_id) then 'a statement of the rail says that it was paid: resolve it as dispatched, or void the statement'
+        when p_action.kind = 'RELEASE' and v.in_doubt_since is not null and (select r.on_unknown from outbox.payment_rails r where r.rail = v.rail) = 'inquire'
+            then case when v.endpoint is null and (select r.fallback from outbox.payment_rails r where r.rail = v.rail)
+                      then 'nobody knows at which endpoint to ask after it: resolve it by evidence' end
         when p_action.kind = 'RELEASE' and (v.first_sent_at is not null or v.in_doubt_since is not null)
             then 'it was sent: that takes RELEASE_AS_RESEND, with evidence that it was not executed'
         when v.quarantine_until > p_now then 'what was sent may still be under way until ' || to_char(v.quarantine_until at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
@@ -1663,7 +1694,7 @@ as $$
              when p_state = 'DISPATCHED' then p_action.evidence end, lower(p_action.kind), left(concat_ws(': ', p_action.evidence, p_action.reason), 500))
 $$;
 
-create or replace function outbox.redrive_payment(p_action outbox.operator_actions, p_outbox_id uuid)
+create or replace function outbox.redrive_payment(p_action outbox.operator_actions, p_outbox_id uuid, p_attempts_then integer)
 returns table (result text, detail text, new_outbox_id uuid)
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
@@ -1673,7 +1704,10 @@ as $$
 -- Purpose: pays an ended payment again, as a new generation of the same instruction with a new outbox_id, which is a
 --   new key to the rail. Internal to apply_to_payment.
 -- Results: as apply_to_payment; new_outbox_id is the new payment. Only the last generation, only if it ended FAILED or
---   DISPATCHED, and not if the rail said later that it had accepted a failed one.
+--   DISPATCHED, and not if the rail said later, or says in a statement, that it had accepted it. Where an attempt may have been executed
+--   it takes evidence, and the quarantine of that attempt must be over.
+-- Parameters: p_attempts_then, as in apply_to_payment.
+-- Locks taken: the instruction's row, so that of two redrives the second finds the first.
 -- Hazard: the rail executes the new key. What was executed under the old one is then paid twice: the evidence has to
 --   say that it was not.
 declare
@@ -1682,20 +1716,35 @@ declare
     v_key text;
     v_last uuid;
     v_state text;
+    v_attempts integer;
+    v_doubt_until timestamptz;
     v_now timestamptz := clock_timestamp();
     v_not_after timestamptz;
 begin
-    select * into v_i from outbox.payment_outbox_instructions i where i.outbox_id = p_outbox_id;
+    select * into v_i from outbox.payment_outbox_instructions i where i.outbox_id = p_outbox_id for no key update;
     select n.generation, n.outbox_id, n.idempotency_key into v_generation, v_last, v_key from outbox.payment_outbox_identities n
      where n.participant_id = v_i.participant_id and n.instruction_id = v_i.instruction_id order by n.generation desc limit 1;
-    select a.state into v_state from outbox.payment_outbox_attempts a
+    select a.state, a.attempt_no into v_state, v_attempts from outbox.payment_outbox_attempts a
      where a.outbox_id = p_outbox_id and a.state in ('DISPATCHED', 'FAILED', 'CANCELLED');
+    -- What is not certainly unexecuted: an unknown outcome, a lost lease, and what was learned late.
+    select max(d.at) + (r.rail_timeout_ms + r.processing_bound_ms) * interval '1 ms' into v_doubt_until
+      from (select a.completed_at as at from outbox.payment_outbox_attempts a
+             where a.outbox_id = p_outbox_id and a.kind = 'SUBMIT' and a.state in ('IN_DOUBT', 'LEASE_EXPIRED')
+            union all
+            select l.recorded_at from outbox.payment_outbox_late_outcomes l
+             where l.outbox_id = p_outbox_id and l.outcome not in ('REFUSED', 'NOT_SENT', 'NOT_EXECUTED', 'THROTTLED', 'RAIL_REFUSED_US')) as d
+      join outbox.payment_rails r on r.rail = v_i.rail
+     group by r.rail;
     v_not_after := case when p_action.parameters ? 'not_after' then (p_action.parameters ->> 'not_after')::timestamptz else v_i.not_after end;
     result := 'SKIPPED';
     detail := case when v_last <> p_outbox_id then 'it was redriven already, as ' || v_last
                    when coalesce(v_state, '') not in ('DISPATCHED', 'FAILED') then 'it has not ended as dispatched or failed'
+                   when v_attempts <> p_attempts_then then 'it had not ended when this was proposed: look at it, and propose it again'
                    when v_state = 'FAILED' and exists (select from outbox.payment_outbox_late_outcomes l where l.outbox_id = p_outbox_id and l.outcome = 'ACCEPTED')
                        then 'the rail said later that it had accepted it'
+                   when outbox.is_paid_by_statement(p_outbox_id) then 'a statement of the rail says that it was paid: void the statement if that is wrong'
+                   when v_doubt_until > v_now then 'what was sent may still be under way until ' || to_char(v_doubt_until at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+                   when v_doubt_until is not null and p_action.evidence is null then 'an attempt of it may have been executed: that takes evidence that it was not'
                    when v_state = 'DISPATCHED' and p_action.evidence is null then 'it was dispatched: that takes evidence that the rail never got it'
                    when v_not_after < v_now then 'its not_after is past: give another' end;
     if detail is not null then
@@ -1720,7 +1769,7 @@ begin
 end
 $$;
 
-create or replace function outbox.apply_to_payment(p_action outbox.operator_actions, p_outbox_id uuid)
+create or replace function outbox.apply_to_payment(p_action outbox.operator_actions, p_outbox_id uuid, p_attempts_then integer)
 returns table (result text, detail text, new_outbox_id uuid)
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
@@ -1730,22 +1779,25 @@ as $$
 --   HOLD: held REQUESTED; one that is leased is held when its attempt ends without ending it.
 --   CANCEL: ends CANCELLED, only if it was certainly never sent.
 --   RETRY_NOW: due now, never before not_before.
---   RELEASE: a held payment that was certainly never sent is ready again; the limits count anew, not_after stays
---     unless the action gives another.
+--   RELEASE: a held payment that was certainly never sent is ready again, and one in doubt on an inquire rail is asked after again;
+--     the limits count anew, not_after stays unless the action gives another.
 --   RELEASE_AS_RESEND: a held payment that was sent and, by the evidence, not executed is ready again under the same
---     key; the doubt ends, limits and key window begin anew. Not after a late success, nor inside the quarantine.
+--     key; the doubt ends, limits and key window begin anew. Not after a late success, nor inside the quarantine. It is sent marked as
+--     a possible duplicate, and can never be cancelled.
 --   RESOLVE_DISPATCHED, RESOLVE_FAILED: a held or doubtful payment ends so, by the evidence; failed not after a late
 --     success, nor inside the quarantine.
 --   REDRIVE: redrive_payment.
+-- Parameters: p_attempts_then, how many attempts it had when the action was proposed.
 -- Results: APPLIED; SKIPPED with why; BUSY, somebody else has the row.
--- Hazard: a lease in force means that a worker may be sending now: only HOLD touches such a payment.
+-- Hazard: a lease in force means that a worker may be sending now: only HOLD touches such a payment. A lost one is settled first, since
+--   where nothing is claimed nobody else does.
 declare
     v outbox.payment_outbox_pending;
     v_now timestamptz;
     v_fault text;
 begin
     if p_action.kind = 'REDRIVE' then
-        return query select * from outbox.redrive_payment(p_action, p_outbox_id);
+        return query select * from outbox.redrive_payment(p_action, p_outbox_id, p_attempts_then);
         return;
     end if;
     select * into v from outbox.payment_outbox_pending p where p.outbox_id = p_outbox_id for no key update skip locked;
@@ -1755,7 +1807,11 @@ begin
         return;
     end if;
     v_now := clock_timestamp();
-    v_fault := outbox.fault_of_action(p_action, v, v_now);
+    if v.lease_expires_at <= v_now then
+        perform outbox.settle_lost_leases(array[p_outbox_id], v_now);
+        select * into v from outbox.payment_outbox_pending p where p.outbox_id = p_outbox_id;
+    end if;
+    v_fault := outbox.fault_of_action(p_action, p_attempts_then, v, v_now);
     if v_fault is not null then
         return query select 'SKIPPED', v_fault, null::uuid;
         return;
@@ -1769,6 +1825,11 @@ begin
         update outbox.payment_outbox_pending p set disposition = 'HELD', hold_reason = 'REQUESTED' where p.outbox_id = p_outbox_id;
     when p_action.kind = 'RETRY_NOW' then
         update outbox.payment_outbox_pending p set next_attempt_at = v_now where p.outbox_id = p_outbox_id;
+    when p_action.kind = 'RELEASE' and v.in_doubt_since is not null then
+        update outbox.payment_outbox_pending p
+           set disposition = 'IN_DOUBT', hold_reason = null, hold_requested = false, crash_count = 0, inquiry_count = 0,
+               next_attempt_at = greatest(p.next_attempt_at, v_now)
+         where p.outbox_id = p_outbox_id;
     when p_action.kind in ('RELEASE', 'RELEASE_AS_RESEND') then
         if p_action.kind = 'RELEASE_AS_RESEND' then
             perform outbox.record_operator_attempt(p_action, v, 'RETRYABLE', v_now);
@@ -1778,6 +1839,7 @@ begin
                hold_requested = false, send_count = 0, crash_count = 0, inquiry_count = 0, in_doubt_since = null, first_sent_at = null,
                quarantine_until = null, next_attempt_at = greatest(p.next_attempt_at, v_now),
                attempt_count = p.attempt_count + (p_action.kind = 'RELEASE_AS_RESEND')::integer,
+               possible_duplicate = p.possible_duplicate or p_action.kind = 'RELEASE_AS_RESEND',
                not_after = case when p_action.parameters ? 'not_after' then (p_action.parameters ->> 'not_after')::timestamptz else p.not_after end
          where p.outbox_id = p_outbox_id;
     else
@@ -1831,15 +1893,16 @@ as $$
 declare
     v_action outbox.operator_actions := outbox.approved_action(p_action_id);
     v_id uuid;
+    v_attempts integer;
     v_outcome record;
 begin
-    for v_id in
-        select m.outbox_id from outbox.operator_action_members m
+    for v_id, v_attempts in
+        select m.outbox_id, m.attempt_count from outbox.operator_action_members m
          where m.action_id = p_action_id
            and not exists (select from outbox.operator_action_results r where r.action_id = p_action_id and r.outbox_id = m.outbox_id)
          order by m.outbox_id limit p_limit
     loop
-        select * into v_outcome from outbox.apply_to_payment(v_action, v_id);
+        select * into v_outcome from outbox.apply_to_payment(v_action, v_id, v_attempts);
         continue when v_outcome.result = 'BUSY';
         insert into outbox.operator_action_results
         values (p_action_id, v_id, v_outcome.result, v_outcome.detail, v_outcome.new_outbox_id, session_user, clock_timestamp());
@@ -1940,10 +2003,12 @@ begin
     end if;
     action_id := outbox.new_outbox_id();
     insert into outbox.operator_action_members
-    select action_id, c.id, p.disposition, p.hold_reason, p.first_sent_at is not null, i.amount_minor, i.currency
+    select action_id, c.id, p.disposition, p.hold_reason, p.first_sent_at is not null, coalesce(p.attempt_count, t.attempt_no, 0), i.amount_minor, i.currency
       from unnest(v_ids) as c (id)
      cross join lateral (select n.amount_minor, n.currency from outbox.payment_outbox_instructions n where n.outbox_id = c.id limit 1) as i
-      left join lateral (select q.* from outbox.payment_outbox_pending q where q.outbox_id = c.id limit 1) as p on true;
+      left join lateral (select q.* from outbox.payment_outbox_pending q where q.outbox_id = c.id limit 1) as p on true
+      left join lateral (select a.attempt_no from outbox.payment_outbox_attempts a
+                          where a.outbox_id = c.id and a.state in ('DISPATCHED', 'FAILED', 'CANCELLED') limit 1) as t on true;
     member_count := cardinality(v_ids);
     members_sha256 := outbox.members_sha256(v_ids);
     amounts := (select coalesce(jsonb_object_agg(s.currency, s.amount), '{}')
@@ -2033,14 +2098,15 @@ set enable_seqscan = off
 as $$
 #variable_conflict use_column
 -- Purpose: marks what may have been sent by the cluster before this one as doubtful, and at the end records the epoch,
---   so that claims go on. On a hold rail it is held, on an inquire rail it is asked after, on a resend rail its key
---   window counts from lost_from.
+--   so that claims go on. On a hold rail it is held, also where the contract lets it go to another endpoint and nobody
+--   knows to which it went; else on an inquire rail it is asked after, on a resend rail its key window counts from lost_from.
 -- Parameters: p_after, null at first, then the last_id of the call before; at most p_limit payments a call. Safe to
 --   begin again.
 -- Results: last_id, the last payment looked at; is_over: the epoch is recorded.
 -- Locks taken: the payments looked at, in order of id. Nothing is claimed meanwhile: the epoch is not the one on record.
--- Hazard: a payment due at any time may have been sent after the last commit that arrived here, also one that was
---   parked or held then; and where, unless it was in doubt before, nobody knows. Leased ones are settled as lost leases.
+-- Hazard: any payment may have been sent after the last commit that arrived here, also one that was parked, held or, since
+--   a person may have brought it forward, backing off then; only one that was never tried and is not due could not. Where, unless
+--   it was in doubt before, nobody knows. Leased ones are settled as lost leases.
 declare
     v_action outbox.operator_actions := outbox.approved_action(p_action_id);
     v_lost_from timestamptz := (v_action.parameters ->> 'lost_from')::timestamptz;
@@ -2058,16 +2124,22 @@ begin
     v_ids := array(select p.outbox_id from outbox.payment_outbox_pending p
                     where p.outbox_id > coalesce(p_after, '00000000-0000-0000-0000-000000000000')
                     order by p.outbox_id limit p_limit for no key update);
+    update outbox.payment_outbox_pending p
+       set endpoint = case when p.quarantine_until is not null then p.endpoint end,
+           hold_requested = p.hold_requested or p.quarantine_until is null and r.fallback
+      from outbox.payment_rails r
+     where p.outbox_id = any (v_ids) and r.rail = p.rail and p.lease_token is not null;
     with marked as (
         update outbox.payment_outbox_pending p
            set in_doubt_since = coalesce(p.in_doubt_since, v_now), first_sent_at = least(p.first_sent_at, v_lost_from),
                quarantine_until = greatest(p.quarantine_until, v_now + (r.rail_timeout_ms + r.processing_bound_ms) * interval '1 ms'),
                endpoint = case when p.quarantine_until is not null then p.endpoint end,
-               disposition = case when p.disposition = 'HELD' or r.on_unknown = 'hold' then 'HELD'
+               disposition = case when p.disposition = 'HELD' or r.on_unknown = 'hold' or r.fallback and p.quarantine_until is null then 'HELD'
                                   when p.disposition = 'PARKED' then 'PARKED' else outbox.disposition_of(r.on_unknown, true) end,
-               hold_reason = case when p.disposition = 'HELD' then p.hold_reason when r.on_unknown = 'hold' then 'UNKNOWN' end
+               hold_reason = case when p.disposition = 'HELD' then p.hold_reason when r.on_unknown = 'hold' or r.fallback and p.quarantine_until is null then 'UNKNOWN' end
           from outbox.payment_rails r
-         where p.outbox_id = any (v_ids) and r.rail = p.rail and p.lease_token is null and (p.next_attempt_at <= v_now or p.disposition = 'HELD')
+         where p.outbox_id = any (v_ids) and r.rail = p.rail and p.lease_token is null
+           and (p.attempt_count > 0 or p.next_attempt_at <= v_now or p.disposition = 'HELD')
         returning p.disposition)
     select count(*), count(*) filter (where m.disposition = 'HELD') into doubtful, held from marked m;
     is_over := cardinality(v_ids) < p_limit;
@@ -2116,17 +2188,17 @@ set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 as $$
 -- Purpose: the payments of an action: how each stood, what the action did, and how it stands now; `sent` marks those
---   that may have left since, for a recall.
+--   that may have left since, for a recall. How a redriven payment stands now is how the new one does.
 -- Parameters: p_after, the last id of the page before.
     select m.outbox_id, i.participant_id, i.instruction_id, i.rail, m.amount_minor, m.currency, coalesce(m.disposition, 'ENDED'),
-           r.result, r.detail, r.new_outbox_id, p.disposition, t.state, p.first_sent_at is not null or p.in_doubt_since is not null or t.state = 'DISPATCHED',
+           r.result, r.detail, r.new_outbox_id, p.disposition, t.state, p.first_sent_at is not null or p.in_doubt_since is not null or coalesce(p.possible_duplicate, t.state = 'DISPATCHED', false),
            t.rail_reference
       from outbox.operator_action_members m
      cross join lateral (select n.participant_id, n.instruction_id, n.rail from outbox.payment_outbox_instructions n where n.outbox_id = m.outbox_id limit 1) as i
       left join outbox.operator_action_results r on r.action_id = m.action_id and r.outbox_id = m.outbox_id
-      left join outbox.payment_outbox_pending p on p.outbox_id = m.outbox_id
+      left join outbox.payment_outbox_pending p on p.outbox_id = coalesce(r.new_outbox_id, m.outbox_id)
       left join lateral (select a.state, a.rail_reference from outbox.payment_outbox_attempts a
-                          where a.outbox_id = m.outbox_id and a.state in ('DISPATCHED', 'FAILED', 'CANCELLED') limit 1) as t on true
+                          where a.outbox_id = coalesce(r.new_outbox_id, m.outbox_id) and a.state in ('DISPATCHED', 'FAILED', 'CANCELLED') limit 1) as t on true
      where m.action_id = p_action_id and m.outbox_id > coalesce(p_after, '00000000-0000-0000-0000-000000000000')
      order by m.outbox_id
      limit p_limit
@@ -2135,16 +2207,21 @@ $$;
 create or replace function outbox.read_operator_actions(p_action_id uuid default null, p_limit integer default 100) returns table (
     action_id uuid, kind text, rail text, participant_id text, parameters jsonb, reason text, evidence text, needs_approval boolean,
     member_count integer, members_sha256 bytea, amounts jsonb, proposed_by text, proposed_at timestamptz, decision text, decided_by text,
-    decided_at timestamptz, decision_reason text, applied bigint, skipped bigint)
+    decided_at timestamptz, decision_reason text, applied bigint, skipped bigint, standings jsonb)
 language sql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
 -- Purpose: what people asked for, who approved it, and how far it got.
 -- Parameters: one action, or null for the last p_limit.
+-- Results: standings, for one action: how many of its payments stood how when it was proposed.
     select a.action_id, a.kind, a.rail, a.participant_id, a.parameters, a.reason, a.evidence, a.needs_approval, a.member_count, a.members_sha256,
            a.amounts, a.proposed_by, a.proposed_at, d.decision, d.decided_by, d.decided_at, d.reason,
            (select count(*) from outbox.operator_action_results r where r.action_id = a.action_id and r.result = 'APPLIED'),
-           (select count(*) from outbox.operator_action_results r where r.action_id = a.action_id and r.result = 'SKIPPED')
+           (select count(*) from outbox.operator_action_results r where r.action_id = a.action_id and r.result = 'SKIPPED'),
+           (select jsonb_object_agg(s.standing, s.payments)
+              from (select concat(coalesce(m.disposition, 'ENDED'), ' ' || m.hold_reason, case when m.was_sent then ', may have been sent'
+                                  when m.disposition is not null then ', not sent' end) as standing, count(*) as payments
+                      from outbox.operator_action_members m where m.action_id = p_action_id group by 1) as s)
       from outbox.operator_actions a
       left join outbox.operator_action_decisions d on d.action_id = a.action_id
      where a.action_id = coalesce(p_action_id, a.action_id)
@@ -2860,7 +2937,7 @@ grant execute on function
 grant execute on function outbox.read_outbox_health() to outbox_dispatcher, outbox_monitor;
 grant execute on function outbox.read_payment_rails() to outbox_ingest, outbox_dispatcher, outbox_operator, outbox_approver, outbox_auditor, outbox_monitor;
 grant execute on function outbox.read_api_range() to outbox_ingest, outbox_dispatcher, outbox_operator, outbox_approver, outbox_auditor, outbox_monitor;
-grant execute on function outbox.set_payment_rail(text, text, bigint, bigint, bigint, boolean, integer, integer, bigint, bigint, bigint, boolean, boolean, integer, integer)
+grant execute on function outbox.set_payment_rail(text, text, bigint, bigint, bigint, boolean, integer, integer, bigint, bigint, bigint, boolean, boolean, integer, integer, boolean)
     to outbox_operator;
 grant execute on function outbox.read_outbox_status(timestamptz), outbox.read_blocked_keys(integer) to outbox_operator, outbox_approver, outbox_auditor, outbox_monitor;
 grant execute on function outbox.read_payment_timelines(text, text) to outbox_operator, outbox_approver, outbox_auditor;

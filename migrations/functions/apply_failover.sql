@@ -6,14 +6,15 @@ set enable_seqscan = off
 as $$
 #variable_conflict use_column
 -- Purpose: marks what may have been sent by the cluster before this one as doubtful, and at the end records the epoch,
---   so that claims go on. On a hold rail it is held, on an inquire rail it is asked after, on a resend rail its key
---   window counts from lost_from.
+--   so that claims go on. On a hold rail it is held, also where the contract lets it go to another endpoint and nobody
+--   knows to which it went; else on an inquire rail it is asked after, on a resend rail its key window counts from lost_from.
 -- Parameters: p_after, null at first, then the last_id of the call before; at most p_limit payments a call. Safe to
 --   begin again.
 -- Results: last_id, the last payment looked at; is_over: the epoch is recorded.
 -- Locks taken: the payments looked at, in order of id. Nothing is claimed meanwhile: the epoch is not the one on record.
--- Hazard: a payment due at any time may have been sent after the last commit that arrived here, also one that was
---   parked or held then; and where, unless it was in doubt before, nobody knows. Leased ones are settled as lost leases.
+-- Hazard: any payment may have been sent after the last commit that arrived here, also one that was parked, held or, since
+--   a person may have brought it forward, backing off then; only one that was never tried and is not due could not. Where, unless
+--   it was in doubt before, nobody knows. Leased ones are settled as lost leases.
 declare
     v_action outbox.operator_actions := outbox.approved_action(p_action_id);
     v_lost_from timestamptz := (v_action.parameters ->> 'lost_from')::timestamptz;
@@ -31,16 +32,22 @@ begin
     v_ids := array(select p.outbox_id from outbox.payment_outbox_pending p
                     where p.outbox_id > coalesce(p_after, '00000000-0000-0000-0000-000000000000')
                     order by p.outbox_id limit p_limit for no key update);
+    update outbox.payment_outbox_pending p
+       set endpoint = case when p.quarantine_until is not null then p.endpoint end,
+           hold_requested = p.hold_requested or p.quarantine_until is null and r.fallback
+      from outbox.payment_rails r
+     where p.outbox_id = any (v_ids) and r.rail = p.rail and p.lease_token is not null;
     with marked as (
         update outbox.payment_outbox_pending p
            set in_doubt_since = coalesce(p.in_doubt_since, v_now), first_sent_at = least(p.first_sent_at, v_lost_from),
                quarantine_until = greatest(p.quarantine_until, v_now + (r.rail_timeout_ms + r.processing_bound_ms) * interval '1 ms'),
                endpoint = case when p.quarantine_until is not null then p.endpoint end,
-               disposition = case when p.disposition = 'HELD' or r.on_unknown = 'hold' then 'HELD'
+               disposition = case when p.disposition = 'HELD' or r.on_unknown = 'hold' or r.fallback and p.quarantine_until is null then 'HELD'
                                   when p.disposition = 'PARKED' then 'PARKED' else outbox.disposition_of(r.on_unknown, true) end,
-               hold_reason = case when p.disposition = 'HELD' then p.hold_reason when r.on_unknown = 'hold' then 'UNKNOWN' end
+               hold_reason = case when p.disposition = 'HELD' then p.hold_reason when r.on_unknown = 'hold' or r.fallback and p.quarantine_until is null then 'UNKNOWN' end
           from outbox.payment_rails r
-         where p.outbox_id = any (v_ids) and r.rail = p.rail and p.lease_token is null and (p.next_attempt_at <= v_now or p.disposition = 'HELD')
+         where p.outbox_id = any (v_ids) and r.rail = p.rail and p.lease_token is null
+           and (p.attempt_count > 0 or p.next_attempt_at <= v_now or p.disposition = 'HELD')
         returning p.disposition)
     select count(*), count(*) filter (where m.disposition = 'HELD') into doubtful, held from marked m;
     is_over := cardinality(v_ids) < p_limit;

@@ -12,15 +12,16 @@ as $$
 declare
     v_action outbox.operator_actions := outbox.approved_action(p_action_id);
     v_id uuid;
+    v_attempts integer;
     v_outcome record;
 begin
-    for v_id in
-        select m.outbox_id from outbox.operator_action_members m
+    for v_id, v_attempts in
+        select m.outbox_id, m.attempt_count from outbox.operator_action_members m
          where m.action_id = p_action_id
            and not exists (select from outbox.operator_action_results r where r.action_id = p_action_id and r.outbox_id = m.outbox_id)
          order by m.outbox_id limit p_limit
     loop
-        select * into v_outcome from outbox.apply_to_payment(v_action, v_id);
+        select * into v_outcome from outbox.apply_to_payment(v_action, v_id, v_attempts);
         continue when v_outcome.result = 'BUSY';
         insert into outbox.operator_action_results
         values (p_action_id, v_id, v_outcome.result, v_outcome.detail, v_outcome.new_outbox_id, session_user, clock_timestamp());

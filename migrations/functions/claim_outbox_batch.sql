@@ -97,7 +97,7 @@ begin
                lease_token = gen_random_uuid(), lease_expires_at = v_now + v_rail.lease_duration_ms * interval '1 ms'
          where p.outbox_id = any (v_chosen)
         returning p.outbox_id, p.attempt_count, p.lease_token, p.next_attempt_at, p.not_after, p.crash_count, outbox.attempt_kind_of(p.disposition) as kind,
-                  p.first_sent_at < v_now as is_resend,
+                  p.first_sent_at < v_now or p.possible_duplicate as is_resend,
                   p.participant_id, p.endpoint)
     select l.kind, l.outbox_id, l.attempt_count, l.lease_token, v_rail.lease_duration_ms, l.next_attempt_at, l.participant_id, l.endpoint, i.payload,
            i.content_type, i.traceparent, l.not_after, l.crash_count, l.is_resend, null::text, v_now, null::timestamptz, null::integer, null::integer, null::integer, null::integer, null::boolean, null::bigint, null::bigint

@@ -1,24 +1,32 @@
-create or replace function outbox.fault_of_action(p_action outbox.operator_actions, v outbox.payment_outbox_pending, p_now timestamptz) returns text
+create or replace function outbox.fault_of_action(p_action outbox.operator_actions, p_attempts_then integer, v outbox.payment_outbox_pending,
+    p_now timestamptz) returns text
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
 -- Purpose: why an action cannot be applied to a payment as it stands, in words for people; null if it can. Internal
 --   to apply_to_payment.
+-- Parameters: p_attempts_then, its attempt_count when the action was proposed: evidence of then says nothing of what was sent since.
 -- Hazard: "failed" and "send again" inside the quarantine may be overtaken by a send that is still on its way.
     select case
         when p_action.kind = 'HOLD' then case when v.disposition = 'HELD' then 'it is held already: ' || v.hold_reason end
         when v.lease_token is not null then 'an attempt is under way: hold it first'
         when p_action.kind = 'CANCEL' then
-            case when v.first_sent_at is not null or v.in_doubt_since is not null or v.late_success then 'it may have been sent' end
+            case when v.first_sent_at is not null or v.in_doubt_since is not null or v.late_success or v.possible_duplicate then 'it may have been sent' end
         when p_action.kind = 'RETRY_NOW' then
             case when v.disposition not in ('READY', 'IN_DOUBT') then 'it is ' || lower(v.disposition)
                  when v.next_attempt_at <= p_now then 'it is due already'
                  when (select i.not_before from outbox.payment_outbox_instructions i where i.outbox_id = v.outbox_id) > p_now then 'its not_before is not reached' end
+        when v.attempt_count <> p_attempts_then then 'it was tried since this was proposed: look at it, and propose it again'
         when p_action.kind = 'RESOLVE_DISPATCHED' then
-            case when v.disposition not in ('HELD', 'IN_DOUBT') then 'it is neither held nor in doubt' end
+            case when v.disposition not in ('HELD', 'IN_DOUBT') then 'it is neither held nor in doubt'
+                 when v.attempt_count = 0 and v.in_doubt_since is null then 'it was never sent' end
         when p_action.kind = 'RESOLVE_FAILED' and v.disposition not in ('HELD', 'IN_DOUBT') then 'it is neither held nor in doubt'
         when p_action.kind <> 'RESOLVE_FAILED' and v.disposition <> 'HELD' then 'it is not held'
         when v.late_success then 'the rail said to a worker that it had accepted it: resolve it as dispatched, or ask the rail'
+        when outbox.is_paid_by_statement(v.outbox_id) then 'a statement of the rail says that it was paid: resolve it as dispatched, or void the statement'
+        when p_action.kind = 'RELEASE' and v.in_doubt_since is not null and (select r.on_unknown from outbox.payment_rails r where r.rail = v.rail) = 'inquire'
+            then case when v.endpoint is null and (select r.fallback from outbox.payment_rails r where r.rail = v.rail)
+                      then 'nobody knows at which endpoint to ask after it: resolve it by evidence' end
         when p_action.kind = 'RELEASE' and (v.first_sent_at is not null or v.in_doubt_since is not null)
             then 'it was sent: that takes RELEASE_AS_RESEND, with evidence that it was not executed'
         when v.quarantine_until > p_now then 'what was sent may still be under way until ' || to_char(v.quarantine_until at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')

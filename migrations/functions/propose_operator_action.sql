@@ -44,10 +44,12 @@ begin
     end if;
     action_id := outbox.new_outbox_id();
     insert into outbox.operator_action_members
-    select action_id, c.id, p.disposition, p.hold_reason, p.first_sent_at is not null, i.amount_minor, i.currency
+    select action_id, c.id, p.disposition, p.hold_reason, p.first_sent_at is not null, coalesce(p.attempt_count, t.attempt_no, 0), i.amount_minor, i.currency
       from unnest(v_ids) as c (id)
      cross join lateral (select n.amount_minor, n.currency from outbox.payment_outbox_instructions n where n.outbox_id = c.id limit 1) as i
-      left join lateral (select q.* from outbox.payment_outbox_pending q where q.outbox_id = c.id limit 1) as p on true;
+      left join lateral (select q.* from outbox.payment_outbox_pending q where q.outbox_id = c.id limit 1) as p on true
+      left join lateral (select a.attempt_no from outbox.payment_outbox_attempts a
+                          where a.outbox_id = c.id and a.state in ('DISPATCHED', 'FAILED', 'CANCELLED') limit 1) as t on true;
     member_count := cardinality(v_ids);
     members_sha256 := outbox.members_sha256(v_ids);
     amounts := (select coalesce(jsonb_object_agg(s.currency, s.amount), '{}')

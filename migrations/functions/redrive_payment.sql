@@ -1,4 +1,4 @@
-create or replace function outbox.redrive_payment(p_action outbox.operator_actions, p_outbox_id uuid)
+create or replace function outbox.redrive_payment(p_action outbox.operator_actions, p_outbox_id uuid, p_attempts_then integer)
 returns table (result text, detail text, new_outbox_id uuid)
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
@@ -8,7 +8,10 @@ as $$
 -- Purpose: pays an ended payment again, as a new generation of the same instruction with a new outbox_id, which is a
 --   new key to the rail. Internal to apply_to_payment.
 -- Results: as apply_to_payment; new_outbox_id is the new payment. Only the last generation, only if it ended FAILED or
---   DISPATCHED, and not if the rail said later that it had accepted a failed one.
+--   DISPATCHED, and not if the rail said later, or says in a statement, that it had accepted it. Where an attempt may have been executed
+--   it takes evidence, and the quarantine of that attempt must be over.
+-- Parameters: p_attempts_then, as in apply_to_payment.
+-- Locks taken: the instruction's row, so that of two redrives the second finds the first.
 -- Hazard: the rail executes the new key. What was executed under the old one is then paid twice: the evidence has to
 --   say that it was not.
 declare
@@ -17,20 +20,35 @@ declare
     v_key text;
     v_last uuid;
     v_state text;
+    v_attempts integer;
+    v_doubt_until timestamptz;
     v_now timestamptz := clock_timestamp();
     v_not_after timestamptz;
 begin
-    select * into v_i from outbox.payment_outbox_instructions i where i.outbox_id = p_outbox_id;
+    select * into v_i from outbox.payment_outbox_instructions i where i.outbox_id = p_outbox_id for no key update;
     select n.generation, n.outbox_id, n.idempotency_key into v_generation, v_last, v_key from outbox.payment_outbox_identities n
      where n.participant_id = v_i.participant_id and n.instruction_id = v_i.instruction_id order by n.generation desc limit 1;
-    select a.state into v_state from outbox.payment_outbox_attempts a
+    select a.state, a.attempt_no into v_state, v_attempts from outbox.payment_outbox_attempts a
      where a.outbox_id = p_outbox_id and a.state in ('DISPATCHED', 'FAILED', 'CANCELLED');
+    -- What is not certainly unexecuted: an unknown outcome, a lost lease, and what was learned late.
+    select max(d.at) + (r.rail_timeout_ms + r.processing_bound_ms) * interval '1 ms' into v_doubt_until
+      from (select a.completed_at as at from outbox.payment_outbox_attempts a
+             where a.outbox_id = p_outbox_id and a.kind = 'SUBMIT' and a.state in ('IN_DOUBT', 'LEASE_EXPIRED')
+            union all
+            select l.recorded_at from outbox.payment_outbox_late_outcomes l
+             where l.outbox_id = p_outbox_id and l.outcome not in ('REFUSED', 'NOT_SENT', 'NOT_EXECUTED', 'THROTTLED', 'RAIL_REFUSED_US')) as d
+      join outbox.payment_rails r on r.rail = v_i.rail
+     group by r.rail;
     v_not_after := case when p_action.parameters ? 'not_after' then (p_action.parameters ->> 'not_after')::timestamptz else v_i.not_after end;
     result := 'SKIPPED';
     detail := case when v_last <> p_outbox_id then 'it was redriven already, as ' || v_last
                    when coalesce(v_state, '') not in ('DISPATCHED', 'FAILED') then 'it has not ended as dispatched or failed'
+                   when v_attempts <> p_attempts_then then 'it had not ended when this was proposed: look at it, and propose it again'
                    when v_state = 'FAILED' and exists (select from outbox.payment_outbox_late_outcomes l where l.outbox_id = p_outbox_id and l.outcome = 'ACCEPTED')
                        then 'the rail said later that it had accepted it'
+                   when outbox.is_paid_by_statement(p_outbox_id) then 'a statement of the rail says that it was paid: void the statement if that is wrong'
+                   when v_doubt_until > v_now then 'what was sent may still be under way until ' || to_char(v_doubt_until at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+                   when v_doubt_until is not null and p_action.evidence is null then 'an attempt of it may have been executed: that takes evidence that it was not'
                    when v_state = 'DISPATCHED' and p_action.evidence is null then 'it was dispatched: that takes evidence that the rail never got it'
                    when v_not_after < v_now then 'its not_after is past: give another' end;
     if detail is not null then

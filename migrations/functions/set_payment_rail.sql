@@ -3,14 +3,16 @@ create or replace function outbox.set_payment_rail(
     p_processing_bound_ms bigint default null, p_amount_required boolean default null, p_max_sends integer default null,
     p_max_crashes integer default null, p_backoff_base_ms bigint default null, p_backoff_cap_ms bigint default null,
     p_lease_duration_ms bigint default null, p_paused boolean default null, p_not_found_is_final boolean default null,
-    p_max_inquiries integer default null, p_max_sends_per_s integer default null
+    p_max_inquiries integer default null, p_max_sends_per_s integer default null,
+    p_fallback boolean default null
 ) returns boolean
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 -- Purpose: makes or changes a rail's contract. What is null stays as it is, or gets the default.
--- Parameters: times in milliseconds; p_paused stops claiming at the next claim; p_max_sends_per_s, 0 for no rate.
+-- Parameters: times in milliseconds; p_paused stops claiming at the next claim; p_max_sends_per_s, 0 for no rate; p_fallback,
+--   whether dispatchers may have further endpoints for what the first has certainly not executed.
 -- Results: whether the rail is new.
 -- Locks taken: the rail's row.
 -- Hazard: `resend` says that the rail executes a key at most once within the window, and p_not_found_is_final that
@@ -26,6 +28,11 @@ begin
             on conflict (rail) do nothing;
         v_new := found;
     end if;
+    if p_fallback = false and exists (select from outbox.payment_outbox_pending p
+                                       where p.rail = p_rail and p.endpoint is null and (p.in_doubt_since is not null or p.late_success)) then
+        raise exception 'rail % has payments in doubt of which nobody knows the endpoint: resolve them before fallback ends', p_rail
+            using errcode = 'OB003', column = 'fallback';
+    end if;
     update outbox.payment_rails r
        set on_unknown = coalesce(p_on_unknown, r.on_unknown),
            idempotency_window_ms = coalesce(p_idempotency_window_ms, r.idempotency_window_ms),
@@ -37,6 +44,7 @@ begin
            backoff_base_ms = coalesce(p_backoff_base_ms, r.backoff_base_ms),
            backoff_cap_ms = coalesce(p_backoff_cap_ms, r.backoff_cap_ms),
            lease_duration_ms = coalesce(p_lease_duration_ms, r.lease_duration_ms),
+           fallback = coalesce(p_fallback, r.fallback),
            paused = coalesce(p_paused, r.paused),
            not_found_is_final = coalesce(p_not_found_is_final, r.not_found_is_final),
            max_inquiries = coalesce(p_max_inquiries, r.max_inquiries),

@@ -65,6 +65,8 @@ pub struct RailContract {
     pub backoff_cap: Millis,
     /// How long a lease lasts.
     pub lease_duration: Millis,
+    /// Whether dispatchers may have further endpoints for what the first has certainly not executed.
+    pub fallback: bool,
     /// Whether nothing is claimed.
     pub paused: bool,
 }

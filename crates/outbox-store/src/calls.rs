@@ -33,7 +33,7 @@ pub(crate) const LIMITS_IN_FORCE: &str = "select pg_catalog.bool_and(s.setting::
      as l (name, ms) on l.name = s.name";
 pub(crate) const READ_RAILS: &str = "select * from outbox.read_payment_rails()";
 pub(crate) const SET_RAIL: &str =
-    "select outbox.set_payment_rail($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) as is_new";
+    "select outbox.set_payment_rail($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) as is_new";
 pub(crate) const READ_STATUS: &str = "select * from outbox.read_outbox_status($1)";
 pub(crate) const READ_METRICS: &str = "select * from outbox.read_outbox_metrics($1, $2)";
 pub(crate) const READ_BLOCKED_KEYS: &str =
@@ -385,6 +385,7 @@ fn read_rail(call: &'static str, row: &PgRow) -> Result<RailRow, StoreError> {
             backoff_base: millis(call, row, "backoff_base_ms")?,
             backoff_cap: millis(call, row, "backoff_cap_ms")?,
             lease_duration: millis(call, row, "lease_duration_ms")?,
+            fallback: column(call, row, "fallback")?,
             paused: column(call, row, "paused")?,
         }),
     };
@@ -416,7 +417,8 @@ pub async fn set_payment_rail(
         .bind(change.paused)
         .bind(change.not_found_is_final)
         .bind(change.max_inquiries.map(small))
-        .bind(change.max_sends_per_s.map(small));
+        .bind(change.max_sends_per_s.map(small))
+        .bind(change.fallback);
     let rows = session.fetch(CALL, query).await?;
     column(CALL, only(CALL, &rows)?, "is_new")
 }

@@ -429,6 +429,8 @@ pub struct ContractChange {
     pub backoff_cap: Option<Millis>,
     /// How long a lease lasts.
     pub lease_duration: Option<Millis>,
+    /// Whether dispatchers may have further endpoints.
+    pub fallback: Option<bool>,
     /// Whether nothing is claimed.
     pub paused: Option<bool>,
 }

@@ -35,6 +35,7 @@ fn contract(on_unknown: OnUnknown) -> RailContract {
         backoff_base: Millis(1),
         backoff_cap: Millis(1),
         lease_duration: Millis(60_000),
+        fallback: false,
         paused: false,
     }
 }

@@ -27,7 +27,7 @@ impl Desk {
         Self { maker: world.session("t_operator"), checker: world.session("t_approver") }
     }
 
-    async fn propose(&mut self, kind: ActionKind, ids: &[OutboxId]) -> Proposal {
+    pub(crate) async fn propose(&mut self, kind: ActionKind, ids: &[OutboxId]) -> Proposal {
         let evidence = NEEDS_EVIDENCE.contains(&kind).then_some("BANK-REF-7");
         propose_action(&mut self.maker, kind, ids, "a ticket", evidence, "{}").await.unwrap()
     }
@@ -43,8 +43,20 @@ impl Desk {
         report.results
     }
 
+    /// The same for one payment, with evidence.
+    pub(crate) async fn does_by(&mut self, kind: ActionKind, id: OutboxId, evidence: &str) -> ActionResult {
+        let proposal = propose_action(&mut self.maker, kind, &[id], "a ticket", Some(evidence), "{}").await.unwrap();
+        self.carry_out(&proposal).await
+    }
+
+    /// Approves and carries out what was proposed for one payment.
+    pub(crate) async fn carry_out(&mut self, proposal: &Proposal) -> ActionResult {
+        decide_action(&mut self.checker, proposal, true, "checked").await.unwrap();
+        apply_action(&mut self.maker, proposal.action_id, 1_000).await.unwrap().results.remove(0)
+    }
+
     /// Why the action does not touch the only payment.
-    async fn refuses(&mut self, kind: ActionKind, id: OutboxId) -> String {
+    pub(crate) async fn refuses(&mut self, kind: ActionKind, id: OutboxId) -> String {
         let result = self.does(kind, &[id]).await.remove(0);
         assert!(!result.applied, "{kind:?} was done to {id}");
         result.detail.unwrap()
@@ -343,9 +355,6 @@ async fn redrive_pays_an_ended_payment_again_as_the_next_generation_once() {
     let mut worker = world.worker("w");
     let mut desk = Desk::of(&world);
     assert!(desk.refuses(ActionKind::Redrive, ids[0]).await.contains("has not ended"));
-    let stale = lease(&worker.claim(1).await.leased[0]);
-    world.lose_lease(ids[0]).await;
-    worker.claim(1).await;
     for claimed in worker.claim(10).await.leased {
         let outcome = if claimed.outbox_id == ids[0] { Outcome::Refused } else { Outcome::Accepted };
         worker.complete_one(lease(&claimed), outcome).await;
@@ -364,7 +373,6 @@ async fn redrive_pays_an_ended_payment_again_as_the_next_generation_once() {
     assert_eq!(generations, "0 key-a-1, 1 key-a-1");
     // An enqueue repeated by the producer still finds the first.
     assert_eq!(world.enqueue("a", 1).await, [ids[0]]);
-    worker.complete_one(stale, Outcome::Accepted).await;
     assert_conserved(&mut world.dba).await;
 }
 

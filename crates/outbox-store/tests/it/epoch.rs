@@ -10,7 +10,7 @@ use sqlx::Row as _;
 use time::OffsetDateTime;
 
 use crate::conservation::assert_conserved;
-use crate::sql::{run, scalar};
+use crate::sql::{refused, run, scalar};
 use crate::world::{World, lease, payment};
 
 impl World {
@@ -200,4 +200,62 @@ async fn failover_of_another_timeline_than_was_approved_is_refused() {
         Proposal { action_id, member_count: 0, members_sha256: hash, amounts: "{}".to_owned(), needs_approval: true };
     decide_action(&mut world.session("t_approver"), &seen, true, "ok").await.unwrap();
     assert_eq!(apply_failover(&mut maker, action_id, None, 10).await.unwrap_err().refusal(), Some("OB003"));
+}
+
+#[tokio::test]
+async fn payment_that_was_tried_is_doubtful_after_a_failover_though_it_is_not_due() {
+    for contract in ["hold", "resend"] {
+        let mut world = World::new().await;
+        world.contract(&format!("on_unknown = '{contract}'")).await;
+        world.beat(None).await;
+        let id = world.enqueue("a", 1).await[0];
+        let first = lease(&world.worker("w").claim_one().await);
+        world.worker("w").complete_one(first, Outcome::NotSent).await;
+        // Somebody may have brought it forward, and that and what followed are lost.
+        world.tamper(id, "next_attempt_at = now() + interval '10 min'").await;
+        world.other_epoch("+ 1").await;
+        world.acknowledge(OffsetDateTime::now_utc() - time::Duration::minutes(5), 100).await;
+        let row = world.pending(id).await.unwrap();
+        assert!(row.get::<Option<OffsetDateTime>, _>("in_doubt_since").is_some(), "{contract}");
+        assert!(row.get::<Option<String>, _>("endpoint").is_none(), "{contract}");
+    }
+}
+
+#[tokio::test]
+async fn where_a_payment_may_have_gone_to_another_endpoint_it_is_held_after_a_failover_and_leased_ones_forget_theirs() {
+    for contract in ["resend", "inquire"] {
+        let mut world = World::new().await;
+        world.contract(&format!("on_unknown = '{contract}', fallback = true")).await;
+        world.beat(None).await;
+        let ids = world.enqueue("a", 4).await;
+        let mut worker = world.worker("w");
+        let at_a = ClaimRequest { endpoint: Some("https://a".to_owned()), ..worker.request(10) };
+        for claimed in claim(&mut worker.session, &at_a).await.unwrap().leased {
+            let outcome = [None, Some(Outcome::NotSent), Some(Outcome::Unknown), None];
+            let place = ids.iter().position(|id| *id == claimed.outbox_id).unwrap();
+            if let Some(outcome) = outcome[place] {
+                worker.complete_one(lease(&claimed), outcome).await;
+            }
+        }
+        world.other_epoch("+ 1").await;
+        world.acknowledge(OffsetDateTime::now_utc() - time::Duration::minutes(5), 100).await;
+        for id in [ids[0], ids[3]] {
+            world.lose_lease(id).await;
+        }
+        let never = world.enqueue("never", 1).await[0];
+        let batch = world.worker("w").claim(10).await;
+        assert_eq!(batch.held.len(), 2, "the two that were leased: {batch:?}");
+        for (id, disposition) in [(ids[0], "HELD"), (ids[1], "HELD"), (ids[3], "HELD")] {
+            let row = world.pending(id).await.unwrap();
+            assert_eq!(row.get::<String, _>("disposition"), disposition, "{contract}");
+            assert!(row.get::<Option<String>, _>("endpoint").is_none(), "{contract}");
+        }
+        // What was in doubt before has been nowhere else since.
+        let known = world.pending(ids[2]).await.unwrap();
+        assert_eq!(known.get::<Option<String>, _>("endpoint").as_deref(), Some("https://a"));
+        assert!(world.pending(never).await.is_some());
+        let refused = refused(&mut world.dba, "select outbox.set_payment_rail('wire', p_fallback => false)").await;
+        assert!(refused.message.contains("nobody knows the endpoint"), "{refused:?}");
+        assert_conserved(&mut world.dba).await;
+    }
 }

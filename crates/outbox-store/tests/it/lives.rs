@@ -36,6 +36,7 @@ fn contract(rail: &RailName, on_unknown: OnUnknown) -> RailContract {
         backoff_base: Millis(500),
         backoff_cap: Millis(300_000),
         lease_duration: Millis(60_000),
+        fallback: false,
         paused: false,
     }
 }

@@ -14,6 +14,7 @@ mod complete_fence;
 mod complete_table;
 mod conservation;
 mod control;
+mod control_evidence;
 mod enqueue_batch;
 mod enqueue_hint;
 mod enqueue_identity;

@@ -10,6 +10,7 @@ use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use crate::conservation::assert_conserved;
+use crate::control::Desk;
 use crate::sql::{run, scalar};
 use crate::world::{RAIL, World, completion, lease};
 
@@ -224,5 +225,27 @@ async fn bulk_resolution_gives_each_payment_the_reference_of_its_line() {
     }
     let (_, compared) = paper.compared(&mut session).await.unwrap();
     assert_eq!((compared.matched, compared.closed, compared.open_breaks), (2, 2, 0));
+    assert_conserved(&mut world.dba).await;
+}
+
+#[tokio::test]
+async fn what_a_statement_says_was_paid_is_neither_sent_again_nor_failed() {
+    let mut world = World::new().await;
+    let failed = world.enqueue("a", 1).await[0];
+    let mut worker = world.worker("w");
+    let claimed = lease(&worker.claim_one().await);
+    worker.complete_one(claimed, Outcome::Refused).await;
+    let held = world.unknown("u").await;
+    world.tamper(held, "quarantine_until = now() - interval '1 s'").await;
+    let by_reference = Paper::new(9).line(Some(failed), Some("B-1"), 1_250).line(Some(held), Some("B-2"), 1_250);
+    by_reference.compared(&mut world.session("t_operator")).await.unwrap();
+    let mut desk = Desk::of(&world);
+    for (kind, id) in
+        [(ActionKind::Redrive, failed), (ActionKind::ReleaseAsResend, held), (ActionKind::ResolveFailed, held)]
+    {
+        let result = desk.does_by(kind, id, "MAIL-1").await;
+        assert!(!result.applied && result.detail.unwrap().contains("says that it was paid"), "{kind:?}");
+    }
+    assert!(desk.does(ActionKind::ResolveDispatched, &[held]).await[0].applied);
     assert_conserved(&mut world.dba).await;
 }

@@ -74,6 +74,9 @@ pub(crate) struct SetRail {
     /// How long a lease lasts; longer than an exchange
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     lease_duration: Option<Duration>,
+    /// Whether dispatchers may have fallback_urls, for what the first endpoint has certainly not executed
+    #[arg(long, value_name = "BOOL")]
+    fallback: Option<bool>,
     /// Whether nothing is claimed
     #[arg(long, value_name = "BOOL")]
     paused: Option<bool>,
@@ -108,6 +111,7 @@ impl SetRail {
             backoff_base: self.backoff_base.map(Millis::from),
             backoff_cap: self.backoff_cap.map(Millis::from),
             lease_duration: self.lease_duration.map(Millis::from),
+            fallback: self.fallback,
             paused: self.paused,
         }
     }
@@ -128,7 +132,7 @@ fn changes_nothing(change: &ContractChange) -> bool {
         change.lease_duration,
     ];
     let counts = [change.max_sends, change.max_inquiries, change.max_sends_per_s, change.max_crashes];
-    let flags = [change.amount_required, change.not_found_is_final, change.paused];
+    let flags = [change.amount_required, change.not_found_is_final, change.fallback, change.paused];
     change.on_unknown.is_none()
         && times.iter().all(Option::is_none)
         && counts.iter().all(Option::is_none)
@@ -241,6 +245,7 @@ fn values(row: &RailRow) -> Map<String, Value> {
         put("backoff_base_ms", json!(contract.backoff_base.0));
         put("backoff_cap_ms", json!(contract.backoff_cap.0));
         put("lease_duration_ms", json!(contract.lease_duration.0));
+        put("fallback", json!(contract.fallback));
         put("paused", json!(contract.paused));
     }
     values

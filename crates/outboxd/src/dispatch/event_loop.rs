@@ -173,6 +173,7 @@ mod tests {
             backoff_base: Millis(1),
             backoff_cap: Millis(1),
             lease_duration,
+            fallback: false,
             paused: false,
         }
     }

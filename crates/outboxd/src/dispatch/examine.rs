@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::connection::ConnectionError;
 pub(crate) use super::db_clock::DIFFERENCE_MAX;
 use super::high_water;
-use super::off::Off;
+use super::off::{Abilities, Off};
 use super::preflight::{Demands, judge_all};
 use super::start::{Trouble, lane_settings, try_preflight};
 use crate::config::Config;
@@ -47,8 +47,9 @@ fn words(trouble: Trouble) -> String {
 pub(crate) fn lane_off(config: &Config, rail: &RailName, contract: Option<&RailContract>) -> Option<String> {
     let worker_id = WorkerId::new(&config.dispatcher.name, Uuid::nil()).ok()?;
     let settings = lane_settings(config, rail, worker_id);
-    let can_inquire = config.rails[rail].inquiry.is_some();
-    Off::judge(contract, &settings, can_inquire).reason().map(str::to_owned)
+    let configured = &config.rails[rail];
+    let can = Abilities { inquire: configured.inquiry.is_some(), fall_back: !configured.fallback_urls.is_empty() };
+    Off::judge(contract, &settings, can).reason().map(str::to_owned)
 }
 
 /// How far the dispatcher of this host has seen the database, by its state file; none: it has not yet, or keeps none.

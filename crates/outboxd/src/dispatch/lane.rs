@@ -237,7 +237,7 @@ impl Lane {
     }
 
     fn take_contract(&mut self, contract: Option<RailContract>) {
-        let off = Off::judge(contract.as_ref(), &self.settings, self.routes.can_inquire());
+        let off = Off::judge(contract.as_ref(), &self.settings, self.routes.abilities());
         self.contract = contract.map(Arc::new);
         if off != self.off {
             self.turn(off);
@@ -355,7 +355,8 @@ impl Lane {
             unreachable!("a lane without a contract is off, and claims nothing");
         };
         let results = self.parts.results.clone();
-        let (rail, under_way) = match self.routes.begin(boot_now(), to, payment.endpoint.as_deref()) {
+        let (rail, under_way) = match self.routes.begin(boot_now(), to, payment.endpoint.as_deref(), contract.fallback)
+        {
             Ok(begun) => begun,
             Err(withheld) => {
                 let (rail, outbox_id, class) = (&self.settings.rail, payment.outbox_id, withheld.class());

@@ -18,9 +18,18 @@ pub(crate) enum Off {
     Refused(String),
 }
 
+/// What the configuration of a lane can do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Abilities {
+    /// Every endpoint can be asked what became of a payment.
+    pub(crate) inquire: bool,
+    /// There are several endpoints.
+    pub(crate) fall_back: bool,
+}
+
 impl Off {
     /// Whether a lane with these settings may claim under `contract`.
-    pub(crate) fn judge(contract: Option<&RailContract>, settings: &LaneSettings, can_inquire: bool) -> Self {
+    pub(crate) fn judge(contract: Option<&RailContract>, settings: &LaneSettings, can: Abilities) -> Self {
         let Some(contract) = contract else { return Self::NoContract };
         if contract.rail_timeout < settings.timeout {
             Self::Refused(format!(
@@ -32,9 +41,12 @@ impl Off {
                 "the contract's lease_duration_ms of {} is shorter than the {} that this dispatcher needs",
                 contract.lease_duration.0, settings.min_lease
             ))
-        } else if contract.on_unknown == OnUnknown::Inquire && !can_inquire {
+        } else if contract.on_unknown == OnUnknown::Inquire && !can.inquire {
             let rail = &settings.rail;
             Self::Refused(format!("the contract says on_unknown = inquire, and there is no [rails.{rail}.inquiry]"))
+        } else if can.fall_back && !contract.fallback {
+            let rail = &settings.rail;
+            Self::Refused(format!("[rails.{rail}] has fallback_urls, and the contract says fallback = false"))
         } else {
             Self::No
         }

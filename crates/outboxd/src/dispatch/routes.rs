@@ -9,6 +9,7 @@ use outbox_core::{BootTime, RailName};
 use outbox_rail::Rail;
 
 use super::lane_breaker::{LaneBreaker, OpenBreakers};
+use super::off::Abilities;
 use super::sender::Said;
 use crate::health::HealthState;
 
@@ -95,9 +96,10 @@ impl Routes {
         Self { rail: rail.clone(), concurrency: limits.concurrency as usize, routes, open }
     }
 
-    /// Whether every endpoint can be asked what became of a payment.
-    pub(crate) fn can_inquire(&self) -> bool {
-        self.routes.iter().all(|route| route.client.can_inquire())
+    /// What these endpoints can do.
+    pub(crate) fn abilities(&self) -> Abilities {
+        let inquire = self.routes.iter().all(|route| route.client.can_inquire());
+        Abilities { inquire, fall_back: self.routes.len() > 1 }
     }
 
     /// Where the next claim's payments go.
@@ -127,12 +129,14 @@ impl Routes {
     }
 
     /// Begins an exchange of a payment that was claimed for `chosen` and is bound to `bound`; none: it was in doubt
-    /// before, and nobody knows where.
+    /// before, and nobody knows where, unless the contract never let it `fall_back`: other dispatchers may have had
+    /// endpoints that this one has not.
     pub(crate) fn begin(
         &mut self,
         now: BootTime,
         chosen: RouteNo,
         bound: Option<&str>,
+        fall_back: bool,
     ) -> Result<(Arc<dyn Rail>, UnderWay), Withheld> {
         let no = match bound {
             Some(endpoint) => self
@@ -141,7 +145,7 @@ impl Routes {
                 .position(|route| route.client.endpoint() == endpoint)
                 .map(RouteNo)
                 .ok_or(Withheld::NotConfigured)?,
-            None if self.routes.len() > 1 => return Err(Withheld::Unknown),
+            None if fall_back => return Err(Withheld::Unknown),
             None => chosen,
         };
         let route = &mut self.routes[no.0];
@@ -216,7 +220,7 @@ mod tests {
         fn begin(&mut self, now: u64) -> UnderWay {
             let Choice::Send { to, .. } = self.routes.choose(BootTime(now)) else { panic!("nothing may be sent") };
             let endpoint = self.routes.endpoint(to).to_owned();
-            self.routes.begin(BootTime(now), to, Some(&endpoint)).unwrap_or_else(|_| panic!("withheld")).1
+            self.routes.begin(BootTime(now), to, Some(&endpoint), true).unwrap_or_else(|_| panic!("withheld")).1
         }
 
         fn end(&mut self, now: u64, under_way: UnderWay, said: Said) -> bool {
@@ -290,7 +294,7 @@ mod tests {
     fn a_bound_payment_goes_to_its_endpoint_or_nowhere() {
         let mut kit = Kit::new(&["https://one", "https://two"]);
         let bound = |kit: &mut Kit, now: u64, chosen: usize, to: &str| {
-            let begun = kit.routes.begin(BootTime(now), RouteNo(chosen), Some(to));
+            let begun = kit.routes.begin(BootTime(now), RouteNo(chosen), Some(to), true);
             begun.map(|(client, under_way)| (client.endpoint().to_owned(), under_way))
         };
         let (to, _) = bound(&mut kit, 0, 0, "https://two").unwrap();
@@ -307,10 +311,11 @@ mod tests {
     }
 
     #[test]
-    fn a_payment_in_doubt_nobody_knows_where_is_sent_only_if_there_is_one_endpoint() {
-        let begin = |kit: &mut Kit| kit.routes.begin(BootTime(0), RouteNo(0), None).map(|_| ());
-        assert_eq!(begin(&mut Kit::new(&["https://one", "https://two"])), Err(Withheld::Unknown));
-        assert_eq!(begin(&mut Kit::new(&["https://one"])), Ok(()));
+    fn a_payment_in_doubt_nobody_knows_where_is_sent_only_if_there_never_was_a_second_endpoint() {
+        let begin = |kit: &mut Kit, fall_back| kit.routes.begin(BootTime(0), RouteNo(0), None, fall_back).map(|_| ());
+        assert_eq!(begin(&mut Kit::new(&["https://one", "https://two"]), true), Err(Withheld::Unknown));
+        assert_eq!(begin(&mut Kit::new(&["https://one"]), true), Err(Withheld::Unknown), "the second was taken out");
+        assert_eq!(begin(&mut Kit::new(&["https://one"]), false), Ok(()));
     }
 
     #[test]

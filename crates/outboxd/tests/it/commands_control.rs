@@ -176,3 +176,26 @@ async fn everything_is_paused_and_resumed_by_its_own_scope_and_a_failover_waits_
     let ended = desk.run("t_approver", &["approve", &action, "--reason", "r", "--confirm", "0", "--output", "json"]);
     assert_eq!((&ended.json()["doubtful"], &ended.json()["held"]), (&Value::from(3), &Value::from(3)));
 }
+
+#[tokio::test]
+async fn sums_beyond_64_bits_are_shown_exactly_and_can_be_approved() {
+    let (desk, _) = desk_with_payments().await;
+    let line = |n: u8| {
+        format!(
+            "{{\"instruction_id\":\"big{n}\",\"payload\":\"x\",\"amount_minor\":9000000000000000001,\"currency\":\"JPY\"}}\n"
+        )
+    };
+    let file = desk.file("big.ndjson", (1..=3).map(line).collect::<String>());
+    let options = ["--participant", "big", "--rail", "sepa", "--content-type", "text/plain"];
+    assert_eq!(desk.enqueue(text(&file), &options).code, Some(0));
+    let hold = ["hold", "--participant", "big", "--reason", "r", "--confirm", "3"];
+    assert_eq!(desk.run("t_operator", &hold).code, Some(0));
+    let release = ["release", "--participant", "big", "--reason", "r", "--confirm", "3", "--output", "json"];
+    let action = action_of(&desk.run("t_operator", &release));
+    let shown = desk.run("t_approver", &["approve", &action, "--reason", "checked", "--dry-run"]);
+    for words in ["{\"JPY\":27000000000000000003}", "{\"HELD REQUESTED, not sent\":3}"] {
+        assert!(shown.out.contains(words), "{words}: {shown:?}");
+    }
+    let approved = desk.run("t_approver", &["approve", &action, "--reason", "checked", "--confirm", "3"]);
+    assert_eq!(approved.code, Some(0), "{approved:?}");
+}

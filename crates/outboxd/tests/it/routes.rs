@@ -10,6 +10,7 @@ use crate::rig::{Daemon, RESEND, Rig};
 async fn second_site(rig: &Rig) -> Sim {
     let dir = rig.dir.path().join("second");
     std::fs::create_dir(&dir).unwrap();
+    rig.contract(RESEND, "p_fallback => true").await;
     Sim::start(SimConfig::in_dir(&dir)).await.unwrap()
 }
 
@@ -106,4 +107,19 @@ async fn a_payment_in_doubt_at_an_endpoint_that_is_gone_waits_until_it_is_back()
     rig.settled().await;
     rig.all_dispatched().await;
     back.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fallback_urls_that_the_contract_does_not_allow_keep_the_lane_off() {
+    let rig = Rig::start().await;
+    let second = second_site(&rig).await;
+    rig.contract(RESEND, "p_fallback => false").await;
+    rig.enqueue(RESEND, 3).await;
+    let daemon = daemon(&rig, &second, "10m");
+    let off = daemon.logged("lane.off", 1).await;
+    assert!(off["reason"].as_str().unwrap().contains("the contract says fallback = false"), "{off}");
+    rig.contract(RESEND, "p_fallback => true").await;
+    rig.settled().await;
+    assert_eq!(rig.count(RESEND, "DISPATCHED").await, 3);
+    daemon.stop().await;
 }

@@ -84,6 +84,7 @@ fn show(action: &Value, out: &mut dyn Write) -> Result<(), Failure> {
         ("what", "kind"),
         ("payments", "member_count"),
         ("amounts", "amounts"),
+        ("stood", "standings"),
         ("parameters", "parameters"),
         ("reason", "reason"),
         ("evidence", "evidence"),

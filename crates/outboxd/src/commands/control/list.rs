@@ -28,7 +28,7 @@ const PAYMENT_COLUMNS: [&str; 9] = [
     "hold_reason",
     "ended_as",
 ];
-const MEMBER_COLUMNS: [&str; 11] = [
+const MEMBER_COLUMNS: [&str; 12] = [
     "outbox_id",
     "rail",
     "participant_id",
@@ -40,6 +40,7 @@ const MEMBER_COLUMNS: [&str; 11] = [
     "ended_as",
     "sent",
     "rail_reference",
+    "new_outbox_id",
 ];
 const ACTION_COLUMNS: [&str; 10] = [
     "action_id",

@@ -204,7 +204,13 @@ async fn members(session: &mut Session, action_id: Uuid) -> Result<Chosen, Failu
     loop {
         let page = or_end(read_action_members(session, action_id, after, PAGE).await)?;
         for text in &page {
-            after = Some(chosen.add(&parse(text)?)?);
+            let mut member = parse(text)?;
+            after = Some(id_of(&member)?);
+            // A redriven payment goes on as the new one.
+            if !member["new_outbox_id"].is_null() {
+                member["outbox_id"] = member["new_outbox_id"].take();
+            }
+            chosen.add(&member)?;
         }
         if page.len() < PAGE as usize {
             return Ok(chosen);
