@@ -1208,6 +1208,12 @@ CREATE FUNCTION outbox.excess_privilege_of(p_login name) RETURNS text
             select 2, 'may ' || case when r.rolcreaterole then 'create roles' when r.rolreplication then 'replicate' else 'bypass row security' end
               from pg_roles r where r.rolname = p_login and (r.rolcreaterole or r.rolreplication or r.rolbypassrls)
             union all
+            select 3, 'is a member of ' || r.rolname || ', which ' ||
+                      case when r.rolsuper then 'is a superuser' when r.rolcreaterole then 'may create roles' when r.rolreplication then 'may replicate'
+                           else 'may bypass row security' end
+              from pg_roles r
+             where r.rolname <> p_login and (r.rolsuper or r.rolcreaterole or r.rolreplication or r.rolbypassrls) and pg_has_role(p_login, r.oid, 'member')
+            union all
             select 3, 'is a member of ' || g.rolname
               from pg_roles g
              where g.rolname in ('outbox_owner', 'outbox_ingest', 'outbox_operator', 'outbox_approver', 'outbox_auditor',
@@ -2068,12 +2074,19 @@ CREATE FUNCTION outbox.read_outbox_payments(p_rail text DEFAULT NULL::text, p_pa
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_custom_plan'
+    SET jit TO 'off'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_sort TO 'off'
     AS $$
 #variable_conflict use_column
 -- Purpose: lists payments, in order of their outbox_id, which is that of their enqueue.
 -- Parameters: what is null does not filter; p_ended_as looks in the ledger (DISPATCHED, FAILED, CANCELLED), otherwise
 --   the queue is listed; p_since and p_until bound the time of the enqueue; p_after, the last id of the page before.
 -- Results: at most p_limit. Never a payload.
+-- Hazard: pages are read by key, in order, so that all pages together read the queue once: a sort would read it for each.
 declare
     v_lo uuid := greatest(outbox.outbox_id_floor(coalesce(p_since, 'epoch')), coalesce(p_after, '00000000-0000-0000-0000-000000000000'));
     v_hi uuid := outbox.outbox_id_floor(coalesce(p_until, '9999-01-01Z'));
@@ -2083,10 +2096,11 @@ begin
         select a.outbox_id, i.participant_id, i.instruction_id, a.rail, i.amount_minor, i.currency, i.created_at, null::text, null::text, a.state,
                null::timestamptz, null::timestamptz, i.not_after, a.attempt_no, i.ordering_key
           from outbox.payment_outbox_attempts a
-          join outbox.payment_outbox_instructions i on i.outbox_id = a.outbox_id
+         cross join lateral (select n.* from outbox.payment_outbox_instructions n
+                              where n.outbox_id = a.outbox_id and n.outbox_id > v_lo and n.outbox_id < v_hi
+                                and (p_participant_id is null or n.participant_id = p_participant_id) limit 1) as i
          where a.state = p_ended_as and a.state in ('DISPATCHED', 'FAILED', 'CANCELLED') and a.outbox_id > v_lo and a.outbox_id < v_hi
-           and i.outbox_id > v_lo and i.outbox_id < v_hi
-           and a.rail = coalesce(p_rail, a.rail) and i.participant_id = coalesce(p_participant_id, i.participant_id)
+           and (p_rail is null or a.rail = p_rail)
          order by a.outbox_id limit p_limit;
         return;
     end if;
@@ -2094,11 +2108,11 @@ begin
     select p.outbox_id, p.participant_id, i.instruction_id, p.rail, i.amount_minor, i.currency, i.created_at, p.disposition, p.hold_reason, null::text,
            p.in_doubt_since, p.next_attempt_at, p.not_after, p.attempt_count, i.ordering_key
       from outbox.payment_outbox_pending p
-      join outbox.payment_outbox_instructions i on i.outbox_id = p.outbox_id
-     where p.outbox_id > v_lo and p.outbox_id < v_hi and i.outbox_id > v_lo and i.outbox_id < v_hi
-       and p.rail = coalesce(p_rail, p.rail) and p.participant_id = coalesce(p_participant_id, p.participant_id)
-       and p.disposition = coalesce(p_disposition, p.disposition)
-       and (p_hold_reason is null or p.hold_reason = p_hold_reason)
+     cross join lateral (select n.* from outbox.payment_outbox_instructions n
+                          where n.outbox_id = p.outbox_id and n.outbox_id > v_lo and n.outbox_id < v_hi limit 1) as i
+     where p.outbox_id > v_lo and p.outbox_id < v_hi
+       and (p_rail is null or p.rail = p_rail) and (p_participant_id is null or p.participant_id = p_participant_id)
+       and (p_disposition is null or p.disposition = p_disposition) and (p_hold_reason is null or p.hold_reason = p_hold_reason)
      order by p.outbox_id limit p_limit;
 end
 $$;

@@ -11,6 +11,12 @@ as $$
             select 2, 'may ' || case when r.rolcreaterole then 'create roles' when r.rolreplication then 'replicate' else 'bypass row security' end
               from pg_roles r where r.rolname = p_login and (r.rolcreaterole or r.rolreplication or r.rolbypassrls)
             union all
+            select 3, 'is a member of ' || r.rolname || ', which ' ||
+                      case when r.rolsuper then 'is a superuser' when r.rolcreaterole then 'may create roles' when r.rolreplication then 'may replicate'
+                           else 'may bypass row security' end
+              from pg_roles r
+             where r.rolname <> p_login and (r.rolsuper or r.rolcreaterole or r.rolreplication or r.rolbypassrls) and pg_has_role(p_login, r.oid, 'member')
+            union all
             select 3, 'is a member of ' || g.rolname
               from pg_roles g
              where g.rolname in ('outbox_owner', 'outbox_ingest', 'outbox_operator', 'outbox_approver', 'outbox_auditor',

@@ -9,12 +9,19 @@ create or replace function outbox.read_outbox_payments(
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan
+set jit = off
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set enable_sort = off
 as $$
 #variable_conflict use_column
 -- Purpose: lists payments, in order of their outbox_id, which is that of their enqueue.
 -- Parameters: what is null does not filter; p_ended_as looks in the ledger (DISPATCHED, FAILED, CANCELLED), otherwise
 --   the queue is listed; p_since and p_until bound the time of the enqueue; p_after, the last id of the page before.
 -- Results: at most p_limit. Never a payload.
+-- Hazard: pages are read by key, in order, so that all pages together read the queue once: a sort would read it for each.
 declare
     v_lo uuid := greatest(outbox.outbox_id_floor(coalesce(p_since, 'epoch')), coalesce(p_after, '00000000-0000-0000-0000-000000000000'));
     v_hi uuid := outbox.outbox_id_floor(coalesce(p_until, '9999-01-01Z'));
@@ -24,10 +31,11 @@ begin
         select a.outbox_id, i.participant_id, i.instruction_id, a.rail, i.amount_minor, i.currency, i.created_at, null::text, null::text, a.state,
                null::timestamptz, null::timestamptz, i.not_after, a.attempt_no, i.ordering_key
           from outbox.payment_outbox_attempts a
-          join outbox.payment_outbox_instructions i on i.outbox_id = a.outbox_id
+         cross join lateral (select n.* from outbox.payment_outbox_instructions n
+                              where n.outbox_id = a.outbox_id and n.outbox_id > v_lo and n.outbox_id < v_hi
+                                and (p_participant_id is null or n.participant_id = p_participant_id) limit 1) as i
          where a.state = p_ended_as and a.state in ('DISPATCHED', 'FAILED', 'CANCELLED') and a.outbox_id > v_lo and a.outbox_id < v_hi
-           and i.outbox_id > v_lo and i.outbox_id < v_hi
-           and a.rail = coalesce(p_rail, a.rail) and i.participant_id = coalesce(p_participant_id, i.participant_id)
+           and (p_rail is null or a.rail = p_rail)
          order by a.outbox_id limit p_limit;
         return;
     end if;
@@ -35,11 +43,11 @@ begin
     select p.outbox_id, p.participant_id, i.instruction_id, p.rail, i.amount_minor, i.currency, i.created_at, p.disposition, p.hold_reason, null::text,
            p.in_doubt_since, p.next_attempt_at, p.not_after, p.attempt_count, i.ordering_key
       from outbox.payment_outbox_pending p
-      join outbox.payment_outbox_instructions i on i.outbox_id = p.outbox_id
-     where p.outbox_id > v_lo and p.outbox_id < v_hi and i.outbox_id > v_lo and i.outbox_id < v_hi
-       and p.rail = coalesce(p_rail, p.rail) and p.participant_id = coalesce(p_participant_id, p.participant_id)
-       and p.disposition = coalesce(p_disposition, p.disposition)
-       and (p_hold_reason is null or p.hold_reason = p_hold_reason)
+     cross join lateral (select n.* from outbox.payment_outbox_instructions n
+                          where n.outbox_id = p.outbox_id and n.outbox_id > v_lo and n.outbox_id < v_hi limit 1) as i
+     where p.outbox_id > v_lo and p.outbox_id < v_hi
+       and (p_rail is null or p.rail = p_rail) and (p_participant_id is null or p.participant_id = p_participant_id)
+       and (p_disposition is null or p.disposition = p_disposition) and (p_hold_reason is null or p.hold_reason = p_hold_reason)
      order by p.outbox_id limit p_limit;
 end
 $$;

@@ -182,7 +182,12 @@ async fn dispatcher_is_told_every_privilege_that_its_login_has_too_many() {
         ("alter role t_too_much nocreaterole replication", Some("may replicate")),
         ("alter role t_too_much noreplication bypassrls", Some("may bypass row security")),
         (
-            "alter role t_too_much nobypassrls noinherit; grant outbox_operator to t_too_much",
+            "alter role t_too_much nobypassrls noinherit; create role t_great superuser; create role t_between in role t_great; \
+             grant t_between to t_too_much",
+            Some("is a member of t_great, which is a superuser"),
+        ),
+        (
+            "revoke t_between from t_too_much; grant outbox_operator to t_too_much",
             Some("is a member of outbox_operator"),
         ),
         (
