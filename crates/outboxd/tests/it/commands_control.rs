@@ -199,3 +199,36 @@ async fn sums_beyond_64_bits_are_shown_exactly_and_can_be_approved() {
     let approved = desk.run("t_approver", &["approve", &action, "--reason", "checked", "--confirm", "3"]);
     assert_eq!(approved.code, Some(0), "{approved:?}");
 }
+
+#[tokio::test]
+async fn programs_get_a_document_for_every_answer() {
+    let (desk, ids) = desk_with_payments().await;
+    let json = |login: &str, words: &[&str]| {
+        let ended = desk.run(login, &[words, &["--reason", "r", "--output", "json"]].concat());
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        ended.json()
+    };
+    let dry = json("t_operator", &["hold", "--rail", "sepa", "--dry-run"]);
+    assert_eq!((&dry["dry_run"], &dry["payments"], &dry["amounts"]["EUR"]), (&"HOLD".into(), &3.into(), &300.into()));
+    json("t_operator", &["hold", &ids[0], "--confirm", "1"]);
+    let propose =
+        || json("t_operator", &["release", &ids[0], "--confirm", "1"])["action_id"].as_str().unwrap().to_owned();
+    let action = propose();
+    assert_eq!(json("t_approver", &["approve", &action, "--dry-run"])["kind"], "RELEASE");
+    assert_eq!(json("t_approver", &["reject", &action, "--confirm", "1"])["decision"], "REJECTED");
+    let action = propose();
+    let wrong = desk.run("t_operator", &["withdraw", &action, "--reason", "r", "--confirm", "77"]);
+    assert!(wrong.code == Some(64) && wrong.err.contains("it is 1 payments, not 77"), "{wrong:?}");
+    assert_eq!(json("t_operator", &["withdraw", &action])["decision"], "WITHDRAWN");
+}
+
+#[tokio::test]
+async fn names_that_nobody_has_are_told() {
+    let (desk, ids) = desk_with_payments().await;
+    let none = desk.run("t_operator", &["list", "--action", &ids[0]]);
+    assert!(none.code == Some(66) && none.err.contains(&ids[0]), "{none:?}");
+    let typo = desk.run("t_operator", &["pause", "--participant", "pp", "--reason", "r"]);
+    assert!(typo.code == Some(0) && typo.err.contains("no payment of participant pp is in the queue"), "{typo:?}");
+    let known = desk.run("t_operator", &["pause", "--participant", "p", "--reason", "r"]);
+    assert_eq!((known.code, known.err.as_str()), (Some(0), ""));
+}

@@ -216,6 +216,13 @@ pub(crate) fn run<'a>(command: impl Into<Act<'a>>, out: &mut dyn Write) -> Resul
             writeln!(out, "{}: {} payments{}", act.kind.name(), ids.len(), money(&chosen.amounts))?;
         }
         if act.change.dry_run {
+            if act.change.output == Output::Json {
+                writeln!(
+                    out,
+                    "{}",
+                    json!({"dry_run": act.kind.name(), "payments": ids.len(), "amounts": chosen.amounts})
+                )?;
+            }
             return Ok(());
         }
         act.change.confirmed(act.kind.name(), ids.len())?;

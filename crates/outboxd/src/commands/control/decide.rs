@@ -4,7 +4,7 @@ use std::io::Write;
 
 use clap::Args;
 use outbox_store::{Proposal, Session, decide_action, read_actions, withdraw_action};
-use serde_json::Value;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::act::carry_out;
@@ -78,7 +78,10 @@ fn seen(action_id: Uuid, action: &Value) -> Result<Proposal, Failure> {
     })
 }
 
-fn show(action: &Value, out: &mut dyn Write) -> Result<(), Failure> {
+fn show(action: &Value, output: Output, out: &mut dyn Write) -> Result<(), Failure> {
+    if output == Output::Json {
+        return Ok(writeln!(out, "{action}")?);
+    }
     for (label, name) in [
         ("action", "action_id"),
         ("what", "kind"),
@@ -108,11 +111,11 @@ async fn decide(
 ) -> Result<Option<Value>, Failure> {
     let action = read(session, action_id).await?;
     let seen = seen(action_id, &action)?;
-    if change.output == Output::Table {
-        show(&action, out)?;
-    }
     if change.dry_run {
-        return Ok(None);
+        return show(&action, change.output, out).map(|()| None);
+    }
+    if change.output == Output::Table {
+        show(&action, Output::Table, out)?;
     }
     change.confirmed(&field(&action, "kind"), usize::try_from(seen.member_count).unwrap_or(0))?;
     or_end(decide_action(session, &seen, approve, &change.reason).await)?;
@@ -145,17 +148,40 @@ pub(crate) fn approve(command: &Approve, out: &mut dyn Write) -> Result<(), Fail
 /// Turns down.
 pub(crate) fn reject(command: &Reject, out: &mut dyn Write) -> Result<(), Failure> {
     let Reject { action_id, change } = command;
-    with_session(&change.database, async |session| decide(session, (*action_id, change, false), out).await.map(drop))
+    with_session(&change.database, async |session| match decide(session, (*action_id, change, false), out).await? {
+        Some(_) => over(*action_id, "REJECTED", change.output, out),
+        None => Ok(()),
+    })
+}
+
+/// What decides on nothing new asks nobody; but a number that is given has to be right.
+fn not_another(action: &Value, change: &Change) -> Result<(), Failure> {
+    let count = action["member_count"].as_u64().and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
+    if change.confirm.is_some() { change.confirmed(&field(action, "kind"), count) } else { Ok(()) }
+}
+
+fn over(action_id: Uuid, decision: &str, output: Output, out: &mut dyn Write) -> Result<(), Failure> {
+    match output {
+        Output::Json => writeln!(out, "{}", json!({"action_id": action_id.to_string(), "decision": decision}))?,
+        Output::Table => writeln!(out, "action {action_id}: {decision}")?,
+    }
+    Ok(())
 }
 
 /// Takes back.
 pub(crate) fn withdraw(command: &Withdraw, out: &mut dyn Write) -> Result<(), Failure> {
     let Withdraw { action_id, change } = command;
     with_session(&change.database, async |session| {
-        if change.output == Output::Table {
-            show(&read(session, *action_id).await?, out)?;
+        let action = read(session, *action_id).await?;
+        if change.dry_run {
+            return show(&action, change.output, out);
         }
-        if change.dry_run { Ok(()) } else { or_end(withdraw_action(session, *action_id, &change.reason).await) }
+        if change.output == Output::Table {
+            show(&action, Output::Table, out)?;
+        }
+        not_another(&action, change)?;
+        or_end(withdraw_action(session, *action_id, &change.reason).await)?;
+        over(*action_id, "WITHDRAWN", change.output, out)
     })
 }
 
@@ -165,8 +191,9 @@ pub(crate) fn apply(command: &Apply, out: &mut dyn Write) -> Result<(), Failure>
     with_session(&change.database, async |session| {
         let action = read(session, *action_id).await?;
         if change.dry_run {
-            return show(&action, out);
+            return show(&action, change.output, out);
         }
+        not_another(&action, change)?;
         go_on(session, &action, *action_id, change, out).await
     })
 }

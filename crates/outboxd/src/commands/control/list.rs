@@ -69,7 +69,7 @@ pub(crate) enum ListOutput {
 /// List payments in order of their enqueue, never with their payloads.
 #[derive(Debug, Args)]
 #[command(after_help = "Without --state the queue is listed, not what has ended.\n\
-Exit codes: 0 listed; 64 wrong words; 69 no database; 76 no schema that this version knows; 77 the login is refused or may not do it.")]
+Exit codes: 0 listed; 64 wrong words; 66 no such action; 69 no database; 76 no schema that this version knows; 77 the login is refused or may not do it.")]
 pub(crate) struct List {
     #[command(flatten)]
     filters: Filters,
@@ -101,6 +101,11 @@ pub(crate) fn run(command: &List, out: &mut dyn Write) -> Result<(), Failure> {
         return Err(Failure::new(Exit::Usage, "filters are for payments, not for --action or --actions".to_owned()));
     }
     with_session(&command.database, async |session| {
+        if let Some(action_id) = command.action
+            && or_end(read_actions(session, Some(action_id), 1).await)?.is_empty()
+        {
+            return Err(Failure::new(Exit::NoInput, format!("there is no action {action_id}")));
+        }
         let (all, columns): (Vec<Value>, &[&str]) = if command.actions {
             let limit = u32::try_from(command.limit).unwrap_or(u32::MAX);
             let texts = or_end(read_actions(session, None, limit).await)?;

@@ -1,10 +1,10 @@
 //! `pause` and `resume`: the kill switch, for everything, a rail, a participant, or a participant on a rail.
 
-use std::io::Write;
+use std::io::{Write, stderr};
 
 use clap::Args;
 use outbox_core::RailName;
-use outbox_store::set_pause;
+use outbox_store::{PaymentFilter, read_payments, set_pause};
 use serde_json::json;
 
 use super::{EXIT_CODES, or_end, with_session};
@@ -53,6 +53,19 @@ pub(crate) fn run(command: &Pause, paused: bool, out: &mut dyn Write) -> Result<
                 let rail = rail.map_or_else(|| "all rails".to_owned(), |rail| format!("rail {rail}"));
                 let participant = participant.map_or_else(String::new, |name| format!(", participant {name}"));
                 writeln!(out, "{verb}: {rail}{participant} (action {action_id})")?;
+            }
+        }
+        // Stopped first: whoever pauses is in a hurry.
+        if let (true, Some(name)) = (paused, participant) {
+            let filter = PaymentFilter {
+                participant_id: Some(name.to_owned()),
+                rail: rail.map(ToString::to_string),
+                ..PaymentFilter::default()
+            };
+            if or_end(read_payments(session, &filter, 1).await)?.is_empty() {
+                let warning =
+                    format!("warning: no payment of participant {name} is in the queue now: is the name right?");
+                let _ = writeln!(stderr().lock(), "{warning}");
             }
         }
         Ok(())
