@@ -1179,7 +1179,8 @@ begin
         update outbox.payment_outbox_pending p
            set late_success = p.late_success or l.outcome = 'ACCEPTED', in_doubt_since = coalesce(p.in_doubt_since, v_now),
                first_sent_at = coalesce(p.first_sent_at, l.first_byte_at, v_now), quarantine_until = greatest(p.quarantine_until, v_now + l.doubt),
-               disposition = case when p.disposition = 'READY' and p.lease_token is null then outbox.disposition_of(l.on_unknown, true) else p.disposition end
+               disposition = case when p.disposition = 'READY' and p.lease_token is null then outbox.disposition_of(l.on_unknown, true) else p.disposition end,
+               hold_reason = case when l.outcome = 'ACCEPTED' and p.hold_reason <> 'CONTRADICTION' then 'LATE_SUCCESS' else p.hold_reason end
           from decided l
          where p.ctid = l.tid and l.verdict = 'late' and not l.already and l.outcome in ('ACCEPTED', 'INTERIM', 'UNKNOWN', 'KEY_REUSED')
     )

@@ -1,11 +1,12 @@
 //! The fence: who no longer holds its lease changes nothing, and what it learned is kept.
 
 use outbox_core::{AttemptNo, AttemptState, HoldReason, LeaseToken, OutboxId, Outcome};
-use outbox_store::{Completion, CompletionVerdict, HeldLease};
+use outbox_store::{ActionKind, Completion, CompletionVerdict, HeldLease};
 use sqlx::Row as _;
 use uuid::Uuid;
 
 use crate::conservation::assert_conserved;
+use crate::control::Desk;
 use crate::interleavings::complete_sql;
 use crate::sql::{column, fetch, refused, run, scalar};
 use crate::world::{Worker, World, completion, forged_lease, lease};
@@ -128,6 +129,42 @@ async fn refusal_after_a_late_success_is_a_contradiction_not_a_failure() {
     assert_eq!(held_as(worker.complete_one(current, Outcome::Refused).await), Some(HoldReason::Contradiction));
     assert_eq!(world.attempts(id).await, ["1 LEASE_EXPIRED", "2 IN_DOUBT REFUSED"]);
     assert_conserved(&mut world.dba).await;
+}
+
+#[tokio::test]
+async fn late_success_is_why_a_held_payment_is_held_and_only_dispatched_ends_it() {
+    let mut world = World::new().await;
+    let mut worker = world.worker("w");
+    world.contract("on_unknown = 'hold'").await;
+    let id = world.enqueue("a", 1).await[0];
+    let stale = lease(&worker.claim_one().await);
+    world.lose_lease(id).await;
+    assert_eq!(worker.claim(10).await.held[0].reason, HoldReason::Unknown);
+    for (outcome, reason) in [(Outcome::Unknown, "UNKNOWN"), (Outcome::Accepted, "LATE_SUCCESS")] {
+        assert_eq!(worker.complete_one(stale, outcome).await, CompletionVerdict::Fenced);
+        assert_eq!(world.pending(id).await.unwrap().get::<String, _>("hold_reason"), reason, "after {outcome:?}");
+    }
+    world.tamper(id, "quarantine_until = now()").await;
+    let mut desk = Desk::of(&world);
+    assert!(desk.refuses(ActionKind::Hold, id).await.contains("LATE_SUCCESS"));
+    assert!(desk.refuses(ActionKind::Cancel, id).await.contains("may have been sent"));
+    for kind in [ActionKind::Release, ActionKind::ReleaseAsResend, ActionKind::ResolveFailed] {
+        assert!(desk.refuses(kind, id).await.contains("had accepted"), "{kind:?}");
+    }
+    assert!(desk.does(ActionKind::ResolveDispatched, &[id]).await[0].applied);
+    assert_eq!(world.attempts(id).await, ["1 LEASE_EXPIRED", "2 DISPATCHED"]);
+    assert_conserved(&mut world.dba).await;
+}
+
+#[tokio::test]
+async fn contradiction_stays_the_reason_when_a_late_success_comes() {
+    let mut world = World::new().await;
+    let mut worker = world.worker("w");
+    let (id, stale, current) = reclaimed(&mut world, &mut worker).await;
+    assert_eq!(held_as(worker.complete_one(current, Outcome::KeyReused).await), Some(HoldReason::Contradiction));
+    worker.complete_one(stale, Outcome::Accepted).await;
+    let row = world.pending(id).await.unwrap();
+    assert!(row.get::<bool, _>("late_success") && row.get::<String, _>("hold_reason") == "CONTRADICTION");
 }
 
 #[tokio::test]

@@ -222,6 +222,9 @@ impl Life {
             self.quarantined = true;
             // By no attempt that a later NOT_SENT could take back.
             self.first_sent = self.first_sent.or(Some(0));
+            if end == End::Known(Accepted) && self.held.is_some_and(|reason| reason != HoldReason::Contradiction) {
+                self.held = Some(HoldReason::LateSuccess);
+            }
             if self.granted.is_none() && self.held.is_none() {
                 self.asked_next = contract.on_unknown == OnUnknown::Inquire;
             }
