@@ -1456,9 +1456,55 @@ as $$
       from outbox.read_api_range() as a
 $$;
 
+create or replace function outbox.contradicted_payments() returns table (kind text, outbox_id uuid, rail text, detail text)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
+set jit = off
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+#variable_conflict use_column
+-- Purpose: payments that money has left for against our books, or twice, as the rail's late answers say. Internal to
+--   audit_payments, read_outbox_status and read_outbox_metrics.
+-- Results: FAILED_BUT_ACCEPTED: ended without success, and accepted by the rail. ACCEPTED_TWICE: the rail gave more than one
+--   reference. A payment can be both. Of all time, since nothing in the books can mend it.
+-- Hazards: a person's evidence is no reference of the rail, and must not count for one; what a statement says is. The range
+--   of the ids is a constant for the planner, which leaves out the other months; look-ups are lateral, by key.
+declare
+    v_lo uuid := (select l.outbox_id from outbox.payment_outbox_late_outcomes l where l.outcome = 'ACCEPTED' order by l.outbox_id limit 1);
+    v_hi uuid := (select l.outbox_id from outbox.payment_outbox_late_outcomes l where l.outcome = 'ACCEPTED' order by l.outbox_id desc limit 1);
+begin
+    return query
+    with late as materialized (
+        select l.outbox_id, array_agg(l.rail_reference) as given
+          from outbox.payment_outbox_late_outcomes l
+         where l.outcome = 'ACCEPTED' and l.outbox_id between v_lo and v_hi
+         group by l.outbox_id
+    )
+    select f.kind, t.outbox_id, i.rail, f.detail
+      from late t
+     cross join lateral (select n.rail from outbox.payment_outbox_instructions n
+                          where n.outbox_id = t.outbox_id and n.outbox_id between v_lo and v_hi limit 1) as i
+     cross join lateral (
+         select coalesce(bool_or(a.state <> 'DISPATCHED'), false) as is_unsuccessful,
+                array_agg(a.rail_reference) filter (where a.state = 'DISPATCHED' and a.rail_reference <> ''
+                    and not (a.kind = 'OPERATOR' and exists (select from outbox.operator_actions o
+                        where o.action_id = a.lease_token and o.evidence = a.rail_reference))) as given
+           from outbox.payment_outbox_attempts a
+          where a.outbox_id = t.outbox_id and a.outbox_id between v_lo and v_hi and a.state in ('DISPATCHED', 'FAILED', 'CANCELLED')) as e
+     cross join lateral (select array_agg(distinct u.reference order by u.reference) as all_given from unnest(t.given || e.given) as u (reference)) as r
+     cross join lateral (values
+        ('FAILED_BUT_ACCEPTED', e.is_unsuccessful, 'the rail said later that it had accepted it'),
+        ('ACCEPTED_TWICE', cardinality(r.all_given) > 1, 'the rail accepted it under ' || array_to_string(r.all_given, ' and '))) as f (kind, is_so, detail)
+     where f.is_so;
+end
+$$;
+
 create or replace function outbox.read_outbox_status(p_since timestamptz default null) returns table (
     rail text, paused boolean, due bigint, waiting bigint, in_flight bigint, in_doubt bigint, held bigint, parked bigint, late_successes bigint,
-    dispatched bigint, failed bigint, failed_but_accepted bigint, oldest_due_ms bigint, oldest_in_doubt_ms bigint, partition_headroom_months integer)
+    dispatched bigint, failed bigint, failed_but_accepted bigint, accepted_twice bigint, oldest_due_ms bigint, oldest_in_doubt_ms bigint, partition_headroom_months integer)
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan
@@ -1467,9 +1513,8 @@ as $$
 -- Purpose: where the payments of each rail are, for operators and monitors.
 -- Parameters: p_since, counts dispatched and failed payments enqueued from then on; null: all.
 -- Results: a row a rail. due: could be claimed now. waiting: not before a later time. parked: behind another of
---   its ordering key. in_doubt: may have been
---   executed and is not held, lost leases that are not settled yet included. failed_but_accepted: ended without success, and
---   the rail said later that it had accepted them; of all time. Ages in milliseconds.
+--   its ordering key. in_doubt: may have been executed and is not held, lost leases that are not settled yet included.
+--   failed_but_accepted, accepted_twice: as contradicted_payments says, of all time. Ages in milliseconds.
 -- Locks taken: none beyond reading. Reads the whole queue, and the ledger from p_since on.
 declare
     v_now timestamptz := clock_timestamp();
@@ -1496,14 +1541,14 @@ begin
          where a.outbox_id >= v_lo and a.state in ('DISPATCHED', 'FAILED', 'CANCELLED')
          group by a.rail
     ), contradicted as (
-        select a.rail, count(*) as payments
-          from outbox.payment_outbox_attempts a
-         where a.state in ('FAILED', 'CANCELLED')
-           and a.outbox_id in (select l.outbox_id from outbox.payment_outbox_late_outcomes l where l.outcome = 'ACCEPTED')
-         group by a.rail
+        select c.rail, count(*) filter (where c.kind = 'FAILED_BUT_ACCEPTED') as failed_but_accepted,
+               count(*) filter (where c.kind = 'ACCEPTED_TWICE') as accepted_twice
+          from outbox.contradicted_payments() c
+         group by c.rail
     )
     select r.rail, r.paused, coalesce(q.due, 0), coalesce(q.waiting, 0), coalesce(q.in_flight, 0), coalesce(q.in_doubt, 0), coalesce(q.held, 0), coalesce(q.parked, 0),
-           coalesce(q.late_successes, 0), coalesce(l.dispatched, 0), coalesce(l.failed, 0), coalesce(c.payments, 0),
+           coalesce(q.late_successes, 0), coalesce(l.dispatched, 0), coalesce(l.failed, 0), coalesce(c.failed_but_accepted, 0),
+           coalesce(c.accepted_twice, 0),
            (extract(epoch from v_now - q.oldest_due_at) * 1000)::bigint, (extract(epoch from v_now - q.oldest_in_doubt_at) * 1000)::bigint,
            outbox.partition_headroom_months()
       from outbox.payment_rails r
@@ -2346,6 +2391,10 @@ begin
           from parts p
          where p.disposition = 'HELD'
          group by p.rail, p.hold_reason
+    ), contradicted as materialized (
+        select c.rail, count(*) filter (where c.kind = 'FAILED_BUT_ACCEPTED') as failed_but_accepted, count(*) filter (where c.kind = 'ACCEPTED_TWICE') as accepted_twice
+          from outbox.contradicted_payments() c
+         group by c.rail
     ), snapshot as materialized (
         select a.backend_xmin as xmin from pg_stat_activity a
          where a.pid <> pg_backend_pid() and (a.datid is null or a.datid = (select b.oid from pg_database b where b.datname = current_database()))
@@ -2367,9 +2416,11 @@ begin
     select f.figure, array[r.rail], f.value::double precision
       from outbox.payment_rails r
       left join queue q on q.rail = r.rail
+      left join contradicted c on c.rail = r.rail
      cross join lateral (values
            ('payments_due', coalesce(q.due, 0)), ('payments_waiting', coalesce(q.waiting, 0)), ('payments_leased', coalesce(q.leased, 0)),
            ('payments_in_doubt', coalesce(q.in_doubt, 0)), ('payments_parked', coalesce(q.parked, 0)),
+           ('payments_failed_but_accepted', coalesce(c.failed_but_accepted, 0)), ('payments_accepted_twice', coalesce(c.accepted_twice, 0)),
            ('oldest_due_age_seconds', coalesce(extract(epoch from v_now - q.oldest_due_at), 0)),
            ('oldest_in_doubt_age_seconds', coalesce(extract(epoch from v_now - q.oldest_in_doubt_at), 0)),
            ('earliest_not_after_timestamp_seconds', extract(epoch from q.earliest_not_after)),
@@ -2771,7 +2822,7 @@ as $$
 -- Purpose: the promises that payments break, in the snapshot of the caller's statement. Internal to audit_outbox.
 -- Parameters: p_from, examines what is pending, what was at the last audit, what was enqueued or has ended an attempt since; null, all.
 -- Results: one row for each broken promise; EXAMINED and PENDING for each payment that was looked at or is in the queue;
---   FAILED_BUT_ACCEPTED, which breaks none of ours.
+--   FAILED_BUT_ACCEPTED and ACCEPTED_TWICE, which break none of ours.
 -- Hazard: each look-up below is by key and cannot become a join that reads a whole table.
 declare
     v_lo uuid := outbox.outbox_id_floor(coalesce(p_from, 'epoch'));
@@ -2822,10 +2873,7 @@ begin
         ('DISPATCHED_WITHOUT_REFERENCE', s.unreferenced > 0, 'dispatched, and no reference')) as b (kind, is_so, detail)
      where b.is_so
     union all
-    select distinct 'FAILED_BUT_ACCEPTED', a.outbox_id, 'the rail said later that it had accepted it'
-      from outbox.payment_outbox_late_outcomes o
-      join outbox.payment_outbox_attempts a on a.outbox_id = o.outbox_id and a.state in ('FAILED', 'CANCELLED')
-     where o.outcome = 'ACCEPTED';
+    select c.kind, c.outbox_id, c.detail from outbox.contradicted_payments() c;
 end
 $$;
 
@@ -2837,7 +2885,7 @@ as $$
 -- Purpose: looks whether the promises hold, for what may have changed since the audits before, or for everything. Records that it did.
 -- Parameters: p_full, everything, as the first audit always does; p_findings_max, how many are listed; all are counted.
 -- Results: a document with `breaches`, how many promises are broken, and `findings`. What is broken is looked at again by every
---   audit until it is mended.
+--   audit until it is mended. Where the rail contradicts our books is a finding of every audit, and no breach.
 -- Locks taken: one of its own, so that audits follow each other.
 -- Hazards: where to begin is told by transactions, not by the clock alone. What the last audit did not see has an id of
 --   at least its snapshot's xmin; an earlier audit whose own id is below that ran before those transactions wrote anything. A
@@ -2856,7 +2904,7 @@ begin
     end if;
     -- Before the snapshot that the next audits reckon from.
     v_at := clock_timestamp();
-    with found as materialized (
+    with seen as materialized (
         select * from outbox.audit_payments(v_from)
         union all
         select * from outbox.audit_guards()
@@ -2864,30 +2912,30 @@ begin
         select 'FEWER_THAN_BEFORE', null, 'there were ' || c.identities || ' identities'
           from (select max(m.identities) as identities from outbox.audit_checkpoints m) as c
          where v_from is null and c.identities > (select count(*) from outbox.payment_outbox_identities)
-    ), broken as materialized (
-        select * from found f where f.kind not in ('EXAMINED', 'PENDING', 'FAILED_BUT_ACCEPTED')
+    ), found as materialized (
+        select s.*, s.kind not in ('EXAMINED', 'PENDING', 'FAILED_BUT_ACCEPTED', 'ACCEPTED_TWICE') as is_breach from seen s
     ), forgotten as (
         delete from outbox.audit_open o
-         where not exists (select from found f where f.outbox_id = o.outbox_id and f.kind not in ('EXAMINED', 'FAILED_BUT_ACCEPTED'))
+         where not exists (select from found f where f.outbox_id = o.outbox_id and (f.is_breach or f.kind = 'PENDING'))
     ), kept as (
         insert into outbox.audit_open
-        select distinct f.outbox_id from found f where f.outbox_id is not null and f.kind not in ('EXAMINED', 'FAILED_BUT_ACCEPTED')
+        select distinct f.outbox_id from found f where f.outbox_id is not null and (f.is_breach or f.kind = 'PENDING')
         on conflict do nothing
     ), checkpoint as (
         insert into outbox.audit_checkpoints (is_full, changed_from, snapshot_xmin, xact_id, examined, pending, identities, breaches,
                                               audited_by, audited_at)
         select v_from is null, coalesce(v_from, '-infinity'), pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id(),
                (select count(*) from found f where f.kind = 'EXAMINED'), (select count(*) from found f where f.kind = 'PENDING'),
-               case when v_from is null then (select count(*) from outbox.payment_outbox_identities) end, (select count(*) from broken),
+               case when v_from is null then (select count(*) from outbox.payment_outbox_identities) end, (select count(*) from found f where f.is_breach),
                session_user, v_at
         returning *
     )
     select jsonb_build_object('at', c.audited_at, 'is_full', c.is_full, 'from', v_from, 'examined', c.examined, 'pending', c.pending,
                'identities', c.identities, 'breaches', c.breaches,
                'findings', (select coalesce(jsonb_agg(to_jsonb(l)), '[]')
-                              from (select f.kind, f.outbox_id, f.detail, f.kind <> 'FAILED_BUT_ACCEPTED' as is_breach
+                              from (select f.kind, f.outbox_id, f.detail, f.is_breach
                                       from found f where f.kind not in ('EXAMINED', 'PENDING')
-                                     order by f.kind = 'FAILED_BUT_ACCEPTED', f.kind, f.outbox_id limit p_findings_max) as l))
+                                     order by f.is_breach desc, f.kind, f.outbox_id limit p_findings_max) as l))
       into v_result from checkpoint c;
     return v_result;
 end

@@ -9,7 +9,7 @@ as $$
 -- Purpose: the promises that payments break, in the snapshot of the caller's statement. Internal to audit_outbox.
 -- Parameters: p_from, examines what is pending, what was at the last audit, what was enqueued or has ended an attempt since; null, all.
 -- Results: one row for each broken promise; EXAMINED and PENDING for each payment that was looked at or is in the queue;
---   FAILED_BUT_ACCEPTED, which breaks none of ours.
+--   FAILED_BUT_ACCEPTED and ACCEPTED_TWICE, which break none of ours.
 -- Hazard: each look-up below is by key and cannot become a join that reads a whole table.
 declare
     v_lo uuid := outbox.outbox_id_floor(coalesce(p_from, 'epoch'));
@@ -60,9 +60,6 @@ begin
         ('DISPATCHED_WITHOUT_REFERENCE', s.unreferenced > 0, 'dispatched, and no reference')) as b (kind, is_so, detail)
      where b.is_so
     union all
-    select distinct 'FAILED_BUT_ACCEPTED', a.outbox_id, 'the rail said later that it had accepted it'
-      from outbox.payment_outbox_late_outcomes o
-      join outbox.payment_outbox_attempts a on a.outbox_id = o.outbox_id and a.state in ('FAILED', 'CANCELLED')
-     where o.outcome = 'ACCEPTED';
+    select c.kind, c.outbox_id, c.detail from outbox.contradicted_payments() c;
 end
 $$;

@@ -54,6 +54,10 @@ begin
           from parts p
          where p.disposition = 'HELD'
          group by p.rail, p.hold_reason
+    ), contradicted as materialized (
+        select c.rail, count(*) filter (where c.kind = 'FAILED_BUT_ACCEPTED') as failed_but_accepted, count(*) filter (where c.kind = 'ACCEPTED_TWICE') as accepted_twice
+          from outbox.contradicted_payments() c
+         group by c.rail
     ), snapshot as materialized (
         select a.backend_xmin as xmin from pg_stat_activity a
          where a.pid <> pg_backend_pid() and (a.datid is null or a.datid = (select b.oid from pg_database b where b.datname = current_database()))
@@ -75,9 +79,11 @@ begin
     select f.figure, array[r.rail], f.value::double precision
       from outbox.payment_rails r
       left join queue q on q.rail = r.rail
+      left join contradicted c on c.rail = r.rail
      cross join lateral (values
            ('payments_due', coalesce(q.due, 0)), ('payments_waiting', coalesce(q.waiting, 0)), ('payments_leased', coalesce(q.leased, 0)),
            ('payments_in_doubt', coalesce(q.in_doubt, 0)), ('payments_parked', coalesce(q.parked, 0)),
+           ('payments_failed_but_accepted', coalesce(c.failed_but_accepted, 0)), ('payments_accepted_twice', coalesce(c.accepted_twice, 0)),
            ('oldest_due_age_seconds', coalesce(extract(epoch from v_now - q.oldest_due_at), 0)),
            ('oldest_in_doubt_age_seconds', coalesce(extract(epoch from v_now - q.oldest_in_doubt_at), 0)),
            ('earliest_not_after_timestamp_seconds', extract(epoch from q.earliest_not_after)),

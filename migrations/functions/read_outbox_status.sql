@@ -1,6 +1,6 @@
 create or replace function outbox.read_outbox_status(p_since timestamptz default null) returns table (
     rail text, paused boolean, due bigint, waiting bigint, in_flight bigint, in_doubt bigint, held bigint, parked bigint, late_successes bigint,
-    dispatched bigint, failed bigint, failed_but_accepted bigint, oldest_due_ms bigint, oldest_in_doubt_ms bigint, partition_headroom_months integer)
+    dispatched bigint, failed bigint, failed_but_accepted bigint, accepted_twice bigint, oldest_due_ms bigint, oldest_in_doubt_ms bigint, partition_headroom_months integer)
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan
@@ -9,9 +9,8 @@ as $$
 -- Purpose: where the payments of each rail are, for operators and monitors.
 -- Parameters: p_since, counts dispatched and failed payments enqueued from then on; null: all.
 -- Results: a row a rail. due: could be claimed now. waiting: not before a later time. parked: behind another of
---   its ordering key. in_doubt: may have been
---   executed and is not held, lost leases that are not settled yet included. failed_but_accepted: ended without success, and
---   the rail said later that it had accepted them; of all time. Ages in milliseconds.
+--   its ordering key. in_doubt: may have been executed and is not held, lost leases that are not settled yet included.
+--   failed_but_accepted, accepted_twice: as contradicted_payments says, of all time. Ages in milliseconds.
 -- Locks taken: none beyond reading. Reads the whole queue, and the ledger from p_since on.
 declare
     v_now timestamptz := clock_timestamp();
@@ -38,14 +37,14 @@ begin
          where a.outbox_id >= v_lo and a.state in ('DISPATCHED', 'FAILED', 'CANCELLED')
          group by a.rail
     ), contradicted as (
-        select a.rail, count(*) as payments
-          from outbox.payment_outbox_attempts a
-         where a.state in ('FAILED', 'CANCELLED')
-           and a.outbox_id in (select l.outbox_id from outbox.payment_outbox_late_outcomes l where l.outcome = 'ACCEPTED')
-         group by a.rail
+        select c.rail, count(*) filter (where c.kind = 'FAILED_BUT_ACCEPTED') as failed_but_accepted,
+               count(*) filter (where c.kind = 'ACCEPTED_TWICE') as accepted_twice
+          from outbox.contradicted_payments() c
+         group by c.rail
     )
     select r.rail, r.paused, coalesce(q.due, 0), coalesce(q.waiting, 0), coalesce(q.in_flight, 0), coalesce(q.in_doubt, 0), coalesce(q.held, 0), coalesce(q.parked, 0),
-           coalesce(q.late_successes, 0), coalesce(l.dispatched, 0), coalesce(l.failed, 0), coalesce(c.payments, 0),
+           coalesce(q.late_successes, 0), coalesce(l.dispatched, 0), coalesce(l.failed, 0), coalesce(c.failed_but_accepted, 0),
+           coalesce(c.accepted_twice, 0),
            (extract(epoch from v_now - q.oldest_due_at) * 1000)::bigint, (extract(epoch from v_now - q.oldest_in_doubt_at) * 1000)::bigint,
            outbox.partition_headroom_months()
       from outbox.payment_rails r

@@ -36,6 +36,7 @@ pub async fn read_status(session: &mut Session, since: Option<OffsetDateTime>) -
                 dispatched: column(CALL, row, "dispatched")?,
                 failed: column(CALL, row, "failed")?,
                 failed_but_accepted: column(CALL, row, "failed_but_accepted")?,
+                accepted_twice: column(CALL, row, "accepted_twice")?,
                 oldest_due: age(row, "oldest_due_ms")?,
                 oldest_in_doubt: age(row, "oldest_in_doubt_ms")?,
                 partition_headroom_months: column(CALL, row, "partition_headroom_months")?,

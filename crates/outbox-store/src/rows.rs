@@ -372,6 +372,8 @@ pub struct RailStatus {
     pub failed: i64,
     /// Ended without success, though the rail said later that it had accepted them. Of all time.
     pub failed_but_accepted: i64,
+    /// For which the rail gave more than one reference. Of all time.
+    pub accepted_twice: i64,
     /// Age of the oldest due payment.
     pub oldest_due: Option<Millis>,
     /// Age of the oldest doubt.

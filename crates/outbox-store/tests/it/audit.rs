@@ -16,7 +16,7 @@ const ATTEMPT: &str = "insert into outbox.payment_outbox_attempts (rail, kind, w
                        rail_reference, outbox_id, attempt_no, state) select 'wire', 'OPERATOR', 'x', gen_random_uuid(), now(), now(), 'R', v.* from";
 
 /// What is done by force, and what an audit calls it.
-const BROKEN: [(&str, &[&str]); 10] = [
+const BROKEN: [(&str, &[&str]); 11] = [
     ("delete from outbox.payment_outbox_pending where outbox_id = '{open}'", &["LOST {open}"]),
     (
         "delete from outbox.payment_outbox_attempts where outbox_id = '{ended}' and state = 'DISPATCHED'",
@@ -44,6 +44,11 @@ const BROKEN: [(&str, &[&str]); 10] = [
     (
         "update outbox.payment_outbox_instructions set payload = '\\x00' where outbox_id = '{ended}'",
         &["PAYLOAD_DIFFERS {ended}"],
+    ),
+    (
+        "alter table outbox.payment_outbox_attempts drop constraint dispatched_has_a_reference; \
+         update outbox.payment_outbox_attempts set rail_reference = '' where outbox_id = '{ended}' and state = 'DISPATCHED'",
+        &["DISPATCHED_WITHOUT_REFERENCE {ended}"],
     ),
 ];
 

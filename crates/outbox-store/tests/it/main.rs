@@ -22,6 +22,7 @@ mod epoch;
 mod examples;
 mod history;
 mod interleavings;
+mod late_successes;
 mod leases;
 mod lives;
 mod metrics;

@@ -39,7 +39,8 @@ const CLEAR: &str = "\x1b[2J\x1b[H";
 lost leases included, and not held. held: waits for a person. parked: behind another of its \
 ordering key. late successes: pending, though the rail said yes to a \
 worker that had lost its lease. dispatched, failed: of the payments enqueued since --since. failed but accepted: \
-ended without success, of all time, though the rail said later that it had accepted them: ask it.\n\
+ended without success, of all time, though the rail said later that it had accepted them: ask it. accepted twice: the \
+rail gave more than one reference for a payment, of all time: outboxd audit names each.\n\
 Below: the ordering keys under which payments wait for an earlier one, held ones first, with how many wait and their \
 money in minor units.\n\
 Exit codes: 0 done; 64 wrong words; 69 no database; 76 no schema that this version knows; 77 the login is refused or \
@@ -206,6 +207,7 @@ fn rail_table(rails: &[RailStatus]) -> String {
         "dispatched",
         "failed",
         "failed but accepted",
+        "accepted twice",
         "claims",
     ];
     let mut rows = table(&header, 1);
@@ -225,6 +227,7 @@ fn rail_table(rails: &[RailStatus]) -> String {
             count(rail.dispatched),
             count(rail.failed),
             count(rail.failed_but_accepted),
+            count(rail.accepted_twice),
             if rail.paused { "PAUSED" } else { "on" }.to_owned(),
         ]);
     }
@@ -286,6 +289,7 @@ fn rail_json(rail: &RailStatus) -> Value {
         "dispatched": rail.dispatched,
         "failed": rail.failed,
         "failed_but_accepted": rail.failed_but_accepted,
+        "accepted_twice": rail.accepted_twice,
         "partition_headroom_months": rail.partition_headroom_months,
     })
 }
@@ -320,6 +324,7 @@ mod tests {
             dispatched: 0,
             failed: 0,
             failed_but_accepted: 0,
+            accepted_twice: 0,
             oldest_due: None,
             oldest_in_doubt: None,
             partition_headroom_months: months,

@@ -100,6 +100,10 @@ metrics! {
     PARKED = Gauge "outboxd_payments_parked" ["rail"];
     /// Payments that may have been executed and are neither held nor in flight; lost leases included.
     IN_DOUBT = Gauge "outboxd_payments_in_doubt" ["rail"];
+    /// Payments that ended without success and that the rail accepted, as it said later. Of all time.
+    FAILED_BUT_ACCEPTED = Gauge "outboxd_payments_failed_but_accepted" ["rail"];
+    /// Payments for which the rail gave more than one reference. Of all time.
+    ACCEPTED_TWICE = Gauge "outboxd_payments_accepted_twice" ["rail"];
     /// Age of the oldest doubt; 0 if there is none.
     OLDEST_IN_DOUBT = Gauge "outboxd_oldest_in_doubt_age_seconds" ["rail"];
     /// Money of the payments in doubt, in minor units.
