@@ -563,8 +563,9 @@ as $$
             then case when p_payment.inquiry_count >= p_rail.max_inquiries then 'EXHAUSTED' end
         when p_payment.not_after < p_now then 'MISSED_WINDOW'
         when p_payment.send_count >= p_rail.max_sends then 'EXHAUSTED'
-        when p_payment.in_doubt_since is null then null
-        when p_rail.on_unknown <> 'resend' then 'UNKNOWN'
+        when p_payment.in_doubt_since is not null and p_rail.on_unknown <> 'resend' then 'UNKNOWN'
+        -- Of a payment that was ever in doubt, also if a "not found" ended the doubt: the quarantine stays noted.
+        when p_payment.in_doubt_since is null and p_payment.quarantine_until is null then null
         when p_payment.first_sent_at + (p_rail.idempotency_window_ms - p_rail.lease_duration_ms) * interval '1 ms' < p_now then 'KEY_WINDOW'
     end
 $$;
@@ -916,7 +917,8 @@ language sql immutable parallel safe
 as $$
 -- Purpose: the state an attempt is recorded in. The same table as `attempt_state` of the core; a test
 --   compares the two.
--- Parameters: p_not_found_counts, the rail's "not found" is a promise and the quarantine is over.
+-- Parameters: p_not_found_counts, the rail's "not found" is a promise, the quarantine is over and the key
+--   window is not.
 -- Results: the state, or null for an outcome that is not known.
     select case
         when p_outcome = 'ACCEPTED' then 'DISPATCHED'
@@ -931,13 +933,14 @@ $$;
 
 create or replace function outbox.hold_reason_after(
     p_outcome text, p_on_unknown text, p_in_doubt boolean, p_send_count integer, p_max_sends integer, p_inquiry_count integer,
-    p_max_inquiries integer, p_late_success boolean, p_hold_requested boolean
+    p_max_inquiries integer, p_late_success boolean, p_hold_requested boolean, p_not_found_too_late boolean
 ) returns text
 language sql immutable parallel safe
 as $$
 -- Purpose: why a payment waits for a person after an attempt that is not terminal. The same table as
 --   `after_attempt` of the core; a test compares the two on every combination.
--- Parameters: p_in_doubt and the counts as they are after the attempt.
+-- Parameters: p_in_doubt and the counts as they are after the attempt; p_not_found_too_late, a final "not found" that would have
+--   counted inside the key window.
 -- Results: the reason, or null: it is sent again, or inquired after. A limit ends in a hold, never in FAILED.
     select case
         when p_outcome = 'KEY_REUSED' then 'CONTRADICTION'
@@ -945,6 +948,7 @@ as $$
         when p_late_success and p_on_unknown <> 'inquire' then 'LATE_SUCCESS'
         when p_hold_requested then 'REQUESTED'
         when p_in_doubt and p_on_unknown = 'hold' then 'UNKNOWN'
+        when p_not_found_too_late then 'KEY_WINDOW'
         when (p_in_doubt or p_late_success) and p_on_unknown = 'inquire'
             then case when p_inquiry_count >= p_max_inquiries then 'EXHAUSTED' end
         when p_outcome <> 'RELEASED' and p_send_count >= p_max_sends then 'EXHAUSTED'
@@ -991,11 +995,13 @@ as $$
 -- Parameters: p_delay, the wait before another attempt, if there is one; p_now, the clock after the row's lock.
 -- Results: one row. An inquiry that taught nothing leaves the doubt; only a "not found" that the contract makes final,
 --   after the quarantine, ends it. No limit makes a doubt FAILED.
--- Hazard: a "not found" that was asked for before the quarantine was over may be overtaken by a send that is still on
---   its way, however late it is recorded: what counts is the time of the claim.
+-- Hazards: a "not found" that was asked for before the quarantine was over may be overtaken by a send that is still on
+--   its way, however late it is recorded: what counts is the time of the claim. Past the key window a rail may have forgotten key and payment
+--   alike: its "not found" proves nothing.
     select k.kind, s.state,
            outbox.hold_reason_after(e.outcome, p_rail.on_unknown, d.in_doubt, c.send_count, p_rail.max_sends, c.inquiry_count, p_rail.max_inquiries,
-                                    p_payment.late_success, p_payment.hold_requested),
+                                    p_payment.late_success, p_payment.hold_requested,
+                                    e.outcome = 'NOT_FOUND' and f.is_final and not f.in_key_window),
            outbox.disposition_of(p_rail.on_unknown, d.in_doubt or p_payment.late_success), d.in_doubt, c.send_count,
            case when d.in_doubt then c.inquiry_count else 0 end,
            case when e.outcome = 'RELEASED' then p_payment.next_attempt_at
@@ -1010,8 +1016,10 @@ as $$
      -- What an attempt of this kind cannot end in proves nothing.
      cross join lateral (select case when k.kind = 'SUBMIT' and p_outcome = 'NOT_FOUND' or k.kind = 'INQUIRE' and p_outcome in ('NOT_EXECUTED', 'KEY_REUSED')
                                 then 'UNKNOWN' else p_outcome end as outcome) as e
-     cross join lateral (select outbox.attempt_state_after(e.outcome, p_payment.late_success, k.kind = 'INQUIRE' and p_rail.not_found_is_final
-                                    and coalesce(p_payment.quarantine_until <= p_payment.claimed_at, p_payment.quarantine_until is null)) as state) as s
+     cross join lateral (select k.kind = 'INQUIRE' and p_rail.not_found_is_final
+                                    and coalesce(p_payment.quarantine_until <= p_payment.claimed_at, p_payment.quarantine_until is null) as is_final,
+                                coalesce(p_payment.claimed_at < p_payment.first_sent_at + p_rail.idempotency_window_ms * interval '1 ms', true) as in_key_window) as f
+     cross join lateral (select outbox.attempt_state_after(e.outcome, p_payment.late_success, f.is_final and f.in_key_window) as state) as s
      cross join lateral (select (p_payment.in_doubt_since is not null or k.kind = 'INQUIRE' or s.state = 'IN_DOUBT')
                                 and not (e.outcome = 'NOT_FOUND' and s.state = 'RETRYABLE') as in_doubt) as d
      cross join lateral (select p_payment.send_count + (k.kind = 'SUBMIT' and e.outcome in ('NOT_EXECUTED', 'INTERIM', 'UNKNOWN'))::integer

@@ -10,11 +10,13 @@ as $$
 -- Parameters: p_delay, the wait before another attempt, if there is one; p_now, the clock after the row's lock.
 -- Results: one row. An inquiry that taught nothing leaves the doubt; only a "not found" that the contract makes final,
 --   after the quarantine, ends it. No limit makes a doubt FAILED.
--- Hazard: a "not found" that was asked for before the quarantine was over may be overtaken by a send that is still on
---   its way, however late it is recorded: what counts is the time of the claim.
+-- Hazards: a "not found" that was asked for before the quarantine was over may be overtaken by a send that is still on
+--   its way, however late it is recorded: what counts is the time of the claim. Past the key window a rail may have forgotten key and payment
+--   alike: its "not found" proves nothing.
     select k.kind, s.state,
            outbox.hold_reason_after(e.outcome, p_rail.on_unknown, d.in_doubt, c.send_count, p_rail.max_sends, c.inquiry_count, p_rail.max_inquiries,
-                                    p_payment.late_success, p_payment.hold_requested),
+                                    p_payment.late_success, p_payment.hold_requested,
+                                    e.outcome = 'NOT_FOUND' and f.is_final and not f.in_key_window),
            outbox.disposition_of(p_rail.on_unknown, d.in_doubt or p_payment.late_success), d.in_doubt, c.send_count,
            case when d.in_doubt then c.inquiry_count else 0 end,
            case when e.outcome = 'RELEASED' then p_payment.next_attempt_at
@@ -29,8 +31,10 @@ as $$
      -- What an attempt of this kind cannot end in proves nothing.
      cross join lateral (select case when k.kind = 'SUBMIT' and p_outcome = 'NOT_FOUND' or k.kind = 'INQUIRE' and p_outcome in ('NOT_EXECUTED', 'KEY_REUSED')
                                 then 'UNKNOWN' else p_outcome end as outcome) as e
-     cross join lateral (select outbox.attempt_state_after(e.outcome, p_payment.late_success, k.kind = 'INQUIRE' and p_rail.not_found_is_final
-                                    and coalesce(p_payment.quarantine_until <= p_payment.claimed_at, p_payment.quarantine_until is null)) as state) as s
+     cross join lateral (select k.kind = 'INQUIRE' and p_rail.not_found_is_final
+                                    and coalesce(p_payment.quarantine_until <= p_payment.claimed_at, p_payment.quarantine_until is null) as is_final,
+                                coalesce(p_payment.claimed_at < p_payment.first_sent_at + p_rail.idempotency_window_ms * interval '1 ms', true) as in_key_window) as f
+     cross join lateral (select outbox.attempt_state_after(e.outcome, p_payment.late_success, f.is_final and f.in_key_window) as state) as s
      cross join lateral (select (p_payment.in_doubt_since is not null or k.kind = 'INQUIRE' or s.state = 'IN_DOUBT')
                                 and not (e.outcome = 'NOT_FOUND' and s.state = 'RETRYABLE') as in_doubt) as d
      cross join lateral (select p_payment.send_count + (k.kind = 'SUBMIT' and e.outcome in ('NOT_EXECUTED', 'INTERIM', 'UNKNOWN'))::integer

@@ -3,7 +3,8 @@ language sql immutable parallel safe
 as $$
 -- Purpose: the state an attempt is recorded in. The same table as `attempt_state` of the core; a test
 --   compares the two.
--- Parameters: p_not_found_counts, the rail's "not found" is a promise and the quarantine is over.
+-- Parameters: p_not_found_counts, the rail's "not found" is a promise, the quarantine is over and the key
+--   window is not.
 -- Results: the state, or null for an outcome that is not known.
     select case
         when p_outcome = 'ACCEPTED' then 'DISPATCHED'

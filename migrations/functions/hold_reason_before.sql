@@ -14,8 +14,9 @@ as $$
             then case when p_payment.inquiry_count >= p_rail.max_inquiries then 'EXHAUSTED' end
         when p_payment.not_after < p_now then 'MISSED_WINDOW'
         when p_payment.send_count >= p_rail.max_sends then 'EXHAUSTED'
-        when p_payment.in_doubt_since is null then null
-        when p_rail.on_unknown <> 'resend' then 'UNKNOWN'
+        when p_payment.in_doubt_since is not null and p_rail.on_unknown <> 'resend' then 'UNKNOWN'
+        -- Of a payment that was ever in doubt, also if a "not found" ended the doubt: the quarantine stays noted.
+        when p_payment.in_doubt_since is null and p_payment.quarantine_until is null then null
         when p_payment.first_sent_at + (p_rail.idempotency_window_ms - p_rail.lease_duration_ms) * interval '1 ms' < p_now then 'KEY_WINDOW'
     end
 $$;

@@ -20,6 +20,8 @@ pub struct Situation {
     pub in_doubt: bool,
     /// Whether nothing sent earlier could still be on its way when this attempt was claimed.
     pub quarantine_over: bool,
+    /// Whether the rail still knew the key when this attempt was claimed; true without a key window.
+    pub in_key_window: bool,
     /// Whether a worker that had lost its lease reported a success.
     pub late_success: bool,
     /// Whether a person asked for a hold while the payment was leased.
@@ -41,9 +43,15 @@ pub enum Decision {
     Hold(HoldReason),
 }
 
-/// Whether an answer "not found" proves that the payment was never executed.
+/// Whether an answer "not found" proves that the payment was never executed. A rail that may have forgotten
+/// the key may have forgotten what it executed under it as well.
 const fn not_found_counts(contract: &RailContract, situation: &Situation) -> bool {
-    contract.not_found_is_final && situation.quarantine_over
+    contract.not_found_is_final && situation.quarantine_over && situation.in_key_window
+}
+
+/// Whether an answer "not found" would have counted inside the key window, and will not by asking again.
+const fn not_found_is_too_late(contract: &RailContract, situation: &Situation) -> bool {
+    contract.not_found_is_final && situation.quarantine_over && !situation.in_key_window
 }
 
 /// The state that the attempt itself is recorded in.
@@ -112,6 +120,8 @@ pub fn after_attempt(contract: &RailContract, situation: &Situation, outcome: Ou
         Decision::Hold(HoldReason::Requested)
     } else if in_doubt && contract.on_unknown == OnUnknown::Hold {
         Decision::Hold(HoldReason::Unknown)
+    } else if outcome == Outcome::NotFound && not_found_is_too_late(contract, situation) {
+        Decision::Hold(HoldReason::KeyWindow)
     } else if (in_doubt || situation.late_success) && contract.on_unknown == OnUnknown::Inquire {
         let exhausted = inquiry_count >= contract.max_inquiries;
         if exhausted { Decision::Hold(HoldReason::Exhausted) } else { Decision::InquireAfter(delay) }

@@ -47,8 +47,9 @@ fn combinations() -> Vec<(RailContract, Outcome, Situation)> {
     let flags = [false, true];
     for (on_unknown, not_found_is_final) in OnUnknown::ALL.into_iter().flat_map(|o| flags.map(|f| (o, f))) {
         for (kind, outcome) in AttemptKind::ALL.into_iter().flat_map(|k| Outcome::ALL.map(|o| (k, o))) {
-            for bits in 0..16_u8 {
-                let [in_doubt, quarantine_over, late_success, hold_requested] = [1, 2, 4, 8].map(|bit| bits & bit != 0);
+            for bits in 0..32_u8 {
+                let [in_doubt, quarantine_over, in_key_window, late_success, hold_requested] =
+                    [1, 2, 4, 8, 16].map(|bit| bits & bit != 0);
                 if kind == AttemptKind::Inquire && !in_doubt && !late_success {
                     continue;
                 }
@@ -61,6 +62,7 @@ fn combinations() -> Vec<(RailContract, Outcome, Situation)> {
                         inquiry_count,
                         in_doubt,
                         quarantine_over,
+                        in_key_window,
                         late_success,
                         hold_requested,
                     };
@@ -114,7 +116,8 @@ async fn sql_and_core_decide_alike_on_every_combination() {
             serde_json::json!({
                 "disposition": if situation.kind == AttemptKind::Inquire { "IN_DOUBT" } else { "READY" },
                 "send_count": situation.send_count, "inquiry_count": situation.inquiry_count, "quarantine_until": until,
-                "claimed_at": "2010-01-01Z",
+                "claimed_at": "2010-01-01Z", "idempotency_window_ms": 86_400_000,
+                "first_sent_at": if situation.in_key_window { "2009-12-31T00:00:00.001Z" } else { "2009-12-31Z" },
                 "in_doubt_since": situation.in_doubt.then_some("2000-01-01Z"), "late_success": situation.late_success,
                 "hold_requested": situation.hold_requested, "on_unknown": contract.on_unknown.name(),
                 "not_found_is_final": contract.not_found_is_final, "max_sends": MAX_SENDS, "max_inquiries": MAX_INQUIRIES,
@@ -154,7 +157,7 @@ async fn leased(world: &mut World, contract: &RailContract) -> Vec<(HeldLease, O
         (0..cases.len()).map(|n| NewPayment { rail: rail.clone(), ..payment(&format!("{name}-{n}")) }).collect();
     let ids = enqueue_batch(&mut world.session("t_ingest"), &payments, Hint::Wake).await.unwrap();
     let mut worker = world.worker("w");
-    let request = ClaimRequest { rail, ..worker.request(1_000) };
+    let request = ClaimRequest { rail, ..worker.request(2_000) };
     let claimed = claim(&mut worker.session, &request).await.unwrap().leased;
     let leases: BTreeMap<OutboxId, HeldLease> = claimed.iter().map(|one| (one.outbox_id, lease(one))).collect();
     let mut all = Vec::new();
@@ -163,8 +166,9 @@ async fn leased(world: &mut World, contract: &RailContract) -> Vec<(HeldLease, O
         let disposition = if situation.kind == AttemptKind::Inquire { "IN_DOUBT" } else { "READY" };
         let doubt = if situation.in_doubt { "'2026-01-01Z'" } else { "null" };
         let quarantine = if situation.quarantine_over { "2026-01-01Z" } else { "2999-01-01Z" };
+        let first_sent = if situation.in_key_window { "first_sent_at" } else { "claimed_at - interval '1 day'" };
         let assignments = format!(
-            "send_count = {send_count}, inquiry_count = {inquiry_count}, late_success = {late_success}, \
+            "first_sent_at = {first_sent}, send_count = {send_count}, inquiry_count = {inquiry_count}, late_success = {late_success}, \
              hold_requested = {hold_requested}, disposition = '{disposition}', in_doubt_since = {doubt}, \
              quarantine_until = '{quarantine}'"
         );
@@ -189,7 +193,7 @@ async fn check_row(world: &mut World, id: OutboxId, case: (&RailContract, Outcom
     assert_eq!(row.get::<bool, _>("hold_requested"), before.hold_requested && disposition != "HELD", "{case}");
     assert_eq!(row.get::<i32, _>("send_count").to_string(), counted, "{case}");
     assert_eq!((row.get::<i32, _>("attempt_count"), row.get::<i32, _>("crash_count")), (1, 0), "{case}");
-    let was_sent = before.kind == AttemptKind::Inquire || outcome != Outcome::NotSent;
+    let was_sent = before.kind == AttemptKind::Inquire || outcome != Outcome::NotSent || !before.in_key_window;
     assert_eq!(time("first_sent_at").is_some(), was_sent, "{case}");
     let found_to_be_free = outcome == Outcome::NotFound && state == "RETRYABLE";
     let stays = before.in_doubt || before.kind == AttemptKind::Inquire || state == "IN_DOUBT";

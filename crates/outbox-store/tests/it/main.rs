@@ -21,6 +21,7 @@ mod enqueue_identity;
 mod epoch;
 mod examples;
 mod history;
+mod inquiry;
 mod interleavings;
 mod late_successes;
 mod leases;

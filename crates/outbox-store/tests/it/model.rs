@@ -240,8 +240,18 @@ impl Life {
         };
         let Self { send_count, inquiry_count, in_doubt, late_success, hold_requested, .. } = *self;
         let quarantine_over = !self.quarantined;
-        let situation =
-            Situation { kind, send_count, inquiry_count, in_doubt, quarantine_over, late_success, hold_requested };
+        // No life is as long as the key window of its rail.
+        let in_key_window = true;
+        let situation = Situation {
+            kind,
+            send_count,
+            inquiry_count,
+            in_doubt,
+            quarantine_over,
+            in_key_window,
+            late_success,
+            hold_requested,
+        };
         let held = match after_attempt(contract, &situation, outcome, Millis::ZERO) {
             Decision::Hold(HoldReason::Exhausted) if end == End::Released && kind == AttemptKind::Submit => None,
             Decision::Hold(reason) => Some(reason),

@@ -1,0 +1,63 @@
+//! What an answer to an inquiry proves, and for how long.
+
+use outbox_core::{AttemptState, HoldReason, OutboxId, Outcome};
+use outbox_store::{ClaimedPayment, CompletionVerdict};
+
+use crate::conservation::assert_conserved;
+use crate::world::{Worker, World, lease};
+
+const INQUIRE: &str = "on_unknown = 'inquire', not_found_is_final = true";
+
+/// A payment in doubt whose quarantine is over and that was first sent so long ago, under an inquiry.
+async fn asked_after(world: &mut World, worker: &mut Worker, sent_ago: &str) -> (OutboxId, ClaimedPayment) {
+    let id = world.enqueue("a", 1).await[0];
+    let sent = worker.claim_one().await;
+    worker.complete_one(lease(&sent), Outcome::Unknown).await;
+    let over = "quarantine_until = clock_timestamp() - interval '1 ms'";
+    world.tamper(id, &format!("{over}, first_sent_at = clock_timestamp() - interval '{sent_ago}'")).await;
+    (id, worker.claim_one().await)
+}
+
+fn state_and_reason(verdict: CompletionVerdict) -> (AttemptState, Option<HoldReason>) {
+    let CompletionVerdict::Applied { state, held, .. } = verdict else { panic!("{verdict:?}") };
+    (state, held)
+}
+
+#[tokio::test]
+async fn not_found_from_a_rail_that_has_forgotten_the_key_leads_to_no_send() {
+    let mut world = World::new().await;
+    world.contract(&format!("{INQUIRE}, idempotency_window_ms = 61000")).await;
+    let mut worker = world.worker("w");
+    let (id, asked) = asked_after(&mut world, &mut worker, "1 day").await;
+    let verdict = worker.complete_one(lease(&asked), Outcome::NotFound).await;
+    assert_eq!(state_and_reason(verdict), (AttemptState::InDoubt, Some(HoldReason::KeyWindow)));
+    assert!(worker.claim(10).await.leased.is_empty());
+    assert_eq!(world.attempts(id).await, ["1 IN_DOUBT UNKNOWN", "2 IN_DOUBT NOT_FOUND"]);
+    assert_conserved(&mut world.dba).await;
+}
+
+#[tokio::test]
+async fn payment_found_to_be_free_in_time_is_not_sent_once_the_key_window_is_past() {
+    let mut world = World::new().await;
+    world.contract(&format!("{INQUIRE}, idempotency_window_ms = 86400000")).await;
+    let mut worker = world.worker("w");
+    let (id, asked) = asked_after(&mut world, &mut worker, "1 hour").await;
+    let verdict = worker.complete_one(lease(&asked), Outcome::NotFound).await;
+    assert_eq!(state_and_reason(verdict), (AttemptState::Retryable, None));
+    world.tamper(id, "first_sent_at = first_sent_at - interval '1 day'").await;
+    let batch = worker.claim(10).await;
+    assert!(batch.leased.is_empty(), "sent: {batch:?}");
+    assert_eq!(batch.held.iter().map(|held| held.reason).collect::<Vec<_>>(), [HoldReason::KeyWindow]);
+    assert_conserved(&mut world.dba).await;
+}
+
+#[tokio::test]
+async fn not_found_counts_however_late_where_the_contract_has_no_key_window() {
+    let mut world = World::new().await;
+    world.contract(&format!("{INQUIRE}, idempotency_window_ms = null")).await;
+    let mut worker = world.worker("w");
+    let (_, asked) = asked_after(&mut world, &mut worker, "1 year").await;
+    let verdict = worker.complete_one(lease(&asked), Outcome::NotFound).await;
+    assert_eq!(state_and_reason(verdict), (AttemptState::Retryable, None));
+    assert!(worker.claim_one().await.is_resend);
+}
