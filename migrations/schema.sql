@@ -95,7 +95,7 @@ CREATE FUNCTION outbox.after_attempt(p_payment outbox.payment_outbox_pending, p_
 -- Purpose: what becomes of a leased payment whose attempt ended in p_outcome. The same table as `after_attempt` of
 --   the core; a test compares the two on every combination. Internal to complete.
 -- Parameters: p_delay, the wait before another attempt, if there is one; p_now, the clock after the row's lock.
--- Results: one row. An inquiry that taught nothing leaves the doubt; only a "not found" that the contract makes final,
+-- Results: one row. An inquiry that taught nothing leaves the doubt, and counts if it was answered; only a "not found" that the contract makes final,
 --   after the quarantine, ends it. No limit makes a doubt FAILED.
 -- Hazards: a "not found" that was asked for before the quarantine was over may be overtaken by a send that is still on
 --   its way, however late it is recorded: what counts is the time of the claim. Past the key window a rail may have forgotten key and payment
@@ -116,7 +116,7 @@ CREATE FUNCTION outbox.after_attempt(p_payment outbox.payment_outbox_pending, p_
                 else p_payment.quarantine_until end
       from (select outbox.attempt_kind_of(p_payment.disposition) as kind) as k
      -- What an attempt of this kind cannot end in proves nothing.
-     cross join lateral (select case when k.kind = 'SUBMIT' and p_outcome = 'NOT_FOUND' or k.kind = 'INQUIRE' and p_outcome in ('NOT_EXECUTED', 'KEY_REUSED')
+     cross join lateral (select case when k.kind = 'SUBMIT' and p_outcome in ('NOT_FOUND', 'INCONCLUSIVE') or k.kind = 'INQUIRE' and p_outcome in ('NOT_EXECUTED', 'KEY_REUSED')
                                 then 'UNKNOWN' else p_outcome end as outcome) as e
      cross join lateral (select k.kind = 'INQUIRE' and p_rail.not_found_is_final
                                     and coalesce(p_payment.quarantine_until <= p_payment.claimed_at, p_payment.quarantine_until is null) as is_final,
@@ -126,7 +126,7 @@ CREATE FUNCTION outbox.after_attempt(p_payment outbox.payment_outbox_pending, p_
                                 and not (e.outcome = 'NOT_FOUND' and s.state = 'RETRYABLE') as in_doubt) as d
      cross join lateral (select p_payment.send_count + (k.kind = 'SUBMIT' and e.outcome in ('NOT_EXECUTED', 'INTERIM', 'UNKNOWN'))::integer
                                     as send_count,
-                                p_payment.inquiry_count + (k.kind = 'INQUIRE' and (e.outcome = 'INTERIM'
+                                p_payment.inquiry_count + (k.kind = 'INQUIRE' and (e.outcome in ('INTERIM', 'INCONCLUSIVE')
                                     or e.outcome = 'NOT_FOUND' and not p_rail.not_found_is_final))::integer as inquiry_count) as c
 $$;
 
@@ -391,7 +391,7 @@ CREATE FUNCTION outbox.attempt_state_after(p_outcome text, p_late_success boolea
         when p_outcome = 'REFUSED' then case when p_late_success then 'IN_DOUBT' else 'FAILED' end
         when p_outcome = 'NOT_FOUND' then case when p_not_found_counts and not p_late_success then 'RETRYABLE' else 'IN_DOUBT' end
         when p_outcome in ('NOT_SENT', 'NOT_EXECUTED', 'THROTTLED', 'RAIL_REFUSED_US') then 'RETRYABLE'
-        when p_outcome in ('INTERIM', 'UNKNOWN', 'KEY_REUSED') then 'IN_DOUBT'
+        when p_outcome in ('INTERIM', 'UNKNOWN', 'KEY_REUSED', 'INCONCLUSIVE') then 'IN_DOUBT'
         when p_outcome = 'RELEASED' then 'RELEASED'
     end
 $$;
@@ -831,7 +831,7 @@ begin
                disposition = case when p.disposition = 'READY' and p.lease_token is null then outbox.disposition_of(l.on_unknown, true) else p.disposition end,
                hold_reason = case when l.outcome = 'ACCEPTED' and p.hold_reason <> 'CONTRADICTION' then 'LATE_SUCCESS' else p.hold_reason end
           from decided l
-         where p.ctid = l.tid and l.verdict = 'late' and not l.already and l.outcome in ('ACCEPTED', 'INTERIM', 'UNKNOWN', 'KEY_REUSED')
+         where p.ctid = l.tid and l.verdict = 'late' and not l.already and l.outcome in ('ACCEPTED', 'INTERIM', 'UNKNOWN', 'KEY_REUSED', 'INCONCLUSIVE')
     )
     select d.ordinal, case when d.already then 'already_applied' when d.verdict = 'late' then 'fenced' else d.verdict end,
            case when d.verdict = 'applied' or d.already then d.state end, case when d.verdict = 'applied' and d.state not in ('DISPATCHED', 'FAILED') then d.hold_reason end,

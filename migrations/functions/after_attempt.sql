@@ -8,7 +8,7 @@ as $$
 -- Purpose: what becomes of a leased payment whose attempt ended in p_outcome. The same table as `after_attempt` of
 --   the core; a test compares the two on every combination. Internal to complete.
 -- Parameters: p_delay, the wait before another attempt, if there is one; p_now, the clock after the row's lock.
--- Results: one row. An inquiry that taught nothing leaves the doubt; only a "not found" that the contract makes final,
+-- Results: one row. An inquiry that taught nothing leaves the doubt, and counts if it was answered; only a "not found" that the contract makes final,
 --   after the quarantine, ends it. No limit makes a doubt FAILED.
 -- Hazards: a "not found" that was asked for before the quarantine was over may be overtaken by a send that is still on
 --   its way, however late it is recorded: what counts is the time of the claim. Past the key window a rail may have forgotten key and payment
@@ -29,7 +29,7 @@ as $$
                 else p_payment.quarantine_until end
       from (select outbox.attempt_kind_of(p_payment.disposition) as kind) as k
      -- What an attempt of this kind cannot end in proves nothing.
-     cross join lateral (select case when k.kind = 'SUBMIT' and p_outcome = 'NOT_FOUND' or k.kind = 'INQUIRE' and p_outcome in ('NOT_EXECUTED', 'KEY_REUSED')
+     cross join lateral (select case when k.kind = 'SUBMIT' and p_outcome in ('NOT_FOUND', 'INCONCLUSIVE') or k.kind = 'INQUIRE' and p_outcome in ('NOT_EXECUTED', 'KEY_REUSED')
                                 then 'UNKNOWN' else p_outcome end as outcome) as e
      cross join lateral (select k.kind = 'INQUIRE' and p_rail.not_found_is_final
                                     and coalesce(p_payment.quarantine_until <= p_payment.claimed_at, p_payment.quarantine_until is null) as is_final,
@@ -39,6 +39,6 @@ as $$
                                 and not (e.outcome = 'NOT_FOUND' and s.state = 'RETRYABLE') as in_doubt) as d
      cross join lateral (select p_payment.send_count + (k.kind = 'SUBMIT' and e.outcome in ('NOT_EXECUTED', 'INTERIM', 'UNKNOWN'))::integer
                                     as send_count,
-                                p_payment.inquiry_count + (k.kind = 'INQUIRE' and (e.outcome = 'INTERIM'
+                                p_payment.inquiry_count + (k.kind = 'INQUIRE' and (e.outcome in ('INTERIM', 'INCONCLUSIVE')
                                     or e.outcome = 'NOT_FOUND' and not p_rail.not_found_is_final))::integer as inquiry_count) as c
 $$;

@@ -12,7 +12,7 @@ as $$
         when p_outcome = 'REFUSED' then case when p_late_success then 'IN_DOUBT' else 'FAILED' end
         when p_outcome = 'NOT_FOUND' then case when p_not_found_counts and not p_late_success then 'RETRYABLE' else 'IN_DOUBT' end
         when p_outcome in ('NOT_SENT', 'NOT_EXECUTED', 'THROTTLED', 'RAIL_REFUSED_US') then 'RETRYABLE'
-        when p_outcome in ('INTERIM', 'UNKNOWN', 'KEY_REUSED') then 'IN_DOUBT'
+        when p_outcome in ('INTERIM', 'UNKNOWN', 'KEY_REUSED', 'INCONCLUSIVE') then 'IN_DOUBT'
         when p_outcome = 'RELEASED' then 'RELEASED'
     end
 $$;

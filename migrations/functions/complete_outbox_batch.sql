@@ -102,7 +102,7 @@ begin
                disposition = case when p.disposition = 'READY' and p.lease_token is null then outbox.disposition_of(l.on_unknown, true) else p.disposition end,
                hold_reason = case when l.outcome = 'ACCEPTED' and p.hold_reason <> 'CONTRADICTION' then 'LATE_SUCCESS' else p.hold_reason end
           from decided l
-         where p.ctid = l.tid and l.verdict = 'late' and not l.already and l.outcome in ('ACCEPTED', 'INTERIM', 'UNKNOWN', 'KEY_REUSED')
+         where p.ctid = l.tid and l.verdict = 'late' and not l.already and l.outcome in ('ACCEPTED', 'INTERIM', 'UNKNOWN', 'KEY_REUSED', 'INCONCLUSIVE')
     )
     select d.ordinal, case when d.already then 'already_applied' when d.verdict = 'late' then 'fenced' else d.verdict end,
            case when d.verdict = 'applied' or d.already then d.state end, case when d.verdict = 'applied' and d.state not in ('DISPATCHED', 'FAILED') then d.hold_reason end,

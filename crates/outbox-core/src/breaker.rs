@@ -25,9 +25,12 @@ impl RailHealth {
     #[must_use]
     pub const fn after(outcome: Outcome) -> Self {
         match outcome {
-            Outcome::Accepted | Outcome::Refused | Outcome::Interim | Outcome::KeyReused | Outcome::NotFound => {
-                Self::Well
-            }
+            Outcome::Accepted
+            | Outcome::Refused
+            | Outcome::Interim
+            | Outcome::KeyReused
+            | Outcome::NotFound
+            | Outcome::Inconclusive => Self::Well,
             Outcome::Throttled => Self::Crowded,
             Outcome::NotSent | Outcome::NotExecuted | Outcome::Unknown => Self::Failing,
             Outcome::RailRefusedUs => Self::Shut,

@@ -68,7 +68,9 @@ pub const fn attempt_state(contract: &RailContract, situation: &Situation, outco
         Outcome::NotSent | Outcome::NotExecuted | Outcome::Throttled | Outcome::RailRefusedUs => {
             AttemptState::Retryable
         }
-        Outcome::Interim | Outcome::Unknown | Outcome::KeyReused | Outcome::NotFound => AttemptState::InDoubt,
+        Outcome::Interim | Outcome::Unknown | Outcome::KeyReused | Outcome::NotFound | Outcome::Inconclusive => {
+            AttemptState::InDoubt
+        }
     }
 }
 
@@ -83,7 +85,7 @@ pub const fn counts_as_send(kind: AttemptKind, outcome: Outcome) -> bool {
 #[must_use]
 pub const fn counts_as_inquiry(contract: &RailContract, kind: AttemptKind, outcome: Outcome) -> bool {
     let answered = match outcome {
-        Outcome::Interim => true,
+        Outcome::Interim | Outcome::Inconclusive => true,
         Outcome::NotFound => !contract.not_found_is_final,
         _ => false,
     };
@@ -109,7 +111,7 @@ pub fn after_attempt(contract: &RailContract, situation: &Situation, outcome: Ou
         }
         Outcome::Refused => return Decision::Refuse,
         Outcome::NotSent | Outcome::NotExecuted | Outcome::Throttled | Outcome::RailRefusedUs => {}
-        Outcome::Interim | Outcome::Unknown | Outcome::NotFound => {}
+        Outcome::Interim | Outcome::Unknown | Outcome::NotFound | Outcome::Inconclusive => {}
     }
     let in_doubt = is_in_doubt(contract, situation, outcome);
     let send_count = situation.send_count + u32::from(counts_as_send(situation.kind, outcome));

@@ -29,11 +29,13 @@ pub enum Outcome {
     KeyReused,
     /// The rail was asked and knows no payment under our key. Of inquiries only.
     NotFound,
+    /// The rail was asked and answered, and the answer does not say what became of the payment. Of inquiries only.
+    Inconclusive,
 }
 
 impl Outcome {
     /// Every outcome.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Accepted,
         Self::Refused,
         Self::NotSent,
@@ -44,6 +46,7 @@ impl Outcome {
         Self::Unknown,
         Self::KeyReused,
         Self::NotFound,
+        Self::Inconclusive,
     ];
 
     /// The name in the database.
@@ -60,6 +63,7 @@ impl Outcome {
             Self::Unknown => "UNKNOWN",
             Self::KeyReused => "KEY_REUSED",
             Self::NotFound => "NOT_FOUND",
+            Self::Inconclusive => "INCONCLUSIVE",
         }
     }
 
@@ -67,7 +71,7 @@ impl Outcome {
     #[must_use]
     pub const fn is_of(self, kind: AttemptKind) -> bool {
         match kind {
-            AttemptKind::Submit => !matches!(self, Self::NotFound),
+            AttemptKind::Submit => !matches!(self, Self::NotFound | Self::Inconclusive),
             AttemptKind::Inquire => !matches!(self, Self::NotExecuted | Self::KeyReused),
         }
     }
@@ -99,8 +103,16 @@ pub enum Body {
     WithReference,
     /// It came whole, and no reference was found in it or in the headers.
     WithoutReference,
-    /// It broke off, was larger than the cap, or could not be parsed.
+    /// It was larger than the cap, could not be parsed, or does not show where it ends.
     Unreadable,
+    /// It broke off.
+    CutOff,
+}
+
+impl Body {
+    const fn is_whole(self) -> bool {
+        matches!(self, Self::WithReference | Self::WithoutReference)
+    }
 }
 
 /// What is known of the payment after `reply` to a submit. A success counts only with a readable body
@@ -123,13 +135,14 @@ pub fn classify(reply: Reply<'_>, codes: &CodeTable) -> Outcome {
     }
 }
 
-/// What is known of the payment after `reply` to an inquiry. [`Outcome::Unknown`] means that nothing
-/// was learned. A refusal and a "not found" count only with a whole answer: they let a payment end, or
+/// What is known of the payment after `reply` to an inquiry. [`Outcome::Inconclusive`] means that the rail answered
+/// and that nothing was learned, [`Outcome::Unknown`] that it did not. A refusal and a "not found" count only with a whole answer: they let a payment end, or
 /// be sent again.
 #[must_use]
 pub fn classify_inquiry(reply: Reply<'_>, codes: &CodeTable) -> Outcome {
-    let is_whole = matches!(reply, Reply::Answered { body: Body::WithReference | Body::WithoutReference, .. });
+    let is_whole = matches!(reply, Reply::Answered { body, .. } if body.is_whole());
     match meaning(reply, codes, default_of_inquiry) {
+        Err(Outcome::Unknown) => unlearned(reply),
         Err(outcome) => outcome,
         Ok(Meaning::Accepted) => Outcome::Accepted,
         Ok(Meaning::Refused) if is_whole => Outcome::Refused,
@@ -138,8 +151,18 @@ pub fn classify_inquiry(reply: Reply<'_>, codes: &CodeTable) -> Outcome {
         Ok(Meaning::RailRefusedUs) => Outcome::RailRefusedUs,
         Ok(Meaning::Interim) => Outcome::Interim,
         Ok(Meaning::Refused | Meaning::NotFound | Meaning::NotExecuted | Meaning::KeyReused | Meaning::Unknown) => {
-            Outcome::Unknown
+            unlearned(reply)
         }
+    }
+}
+
+/// What an inquiry that taught nothing came to. A rail that asks again later (408, 429), that cannot (5xx) or that breaks
+/// off has not answered; any other answer would be the same the next time.
+const fn unlearned(reply: Reply<'_>) -> Outcome {
+    match reply {
+        Reply::NotSent | Reply::Interrupted | Reply::Answered { body: Body::CutOff, .. } => Outcome::Unknown,
+        Reply::Answered { status: 408 | 429 | 500.., .. } => Outcome::Unknown,
+        Reply::Answered { .. } => Outcome::Inconclusive,
     }
 }
 
@@ -150,7 +173,7 @@ fn meaning(reply: Reply<'_>, codes: &CodeTable, default: fn(u16) -> Meaning) -> 
         Reply::Interrupted => return Err(Outcome::Unknown),
         Reply::Answered { status, code, body } => (status, code, body),
     };
-    if body == Body::Unreadable && code.is_none() && codes.depends_on_code(status) {
+    if !body.is_whole() && code.is_none() && codes.depends_on_code(status) {
         return Err(Outcome::Unknown);
     }
     match codes.named(status, code).unwrap_or_else(|| default(status)) {
@@ -169,7 +192,8 @@ pub const fn honoured_retry_after(outcome: Outcome, retry_after: Option<Millis>)
         | Outcome::RailRefusedUs
         | Outcome::Interim
         | Outcome::Unknown
-        | Outcome::NotFound => retry_after,
+        | Outcome::NotFound
+        | Outcome::Inconclusive => retry_after,
     }
 }
 
@@ -244,7 +268,7 @@ mod tests {
     fn no_success_without_a_readable_body_and_a_reference() {
         let table = CodeTable::new(vec![CodeRule { status: 204, code: None, means: Meaning::Accepted }]);
         for status in 100..600 {
-            for body in [Body::WithoutReference, Body::Unreadable] {
+            for body in [Body::WithoutReference, Body::Unreadable, Body::CutOff] {
                 let outcome = classify(Reply::Answered { status, code: None, body }, &table);
                 assert_ne!(outcome, Outcome::Accepted, "{status} {body:?}");
             }
@@ -293,22 +317,27 @@ mod tests {
 
     #[test]
     fn an_answer_to_an_inquiry_says_only_what_the_table_or_a_standard_says() {
-        use Body::{Unreadable, WithReference, WithoutReference};
+        use Body::{CutOff, Unreadable, WithReference, WithoutReference};
         let none = CodeTable::default();
         for (status, code, body, expected) in [
-            (200, None, WithReference, Outcome::Unknown),
-            (201, None, WithReference, Outcome::Unknown),
+            (200, None, WithReference, Outcome::Inconclusive),
+            (200, None, CutOff, Outcome::Unknown),
+            (201, None, WithReference, Outcome::Inconclusive),
+            (302, None, WithoutReference, Outcome::Inconclusive),
             (200, Some("ACSC"), WithReference, Outcome::Accepted),
-            (200, Some("ACSC"), WithoutReference, Outcome::Unknown),
+            (200, Some("ACSC"), WithoutReference, Outcome::Inconclusive),
             (200, Some("ACSP"), WithReference, Outcome::Interim),
             (200, Some("RJCT"), WithReference, Outcome::Refused),
-            (200, Some("RJCT"), Unreadable, Outcome::Unknown),
+            (200, Some("RJCT"), Unreadable, Outcome::Inconclusive),
+            (200, Some("RJCT"), CutOff, Outcome::Unknown),
             (202, None, WithoutReference, Outcome::Interim),
-            (400, None, WithReference, Outcome::Unknown),
+            (400, None, WithReference, Outcome::Inconclusive),
             (401, None, WithReference, Outcome::RailRefusedUs),
             (404, None, WithoutReference, Outcome::NotFound),
-            (404, None, Unreadable, Outcome::Unknown),
-            (409, None, WithReference, Outcome::Unknown),
+            (404, None, Unreadable, Outcome::Inconclusive),
+            (404, None, CutOff, Outcome::Unknown),
+            (408, None, WithReference, Outcome::Unknown),
+            (409, None, WithReference, Outcome::Inconclusive),
             (429, None, Unreadable, Outcome::Throttled),
             (503, None, WithReference, Outcome::Unknown),
         ] {
@@ -322,19 +351,21 @@ mod tests {
             rule(200, "REJECTED", Meaning::Refused),
             rule(404, "UNKNOWN_KEY", Meaning::NotFound),
             CodeRule { status: 404, code: None, means: Meaning::Unknown },
+            CodeRule { status: 429, code: None, means: Meaning::Unknown },
             rule(200, "NEVER_RAN", Meaning::NotExecuted),
         ]);
         check_inquiry(200, Some("SETTLED"), WithReference, &table, Outcome::Accepted);
         check_inquiry(200, Some("REJECTED"), WithReference, &table, Outcome::Refused);
         check_inquiry(404, Some("UNKNOWN_KEY"), WithoutReference, &table, Outcome::NotFound);
-        check_inquiry(404, None, WithoutReference, &table, Outcome::Unknown);
-        check_inquiry(200, Some("NEVER_RAN"), WithReference, &table, Outcome::Unknown);
+        check_inquiry(404, None, WithoutReference, &table, Outcome::Inconclusive);
+        check_inquiry(429, None, WithoutReference, &table, Outcome::Unknown);
+        check_inquiry(200, Some("NEVER_RAN"), WithReference, &table, Outcome::Inconclusive);
     }
 
     #[test]
     fn an_attempt_ends_only_in_an_outcome_of_its_kind() {
         for status in 100..600 {
-            for body in [Body::WithReference, Body::WithoutReference, Body::Unreadable] {
+            for body in [Body::WithReference, Body::WithoutReference, Body::Unreadable, Body::CutOff] {
                 for means in Meaning::ALL {
                     let table = CodeTable::new(vec![CodeRule { status, code: None, means }]);
                     let reply = Reply::Answered { status, code: None, body };

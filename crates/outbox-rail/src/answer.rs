@@ -143,6 +143,7 @@ pub(crate) fn understand(version: Version, headers: &HeaderMap, read: &Read, ref
         }
     });
     let body = match (&fault, &said.0) {
+        (Some(fault), _) if matches!(fault.class, "body_truncated" | "body_timeout") => Body::CutOff,
         (Some(_), _) => Body::Unreadable,
         (None, Some(_)) => Body::WithReference,
         (None, None) => Body::WithoutReference,

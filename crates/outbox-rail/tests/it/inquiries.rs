@@ -125,28 +125,28 @@ async fn request_hash_of_an_inquiry_covers_method_url_and_headers() {
 async fn answers_to_an_inquiry_are_read_by_their_own_table_and_fields() {
     for (status, body, outcome) in [
         ("200 OK", r#"{"ref":"R-7","status":"SETTLED"}"#, Outcome::Accepted),
-        ("200 OK", r#"{"id":"R-7","status":"SETTLED"}"#, Outcome::Unknown),
-        ("200 OK", r#"{"ref":"R-7","code":"SETTLED"}"#, Outcome::Unknown),
+        ("200 OK", r#"{"id":"R-7","status":"SETTLED"}"#, Outcome::Inconclusive),
+        ("200 OK", r#"{"ref":"R-7","code":"SETTLED"}"#, Outcome::Inconclusive),
         ("200 OK", r#"{"ref":"R-7","status":"ACSC"}"#, Outcome::Accepted),
         ("200 OK", r#"{"ref":"R-7","status":"ACSP"}"#, Outcome::Interim),
         ("200 OK", r#"{"ref":"R-7","status":"RJCT"}"#, Outcome::Refused),
         ("200 OK", r#"{"status":"REJECTED"}"#, Outcome::Refused),
-        ("200 OK", r#"{"ref":"R-7"}"#, Outcome::Unknown),
-        ("200 OK", r#"{"ref":"R-7","status":"SETTLED""#, Outcome::Unknown),
-        ("201 Created", r#"{"ref":"R-7"}"#, Outcome::Unknown),
+        ("200 OK", r#"{"ref":"R-7"}"#, Outcome::Inconclusive),
+        ("200 OK", r#"{"ref":"R-7","status":"SETTLED""#, Outcome::Inconclusive),
+        ("201 Created", r#"{"ref":"R-7"}"#, Outcome::Inconclusive),
         ("202 Accepted", "", Outcome::Interim),
         ("404 Not Found", r#"{"status":"NO_SUCH_KEY"}"#, Outcome::NotFound),
         // A gateway in front of the rail says it too.
-        ("404 Not Found", "<html>no such page", Outcome::Unknown),
-        ("404 Not Found", "", Outcome::Unknown),
-        ("400 Bad Request", r#"{"status":"REJECTED"}"#, Outcome::Unknown),
+        ("404 Not Found", "<html>no such page", Outcome::Inconclusive),
+        ("404 Not Found", "", Outcome::Inconclusive),
+        ("400 Bad Request", r#"{"status":"REJECTED"}"#, Outcome::Inconclusive),
         // What the table of the submit means by it is no answer to a question.
-        ("422 Unprocessable", r#"{"code":"AC04"}"#, Outcome::Unknown),
+        ("422 Unprocessable", r#"{"code":"AC04"}"#, Outcome::Inconclusive),
         ("503 Unavailable", r#"{"code":"NOT_EXECUTED"}"#, Outcome::Unknown),
         ("401 Unauthorized", "", Outcome::RailRefusedUs),
         ("429 Too Many", "", Outcome::Throttled),
         ("500 Error", "", Outcome::Unknown),
-        ("302 Found", "", Outcome::Unknown),
+        ("302 Found", "", Outcome::Inconclusive),
     ] {
         let hostile = Hostile::answering(with_body(status, body)).await;
         let codes = CodeTable::new(vec![
@@ -192,7 +192,7 @@ async fn inquiry_follows_no_redirect_and_is_asked_once() {
     let location = elsewhere.url();
     let answer = format!("HTTP/1.1 307 Moved\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n");
     let moved = Hostile::answering(answer).await;
-    assert_eq!(ask(&rail(asked(settings(moved.url())))).await.outcome, Outcome::Unknown);
+    assert_eq!(ask(&rail(asked(settings(moved.url())))).await.outcome, Outcome::Inconclusive);
     assert_eq!((moved.requests().len(), elsewhere.connections()), (1, 0));
     // A GET may be repeated by any client that thinks for itself; this one does not.
     let deaf = Hostile::start(None, Ending::Reset, |_, mut peer| async move {

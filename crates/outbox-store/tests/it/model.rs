@@ -215,9 +215,9 @@ impl Life {
 
     /// What may have been executed leaves a doubt, whoever says so and however late.
     fn learn_late(&mut self, contract: &RailContract, end: End) {
-        use Outcome::{Accepted, Interim, KeyReused, Unknown};
+        use Outcome::{Accepted, Inconclusive, Interim, KeyReused, Unknown};
         self.late_success |= end == End::Known(Accepted);
-        if matches!(end, End::Known(Accepted | Interim | Unknown | KeyReused)) {
+        if matches!(end, End::Known(Accepted | Interim | Unknown | KeyReused | Inconclusive)) {
             self.in_doubt = true;
             self.quarantined = true;
             // By no attempt that a later NOT_SENT could take back.

@@ -131,6 +131,22 @@ async fn rail_that_does_not_answer_questions_uses_none_of_them_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn answers_that_the_table_of_codes_lacks_hold_the_payment_at_the_limit_and_open_no_breaker() {
+    let rig = asked("p_max_inquiries => 5").await;
+    rig.hold.script(Script::by_order([Fault::ErrorAfter]));
+    rig.enqueue(HOLD, 1).await;
+    let codes = "rails.hold.inquiry.codes=[{status=200,code=\"SETTLED\",means=\"accepted\"}]";
+    let breaker = "rails.hold.breaker.failures=3";
+    let daemon = rig.daemon_with("a", rig.proxy.address(), &[ASKED[0], ASKED[1], codes, breaker]);
+    rig.settled().await;
+    assert_eq!(rig.held(HOLD).await, ["EXHAUSTED 1"]);
+    let asked = ", INQUIRE IN_DOUBT INCONCLUSIVE".repeat(5);
+    assert_eq!(lives(&rig).await, [format!("SUBMIT IN_DOUBT UNKNOWN{asked} x1")]);
+    assert_eq!(daemon.events("breaker.opened").len(), 0);
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn payments_of_a_killed_dispatcher_are_asked_after_by_its_heir_and_sent_once() {
     let rig = asked("p_max_crashes => 9").await;
     rig.enqueue(HOLD, COUNT).await;
@@ -225,10 +241,10 @@ async fn success_whose_iso_20022_status_is_interim_is_asked_after_until_it_is_se
 const NOTHING: [(Fault, &str); 12] = [
     (Fault::ErrorBefore, "UNKNOWN"),
     (Fault::Unavailable, "UNKNOWN"),
-    (Fault::Redirect, "UNKNOWN"),
-    (Fault::Garbage, "UNKNOWN"),
+    (Fault::Redirect, "INCONCLUSIVE"),
+    (Fault::Garbage, "INCONCLUSIVE"),
     (Fault::Truncate, "UNKNOWN"),
-    (Fault::Oversize, "UNKNOWN"),
+    (Fault::Oversize, "INCONCLUSIVE"),
     (Fault::Reset, "UNKNOWN"),
     (Fault::ResetBefore, "UNKNOWN"),
     (Fault::Hang, "UNKNOWN"),
@@ -238,8 +254,8 @@ const NOTHING: [(Fault, &str); 12] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_that_say_nothing_of_the_payment_leave_it_in_doubt_and_use_no_question_up() {
-    let rig = asked("p_max_inquiries => 1, p_not_found_is_final => true").await;
+async fn answers_that_say_nothing_of_the_payment_leave_it_in_doubt_and_only_whole_ones_use_questions_up() {
+    let rig = asked("p_max_inquiries => 4, p_not_found_is_final => true").await;
     let faults = NOTHING.map(|(fault, _)| fault);
     rig.hold.script(Script::by_order([Fault::ErrorAfter]).with_inquiries(faults));
     rig.enqueue(HOLD, 1).await;
