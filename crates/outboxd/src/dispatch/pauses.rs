@@ -1,28 +1,50 @@
-//! What people have paused, as far as this daemon knows: read twice a second, and asked right before each first
-//! byte. Claims do not go by it: the claim function sees the pauses for itself.
+//! What people have paused, by a pause or by a rail's contract, as far as this daemon knows: read twice a second, and
+//! asked right before each first byte. Claims do not go by it: the claim function sees the pauses for itself.
 
-use std::sync::{PoisonError, RwLock};
+use std::collections::BTreeSet;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
-use outbox_core::RailName;
+use outbox_core::{AttemptKind, RailName};
 use outbox_store::Pause;
 
 /// The pauses.
 #[derive(Debug, Default)]
-pub(crate) struct Pauses(RwLock<Vec<Pause>>);
+pub(crate) struct Pauses(RwLock<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    pauses: Vec<Pause>,
+    by_contract: BTreeSet<RailName>,
+}
 
 impl Pauses {
-    /// Notes what is paused now.
-    pub(crate) fn set(&self, pauses: Vec<Pause>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = pauses;
+    /// Notes what is paused now; `by_contract`: the rails whose contracts say so.
+    pub(crate) fn set(&self, pauses: Vec<Pause>, by_contract: BTreeSet<RailName>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Known { pauses, by_contract };
     }
 
-    /// Whether nothing of `participant_id` may leave for `rail`.
-    pub(crate) fn stop(&self, rail: &RailName, participant_id: &str) -> bool {
-        let pauses = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        pauses.iter().any(|pause| {
-            pause.rail.as_deref().is_none_or(|name| name == rail.as_str())
-                && pause.participant_id.as_deref().is_none_or(|name| name == participant_id)
-        })
+    /// Whether `rail` must not be called at all.
+    pub(crate) fn stop_rail(&self, rail: &RailName) -> bool {
+        let known = self.known();
+        known.by_contract.contains(rail) || known.of_rail(rail).any(|pause| pause.participant_id.is_none())
+    }
+
+    /// Whether no attempt of this kind may leave for `rail` and `participant_id`. A pause of a participant stops its
+    /// sends; a question about it may be asked at any time, and its claim asks it again and again.
+    pub(crate) fn stop(&self, rail: &RailName, participant_id: &str, kind: AttemptKind) -> bool {
+        let of_participant = |pause: &Pause| pause.participant_id.as_deref() == Some(participant_id);
+        self.stop_rail(rail) || kind == AttemptKind::Submit && self.known().of_rail(rail).any(of_participant)
+    }
+
+    fn known(&self) -> RwLockReadGuard<'_, Known> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    /// The pauses that hold for `rail`, of all participants or of one.
+    fn of_rail<'a>(&'a self, rail: &'a RailName) -> impl Iterator<Item = &'a Pause> {
+        self.pauses.iter().filter(|pause| pause.rail.as_deref().is_none_or(|name| name == rail.as_str()))
     }
 }
 
@@ -42,17 +64,23 @@ mod tests {
             reason: "drill".to_owned(),
         };
         let rail = |name| RailName::new(name).unwrap();
-        for (set, expected) in [
-            (vec![], [false, false, false]),
-            (vec![pause(None, None)], [true, true, true]),
-            (vec![pause(Some("a"), None)], [true, true, false]),
-            (vec![pause(None, Some("x"))], [true, false, true]),
-            (vec![pause(Some("b"), Some("x"))], [false, false, true]),
+        for (set, by_contract, sends, questions) in [
+            (vec![], None, [false, false, false], [false, false, false]),
+            (vec![pause(None, None)], None, [true, true, true], [true, true, true]),
+            (vec![pause(Some("a"), None)], None, [true, true, false], [true, true, false]),
+            (vec![pause(None, Some("x"))], None, [true, false, true], [false, false, false]),
+            (vec![pause(Some("b"), Some("x"))], None, [false, false, true], [false, false, false]),
+            (vec![], Some("b"), [false, false, true], [false, false, true]),
         ] {
             let pauses = Pauses::default();
-            pauses.set(set.clone());
-            let stopped = [("a", "x"), ("a", "y"), ("b", "x")].map(|(name, who)| pauses.stop(&rail(name), who));
-            assert_eq!(stopped, expected, "{set:?}");
+            pauses.set(set.clone(), by_contract.map(rail).into_iter().collect());
+            for (kind, expected) in [(AttemptKind::Submit, sends), (AttemptKind::Inquire, questions)] {
+                let of = [("a", "x"), ("a", "y"), ("b", "x")];
+                let stopped = of.map(|(name, who)| pauses.stop(&rail(name), who, kind));
+                assert_eq!(stopped, expected, "{kind:?} {set:?} {by_contract:?}");
+            }
+            let rails = ["a", "b"].map(|name| pauses.stop_rail(&rail(name)));
+            assert_eq!(rails, [questions[0], questions[2]], "{set:?} {by_contract:?}");
         }
     }
 }

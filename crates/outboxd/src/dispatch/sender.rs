@@ -134,22 +134,21 @@ fn permission(send: &Send, gate: Arc<Gate>) -> MaySend {
     let lease = Arc::clone(&send.lease);
     let handle = send.handle.clone();
     let payment = (send.payment.outbox_id, send.payment.attempt_no, send.payment.traceparent.clone());
-    // A question may be asked at any time; of a paused participant the claim asks it again and again.
-    let is_submit = send.payment.kind == AttemptKind::Submit;
-    let not_after = send.payment.not_after.filter(|_| is_submit);
+    // A question may be asked at any time.
+    let not_after = send.payment.not_after.filter(|_| send.payment.kind == AttemptKind::Submit);
     let not_after = not_after.map(|not_after| time_left(not_after, send.payment.db_now));
     let (claimed_at, participant_id) = (send.claimed_at, send.payment.participant_id.clone());
-    let kind = send.payment.kind.name();
+    let kind = send.payment.kind;
     Arc::new(move || {
         let now = boot_now();
         let lease_allows = lease.may_begin(now);
         let in_time = not_after.is_none_or(|left| now.since(claimed_at) <= left);
-        let paused = is_submit && handle.pauses.stop(&lease.rail, &participant_id);
+        let paused = handle.pauses.stop(&lease.rail, &participant_id, kind);
         let allowed = lease_allows && in_time && !paused && handle.phase() == Phase::Running;
         gate.0.store(if allowed { GRANTED } else { REFUSED }, Ordering::Release);
         let (outbox_id, attempt_no, traceparent) = &payment;
         let event = if allowed { events::SEND_STARTED } else { events::SEND_WITHHELD };
-        tracing::debug!(event, rail = %lease.rail, %outbox_id, attempt_no = attempt_no.0, kind, traceparent, lease_allows, in_time, paused);
+        tracing::debug!(event, rail = %lease.rail, %outbox_id, attempt_no = attempt_no.0, kind = kind.name(), traceparent, lease_allows, in_time, paused);
         allowed
     })
 }

@@ -72,7 +72,8 @@ impl Upkeep {
     /// One bounded pass over what is due.
     async fn run_once(&mut self, passes: &mut Passes) -> Result<(), ConnectionError> {
         let now = boot_now();
-        if passes.beat_at.is_none_or(|at| now >= at) {
+        let beats = passes.beat_at.is_none_or(|at| now >= at);
+        if beats {
             passes.beat_at = Some(now.plus(self.heartbeat_interval));
             let state = if self.handle.phase() == Phase::Running {
                 DispatcherState::Running
@@ -81,11 +82,16 @@ impl Upkeep {
             };
             self.connection.look().await?;
             self.beat(state).await?;
-            passes.rails = outbox_store::read_payment_rails(self.connection.session().await?).await?;
+        }
+        let rails = outbox_store::read_payment_rails(self.connection.session().await?).await?;
+        let pauses = outbox_store::read_pauses(self.connection.session().await?).await?;
+        let paused = rails.iter().filter(|row| row.contract.as_ref().is_some_and(|contract| contract.paused));
+        self.handle.pauses.set(pauses, paused.map(|row| row.rail.clone()).collect());
+        // A lane that was too busy to be told is told again with the next heartbeat.
+        if beats || rails != passes.rails {
+            passes.rails = rails;
             self.handle.tell(Event::Contracts(passes.rails.clone())).await;
         }
-        let pauses = outbox_store::read_pauses(self.connection.session().await?).await?;
-        self.handle.pauses.set(pauses);
         if passes.expire_at.is_none_or(|at| now >= at) {
             passes.expire_at = Some(now.plus(self.maintenance_interval));
             self.expire(passes).await?;

@@ -10,7 +10,7 @@ use crate::rig::{Daemon, HOLD, LIMIT, Rig};
 const COUNT: usize = 5;
 
 /// How the daemon asks `rail-sim`.
-const ASKED: [&str; 3] = [
+pub(crate) const ASKED: [&str; 3] = [
     "rails.hold.inquiry.path=/payments/{key}",
     "rails.hold.inquiry.code_json_pointer=/status",
     "rails.hold.inquiry.codes=[{status=200,code=\"ACCEPTED\",means=\"accepted\"},\

@@ -5,6 +5,7 @@ use outbox_testkit::wait_until;
 use rail_sim::Point;
 
 use crate::deaf_rail::FullRail;
+use crate::inquiry::ASKED;
 use crate::rig::{HOLD, LEASE_MS, LIMIT, RAILS, RESEND, Rig};
 
 const EACH: usize = 3;
@@ -38,27 +39,70 @@ async fn a_payment_whose_time_ran_out_while_it_connected_is_not_sent() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_paused_after_its_claim_and_before_its_first_byte_is_given_back() {
-    for scope in ["null, null", "'hold', null", "'hold', 'p'"] {
+    for pause in pauses(&["null, null", "'hold', null", "'hold', 'p'"]) {
         let rig = Rig::start().await;
         rig.contract(HOLD, "null, p_rail_timeout_ms => 20000, p_lease_duration_ms => 60000").await;
         let full = FullRail::new().await;
         let [_, deaf] = full.settings();
-        let settings = [deaf.as_str(), "rails.hold.timeout=20s", "rails.hold.connect_timeout=20s"];
-        let daemon = rig.daemon_with("a", rig.proxy.address(), &settings);
+        let daemon = rig.daemon_with("a", rig.proxy.address(), &[&[deaf.as_str()], &PATIENT[..]].concat());
         rig.run("select outbox.enqueue_payment_outbox('p', 'i', 'i', 'hold', 'x', 'text/plain')").await;
         wait_until("a connect that hangs", LIMIT, async || full.hanging_connects() == 1).await.unwrap();
-        rig.run(&format!("select outbox.set_outbox_pause({scope}, true, 'drill')")).await;
-        let seen = "select clock_timestamp() > paused_at + interval '1 s' from outbox.outbox_pauses";
-        rig.until("a second since the pause", seen).await;
+        paused_for_a_second(&rig, &pause).await;
         let received = full.accept_and_count();
         let withheld = daemon.logged("send.withheld", 1).await;
         assert_eq!(
             (&withheld["paused"], &withheld["lease_allows"]),
             (&true.into(), &true.into()),
-            "{scope}: {withheld}"
+            "{pause}: {withheld}"
         );
         daemon.logged("complete.applied", 1).await;
-        assert_eq!((rig.count(HOLD, "RELEASED").await, received.bytes()), (1, 0), "{scope}");
+        assert_eq!((rig.count(HOLD, "RELEASED").await, received.bytes()), (1, 0), "{pause}");
+        daemon.stop().await;
+    }
+}
+
+/// A dispatcher that waits long for a connection, and that reads everything but the pauses seldom.
+const PATIENT: [&str; 3] =
+    ["rails.hold.timeout=20s", "rails.hold.connect_timeout=20s", "dispatcher.heartbeat_interval=1m"];
+
+/// The statements that stop each of these scopes, and the one that stops the rail by its contract.
+fn pauses(scopes: &[&str]) -> Vec<String> {
+    let of_scope = scopes.iter().map(|scope| format!("select outbox.set_outbox_pause({scope}, true, 'drill')"));
+    of_scope.chain(["select outbox.set_payment_rail('hold', null, p_paused => true)".to_owned()]).collect()
+}
+
+async fn paused_for_a_second(rig: &Rig, pause: &str) {
+    rig.run(pause).await;
+    let now: f64 = rig.value("select extract(epoch from clock_timestamp())::float8").await;
+    let seen = format!("select clock_timestamp() > to_timestamp({now}) + interval '1 s'");
+    rig.until("a second since the pause", &seen).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_question_leaves_for_a_paused_rail_and_those_about_a_paused_participants_payments_do() {
+    let about_a_participant = "select outbox.set_outbox_pause('hold', 'p', true, 'drill')".to_owned();
+    for pause in pauses(&["null, null", "'hold', null"]).into_iter().chain([about_a_participant.clone()]) {
+        let rig = Rig::start().await;
+        rig.contract(HOLD, "'inquire', p_rail_timeout_ms => 20000, p_lease_duration_ms => 60000").await;
+        let full = FullRail::new().await;
+        let [_, deaf] = full.settings();
+        let settings = [&[deaf.as_str()], &PATIENT[..], &ASKED[..]].concat();
+        let daemon = rig.daemon_with("a", rig.proxy.address(), &settings);
+        rig.run(
+            "select outbox.enqueue_payment_outbox('p', 'i', 'i', 'hold', 'x', 'text/plain'); \
+             update outbox.payment_outbox_pending set disposition = 'IN_DOUBT', in_doubt_since = now(), first_sent_at = now()",
+        )
+        .await;
+        wait_until("a connect that hangs", LIMIT, async || full.hanging_connects() == 1).await.unwrap();
+        paused_for_a_second(&rig, &pause).await;
+        let received = full.accept_and_count();
+        if pause == about_a_participant {
+            wait_until("the question", LIMIT, async || received.bytes() > 0).await.unwrap();
+        } else {
+            assert_eq!(daemon.logged("send.withheld", 1).await["paused"], true, "{pause}");
+            daemon.logged("complete.applied", 1).await;
+            assert_eq!((rig.count(HOLD, "RELEASED").await, received.bytes()), (1, 0), "{pause}");
+        }
         daemon.stop().await;
     }
 }
