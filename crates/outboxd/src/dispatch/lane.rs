@@ -17,12 +17,12 @@ use super::clock_watch::ClockWatch;
 use super::completer::Settled;
 use super::connection::{Connection, ConnectionError};
 use super::event::{Event, Handle, LaneCommand, Phase};
-use super::lane_breaker::OpenBreakers;
 use super::leases::{Leases, OpenLease};
 use super::off::Off;
 use super::pace::{Claimed, Due, Pace, Scan};
 use super::routes::{Choice, RouteNo, Routes, UnderWay};
 use super::sender::{self, End, Said, Send};
+use super::unclaimed::{Unclaimed, Why};
 use super::wakeup_lock::WakeupLock;
 use crate::clock::boot_now;
 use crate::events;
@@ -76,7 +76,7 @@ pub(crate) struct LaneParts {
     pub(crate) wakeup_lock: WakeupLock,
     pub(crate) results: mpsc::Sender<Settled>,
     pub(crate) leases: Arc<Leases>,
-    pub(crate) open_breakers: Arc<OpenBreakers>,
+    pub(crate) unclaimed: Arc<Unclaimed>,
     pub(crate) health: Arc<HealthState>,
     pub(crate) metrics: Arc<RailMetrics>,
     pub(crate) handle: Handle,
@@ -116,8 +116,8 @@ impl Lane {
     pub(crate) fn new(settings: LaneSettings, mut parts: LaneParts) -> Self {
         let pace = Pace::new(settings.poll_min, settings.poll_max);
         let clock = ClockWatch::new(settings.rail.clone(), Arc::clone(&parts.health));
-        let (clients, open) = (std::mem::take(&mut parts.clients), Arc::clone(&parts.open_breakers));
-        let routes = Routes::new(&settings.rail, settings.breaker, clients, open, &parts.health);
+        let (clients, unclaimed) = (std::mem::take(&mut parts.clients), Arc::clone(&parts.unclaimed));
+        let routes = Routes::new(&settings.rail, settings.breaker, clients, unclaimed, &parts.health);
         parts.health.lane_off(settings.rail.as_str(), "its contract has not been read yet");
         Self {
             settings,
@@ -246,6 +246,7 @@ impl Lane {
 
     fn turn(&mut self, off: Off) {
         let rail = &self.settings.rail;
+        self.parts.unclaimed.set(rail, Why::LaneOff, off != Off::No);
         match off.reason() {
             None => {
                 tracing::info!(event = events::LANE_ON, %rail);

@@ -1,8 +1,6 @@
-//! The breaker of one endpoint: what is logged and shown of it, and the set of rails whose lanes do not claim
-//! because all of theirs are open. When it opens and what it lets through is the core's business.
+//! The breaker of one endpoint: what is logged and shown of it. When it opens and what it lets through is the core's business.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use outbox_core::breaker::{Breaker, BreakerChange, BreakerLimits, Generation, Permit};
 use outbox_core::{BootTime, RailName};
@@ -11,31 +9,6 @@ use super::backoff::random_bits;
 use super::sender::Said;
 use crate::events;
 use crate::health::HealthState;
-
-/// The rails none of whose endpoints may be sent to. Nobody claims them, so somebody else settles their lost leases.
-#[derive(Debug, Default)]
-pub(crate) struct OpenBreakers(Mutex<BTreeSet<RailName>>);
-
-impl OpenBreakers {
-    /// Whether the breakers of `rail` are open, or let a probe through.
-    pub(crate) fn contains(&self, rail: &RailName) -> bool {
-        self.lock().contains(rail)
-    }
-
-    pub(super) fn set(&self, rail: &RailName, open: bool) {
-        let mut rails = self.lock();
-        if open {
-            rails.insert(rail.clone());
-        } else {
-            rails.remove(rail);
-        }
-    }
-
-    /// The set is whole between any two statements, so a panic elsewhere leaves it usable.
-    fn lock(&self) -> MutexGuard<'_, BTreeSet<RailName>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// The breaker of one endpoint of a rail.
 pub(crate) struct LaneBreaker {

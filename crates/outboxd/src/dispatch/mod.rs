@@ -23,6 +23,7 @@ mod routes;
 mod sampler;
 mod sender;
 mod start;
+mod unclaimed;
 mod upkeep;
 mod wakeup_lock;
 

@@ -8,9 +8,10 @@ use outbox_core::breaker::{BreakerLimits, Generation, Permit};
 use outbox_core::{BootTime, RailName};
 use outbox_rail::Rail;
 
-use super::lane_breaker::{LaneBreaker, OpenBreakers};
+use super::lane_breaker::LaneBreaker;
 use super::off::Abilities;
 use super::sender::Said;
+use super::unclaimed::{Unclaimed, Why};
 use crate::health::HealthState;
 
 /// One endpoint.
@@ -74,7 +75,7 @@ pub(crate) struct Routes {
     rail: RailName,
     concurrency: usize,
     routes: Vec<Route>,
-    open: Arc<OpenBreakers>,
+    unclaimed: Arc<Unclaimed>,
 }
 
 impl Routes {
@@ -83,7 +84,7 @@ impl Routes {
         rail: &RailName,
         limits: BreakerLimits,
         clients: Vec<Arc<dyn Rail>>,
-        open: Arc<OpenBreakers>,
+        unclaimed: Arc<Unclaimed>,
         health: &Arc<HealthState>,
     ) -> Self {
         let alone = clients.len() == 1;
@@ -93,7 +94,7 @@ impl Routes {
             Route { client, breaker, under_way: 0 }
         };
         let routes = clients.into_iter().map(route).collect();
-        Self { rail: rail.clone(), concurrency: limits.concurrency as usize, routes, open }
+        Self { rail: rail.clone(), concurrency: limits.concurrency as usize, routes, unclaimed }
     }
 
     /// What these endpoints can do.
@@ -166,7 +167,8 @@ impl Routes {
         route.under_way -= 1;
         let Some(said) = said else { return false };
         let opened = route.breaker.ended(now, ended.generation, said);
-        self.open.set(&self.rail, self.routes.iter().all(|route| route.breaker.is_open()));
+        let all_open = self.routes.iter().all(|route| route.breaker.is_open());
+        self.unclaimed.set(&self.rail, Why::BreakersOpen, all_open);
         opened
     }
 }
@@ -202,18 +204,18 @@ mod tests {
 
     struct Kit {
         routes: Routes,
-        open: Arc<OpenBreakers>,
+        unclaimed: Arc<Unclaimed>,
         health: Arc<HealthState>,
         rail: RailName,
     }
 
     impl Kit {
         fn new(endpoints: &[&'static str]) -> Self {
-            let (open, health) = (Arc::<OpenBreakers>::default(), HealthState::new());
+            let (unclaimed, health) = (Arc::<Unclaimed>::default(), HealthState::new());
             let clients = endpoints.iter().map(|name| Arc::new(Named(name)) as Arc<dyn Rail>).collect();
             let rail = RailName::new("a").unwrap();
-            let routes = Routes::new(&rail, LIMITS, clients, Arc::clone(&open), &health);
-            Self { routes, open, health, rail }
+            let routes = Routes::new(&rail, LIMITS, clients, Arc::clone(&unclaimed), &health);
+            Self { routes, unclaimed, health, rail }
         }
 
         /// Begins at the endpoint that is chosen now.
@@ -254,15 +256,15 @@ mod tests {
     fn a_rail_counts_as_not_claimed_from_the_opening_until_a_probe_was_answered() {
         let mut kit = Kit::new(&["https://one"]);
         let until = kit.first_fails();
-        assert!(kit.open.contains(&kit.rail));
+        assert!(kit.unclaimed.contains(&kit.rail));
         assert_eq!(kit.shown(), ["rail a: connect"]);
         assert_eq!(kit.routes.choose(BootTime(0)), Choice::NotBefore(BootTime(until)));
         assert_eq!(kit.chosen(until), Some((0, 1)));
         let probe = kit.begin(until);
         assert_eq!(kit.chosen(until), None, "a probe is under way");
-        assert!(kit.open.contains(&kit.rail));
+        assert!(kit.unclaimed.contains(&kit.rail));
         assert!(!kit.end(until, probe, WELL));
-        assert!(!kit.open.contains(&kit.rail) && kit.shown().is_empty());
+        assert!(!kit.unclaimed.contains(&kit.rail) && kit.shown().is_empty());
         assert_eq!(kit.health.reasons(), [], "an open breaker does not make the daemon unready");
     }
 
@@ -270,7 +272,7 @@ mod tests {
     fn the_second_endpoint_is_used_while_the_first_is_open_and_gets_what_a_recovering_first_does_not_take() {
         let mut kit = Kit::new(&["https://one", "https://two"]);
         let until = kit.first_fails();
-        assert!(!kit.open.contains(&kit.rail), "the lane goes on claiming");
+        assert!(!kit.unclaimed.contains(&kit.rail), "the lane goes on claiming");
         assert_eq!(kit.shown(), ["rail a at https://one: connect"]);
         assert_eq!(kit.chosen(0), Some((1, 4)));
         let probe = kit.begin(until);
@@ -325,7 +327,7 @@ mod tests {
         let (one, two) = (kit.begin(0), kit.begin(0));
         kit.end(0, one, FAILED);
         kit.end(0, two, FAILED);
-        assert!(kit.open.contains(&kit.rail));
+        assert!(kit.unclaimed.contains(&kit.rail));
         let Choice::NotBefore(at) = kit.routes.choose(BootTime(0)) else { panic!("something may be sent") };
         assert!(at.0 <= first, "{at:?} {first}");
     }

@@ -20,12 +20,12 @@ use super::event::{Handle, LaneCommand, Phase, Sleep};
 use super::event_loop::EventLoop;
 use super::high_water::{self, HighWaterKeeper, State};
 use super::lane::{Lane, LaneParts, LaneSettings};
-use super::lane_breaker::OpenBreakers;
 use super::leases::Leases;
 use super::listener::Listener;
 use super::preflight::Demands;
 use super::renewer::Renewer;
 use super::sampler::Sampler;
+use super::unclaimed::Unclaimed;
 use super::upkeep::Upkeep;
 use super::wakeup_lock::WakeupLock;
 use crate::config::Config;
@@ -73,7 +73,7 @@ pub async fn run(deps: Deps, shutdown: impl Future<Output = &'static str>) -> Re
         }
     }
     deps.health.ready("database");
-    let services = Services { database, demands, worker_id, open_breakers: Arc::default(), deps };
+    let services = Services { database, demands, worker_id, unclaimed: Arc::default(), deps };
     services.run(shutdown, state).await
 }
 
@@ -175,7 +175,7 @@ struct Services {
     database: Arc<ConnectSettings>,
     demands: Demands,
     worker_id: WorkerId,
-    open_breakers: Arc<OpenBreakers>,
+    unclaimed: Arc<Unclaimed>,
     deps: Deps,
 }
 
@@ -287,7 +287,7 @@ impl Services {
             wakeup_lock: WakeupLock::new(rail.clone(), sleep.clone()),
             results: results.clone(),
             leases: Arc::clone(leases),
-            open_breakers: Arc::clone(&self.open_breakers),
+            unclaimed: Arc::clone(&self.unclaimed),
             health: Arc::clone(&self.deps.health),
             metrics: Arc::clone(self.deps.metrics.rail(rail)),
             handle: handle.clone(),
@@ -356,7 +356,7 @@ impl Services {
             environment: dispatcher.environment.clone(),
             lanes: self.deps.rails.keys().cloned().collect(),
             leases: Arc::clone(leases),
-            open_breakers: Arc::clone(&self.open_breakers),
+            unclaimed: Arc::clone(&self.unclaimed),
             metrics: Arc::clone(&self.deps.metrics),
             heartbeat_interval: dispatcher.heartbeat_interval,
             maintenance_interval: dispatcher.maintenance_interval,

@@ -10,8 +10,8 @@ use outbox_store::{ClaimCursor, DispatcherState, Heartbeat, LaneBeat, RailRow};
 
 use super::connection::{Connection, ConnectionError};
 use super::event::{Event, Handle, Phase};
-use super::lane_breaker::OpenBreakers;
 use super::leases::Leases;
+use super::unclaimed::Unclaimed;
 use crate::clock::boot_now;
 use crate::events;
 use crate::health::Ticker;
@@ -34,7 +34,7 @@ pub(crate) struct Upkeep {
     pub(crate) environment: Option<String>,
     pub(crate) lanes: Vec<RailName>,
     pub(crate) leases: Arc<Leases>,
-    pub(crate) open_breakers: Arc<OpenBreakers>,
+    pub(crate) unclaimed: Arc<Unclaimed>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) heartbeat_interval: Millis,
     pub(crate) maintenance_interval: Millis,
@@ -134,12 +134,10 @@ impl Upkeep {
         Ok(())
     }
 
-    /// Settles lost leases of lanes that do not claim: paused ones, and those whose breaker is open.
+    /// Settles lost leases of lanes that do not claim: paused ones, those whose breaker is open, and those that are off.
     async fn expire(&mut self, passes: &mut Passes) -> Result<(), ConnectionError> {
-        let contracts = passes.rails.iter().filter_map(|row| row.contract.as_ref());
-        let unclaimed = contracts.filter(|contract| contract.paused || self.open_breakers.contains(&contract.rail));
-        let unclaimed: Vec<RailName> =
-            unclaimed.map(|contract| contract.rail.clone()).filter(|rail| self.lanes.contains(rail)).collect();
+        let is_unclaimed = |rail: &&RailName| self.handle.pauses.stop_rail(rail) || self.unclaimed.contains(rail);
+        let unclaimed: Vec<RailName> = self.lanes.iter().filter(is_unclaimed).cloned().collect();
         for rail in unclaimed {
             let after = passes.cursors.remove(&rail);
             let session = self.connection.session().await?;

@@ -108,6 +108,33 @@ async fn no_question_leaves_for_a_paused_rail_and_those_about_a_paused_participa
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn lost_leases_are_settled_whatever_keeps_their_lane_from_claiming() {
+    for stop in [
+        "select outbox.set_outbox_pause(null, null, true, 'drill')",
+        "select outbox.set_outbox_pause('resend', null, true, 'drill')",
+        "select outbox.set_payment_rail('resend', null, p_paused => true)",
+        // Shorter than a dispatcher needs.
+        "select outbox.set_payment_rail('resend', null, p_lease_duration_ms => 1600)",
+        // There is no way to ask it.
+        "select outbox.set_payment_rail('resend', 'inquire')",
+    ] {
+        let rig = Rig::start().await;
+        rig.resend.park(Point::BeforeExecution);
+        rig.enqueue(RESEND, EACH).await;
+        let mut gone = rig.daemon("gone");
+        tokio::time::timeout(LIMIT, rig.resend.wait_for_parked(Point::BeforeExecution, EACH as u64)).await.unwrap();
+        gone.kill();
+        rig.run(stop).await;
+        let daemon = rig.daemon("a");
+        let settled = "select count(*) = 3 from outbox.payment_outbox_attempts where state = 'LEASE_EXPIRED'";
+        rig.until(&format!("settled leases after {stop}"), settled).await;
+        assert_eq!(daemon.logged("lease.expired_taken_over", 1).await["count"], EACH, "{stop}");
+        assert_eq!(rig.resend.stats().requests, EACH as u64, "{stop}");
+        daemon.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn dispatcher_of_another_environment_claims_nothing_and_says_why() {
     let rig = Rig::start().await;
     let ours = rig.daemon_with("a", rig.proxy.address(), &["dispatcher.environment=production"]);
