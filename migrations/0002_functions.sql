@@ -2805,21 +2805,34 @@ create or replace function outbox.audit_guards() returns table (kind text, outbo
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
--- Purpose: the history tables and partitions whose append-only triggers are missing, or do not fire for everybody. Internal to
---   audit_outbox.
-    select 'HISTORY_UNGUARDED', null::uuid, t.relid::regclass || ': ' || n.name || coalesce(' is ' || g.tgenabled::text, ' is missing')
+-- Purpose: the history tables and partitions whose append-only triggers are missing, do not fire for everybody and everything, or do not
+--   refuse; and the ledger's second line of defence. Internal to audit_outbox.
+-- Hazard: a function of the same name that does nothing leaves the triggers as they were, so its body is compared with its hash.
+    select 'HISTORY_UNGUARDED', null::uuid, t.relid::regclass || ': ' || n.name || case
+               when g.tgenabled is null then ' is missing' when g.tgenabled <> 'A' then ' is ' || g.tgenabled::text else ' does not refuse' end
       from unnest(array['payment_outbox_identities', 'payment_outbox_instructions', 'payment_outbox_attempts', 'payment_outbox_late_outcomes',
                         'outbox_cluster', 'operator_actions', 'operator_action_members', 'operator_action_decisions', 'operator_action_results',
                         'reconcile_statements', 'reconcile_lines', 'reconcile_comparisons', 'reconcile_breaks', 'reconcile_resolutions',
                         'audit_checkpoints']) as h (name)
      cross join lateral (select p.relid from pg_partition_tree(to_regclass('outbox.' || h.name)) as p
                          union select to_regclass('outbox.' || h.name)) as t (relid)
-     cross join (values ('history_is_never_changed'), ('history_is_never_truncated')) as n (name)
+     -- Before each row of an update and a delete; before each truncate.
+     cross join (values ('history_is_never_changed', 27), ('history_is_never_truncated', 34)) as n (name, fires)
       left join pg_trigger g on g.tgrelid = t.relid and g.tgname = n.name
-     where g.tgenabled is distinct from 'A'
+     where (g.tgenabled, g.tgtype::integer, g.tgqual is null, g.tgfoid) is distinct from ('A'::"char", n.fires, true, 'outbox.refuse_history_change'::regproc::oid)
+    union all
+    select 'HISTORY_UNGUARDED', null, 'outbox.refuse_history_change() is not what it was'
+      from pg_proc p
+     where p.oid = 'outbox.refuse_history_change'::regproc
+       and sha256(convert_to(p.prosrc, 'UTF8')) <> '\xb5835e80d2a88cb325a2abd0e2a63e72a1dc4964c2d205f18c214bc7afbe2eea'
+    union all
+    select 'ENDS_UNGUARDED', null, 'payment_outbox_attempts_one_terminal is missing, or not valid and unique'
+     where not exists (select from pg_index x where x.indexrelid = to_regclass('outbox.payment_outbox_attempts_one_terminal')
+                          and x.indrelid = 'outbox.payment_outbox_attempts'::regclass and x.indisvalid and x.indisunique
+                          and pg_get_expr(x.indpred, x.indrelid) = $p$(state = ANY (ARRAY['DISPATCHED'::text, 'FAILED'::text, 'CANCELLED'::text]))$p$)
 $$;
 
-create or replace function outbox.audit_payments(p_from timestamptz)
+create or replace function outbox.audit_payments(p_from timestamptz, p_slice integer, p_swept_from uuid, p_swept_to uuid)
 returns table (kind text, outbox_id uuid, detail text)
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -2828,29 +2841,34 @@ set plan_cache_mode = force_custom_plan
 as $$
 #variable_conflict use_column
 -- Purpose: the promises that payments break, in the snapshot of the caller's statement. Internal to audit_outbox.
--- Parameters: p_from, examines what is pending, what was at the last audit, what was enqueued or has ended an attempt since; null, all.
--- Results: one row for each broken promise; EXAMINED and PENDING for each payment that was looked at or is in the queue;
---   FAILED_BUT_ACCEPTED and ACCEPTED_TWICE, which break none of ours.
--- Hazard: each look-up below is by key and cannot become a join that reads a whole table.
+-- Parameters: p_from, examines what has left the queue since the last audit, what was broken then, and what was enqueued or has ended an
+--   attempt since; null, all. Besides, of what changed by itself nothing: p_slice, a sixtieth of the queue; p_swept_*, history.
+-- Results: one row for each broken promise; EXAMINED for each payment that was looked at; FAILED_BUT_ACCEPTED and ACCEPTED_TWICE, which
+--   break none of ours.
+-- Hazard: each look-up below is by key and cannot become a join that reads a whole table. What is in the queue and was at the last audit
+--   has changed only with an attempt: to look at all of it each time costs minutes where the queue is long.
 declare
     v_lo uuid := outbox.outbox_id_floor(coalesce(p_from, 'epoch'));
 begin
     return query
     with suspects as materialized (
-        select p.outbox_id from outbox.payment_outbox_pending p
-        union select o.outbox_id from outbox.audit_open o
+        select o.outbox_id from outbox.audit_open o left join outbox.payment_outbox_pending p on p.outbox_id = o.outbox_id
+         where o.is_broken or p.outbox_id is null
+        union select p.outbox_id from outbox.payment_outbox_pending p where p_from is null or get_byte(uuid_send(p.outbox_id), 15) % 60 = p_slice
         union select i.outbox_id from outbox.payment_outbox_instructions i where i.outbox_id >= v_lo
         union select a.outbox_id from outbox.payment_outbox_attempts a where a.outbox_id >= v_lo
         union select a.outbox_id from outbox.payment_outbox_attempts a where a.completed_at >= p_from
+        union select i.outbox_id from outbox.payment_outbox_instructions i where i.outbox_id > p_swept_from and i.outbox_id <= p_swept_to
+        union select a.outbox_id from outbox.payment_outbox_attempts a where a.outbox_id > p_swept_from and a.outbox_id <= p_swept_to
         union select d.outbox_id from outbox.payment_outbox_identities d where p_from is null
     ), seen as materialized (
-        select s.outbox_id, i.rail is not null as is_instructed, i.is_true, d.there as is_identified, p.rail is not null as is_pending,
-               p.attempt_count, p.lease_token is not null as is_leased, l.*
+        select s.outbox_id, i.rail is not null as is_instructed, sha256(i.payload) = i.payload_sha256 as is_true, d.identity_sha256 is not null as is_identified,
+               outbox.payment_identity_sha256(i.rail, i.payload, i.content_type, i.amount_minor, i.currency, i.not_before, i.not_after, i.ordering_key)
+                   = d.identity_sha256 as is_itself,
+               p.rail is not null as is_pending, p.attempt_count, p.lease_token is not null as is_leased, l.*
           from suspects s
-          left join lateral (select n.rail, n.participant_id, n.instruction_id,
-                                    case when n.outbox_id >= v_lo then sha256(n.payload) = n.payload_sha256 end as is_true
-                               from outbox.payment_outbox_instructions n where n.outbox_id = s.outbox_id limit 1) as i on true
-          left join lateral (select true as there from outbox.payment_outbox_identities e
+          left join lateral (select n.* from outbox.payment_outbox_instructions n where n.outbox_id = s.outbox_id limit 1) as i on true
+          left join lateral (select e.identity_sha256 from outbox.payment_outbox_identities e
                               where e.participant_id = i.participant_id and e.instruction_id = i.instruction_id
                                 and e.outbox_id = s.outbox_id limit 1) as d on true
           left join lateral (select q.rail, q.attempt_count, q.lease_token from outbox.payment_outbox_pending q
@@ -2866,7 +2884,6 @@ begin
       from seen s
      cross join lateral (values
         ('EXAMINED', true, null),
-        ('PENDING', s.is_pending, null),
         ('LOST', not s.is_pending and s.ends = 0, 'neither pending nor ended'),
         ('PENDING_AND_ENDED', s.is_pending and s.ends > 0, 'ended by attempt ' || s.end_no),
         ('ENDED_TWICE', s.ends > 1, s.ends || ' terminal attempts'),
@@ -2876,12 +2893,18 @@ begin
         ('LEDGER_AND_FENCE_DIFFER', s.is_pending and s.attempt_count <> coalesce(s.last_no, 0) + s.is_leased::integer,
             'attempt_count ' || s.attempt_count || ', last attempt ' || coalesce(s.last_no, 0)),
         ('WITHOUT_INSTRUCTION', not s.is_instructed, 'there is no instruction'),
-        ('WITHOUT_IDENTITY', s.is_instructed and s.is_identified is null, 'there is no identity'),
+        ('WITHOUT_IDENTITY', s.is_instructed and not s.is_identified, 'there is no identity'),
         ('PAYLOAD_DIFFERS', not s.is_true, 'the payload is not what payload_sha256 says'),
+        ('INSTRUCTION_DIFFERS', s.is_true and not s.is_itself, 'rail, payload, amount, currency, times or key are not those of the enqueue'),
         ('DISPATCHED_WITHOUT_REFERENCE', s.unreferenced > 0, 'dispatched, and no reference')) as b (kind, is_so, detail)
      where b.is_so
     union all
-    select c.kind, c.outbox_id, c.detail from outbox.contradicted_payments() c;
+    select c.kind, c.outbox_id, c.detail from outbox.contradicted_payments() c
+    union all
+    select 'CANCELLED_BUT_ACCEPTED', c.outbox_id, 'it was cancelled as certainly never sent, and the rail accepted it'
+      from outbox.contradicted_payments() c
+     where c.kind = 'FAILED_BUT_ACCEPTED'
+       and exists (select from outbox.payment_outbox_attempts a where a.outbox_id = c.outbox_id and a.state = 'CANCELLED');
 end
 $$;
 
@@ -2895,55 +2918,71 @@ as $$
 -- Results: a document with `breaches`, how many promises are broken, and `findings`. What is broken is looked at again by every
 --   audit until it is mended. Where the rail contradicts our books is a finding of every audit, and no breach.
 -- Locks taken: one of its own, so that audits follow each other.
+--   A run that is not full looks besides at a sixtieth of the queue and at the next thousand payments of history, so that in time all is
+--   looked at again.
 -- Hazards: where to begin is told by transactions, not by the clock alone. What the last audit did not see has an id of
 --   at least its snapshot's xmin; an earlier audit whose own id is below that ran before those transactions wrote anything. A
 --   clock is read up to a minute before the first write. Without such an audit, an hour is taken for the longest transaction.
 declare
     v_from timestamptz;
     v_at timestamptz;
+    v_last outbox.audit_checkpoints;
+    v_swept_to uuid;
+    v_identities bigint;
+    v_missing bigint := 0;
     v_result jsonb;
 begin
     perform pg_advisory_xact_lock(1869968487::bigint << 32);
-    if not p_full then
-        select coalesce((select max(c.audited_at) - interval '1 minute' from outbox.audit_checkpoints c where c.xact_id < l.snapshot_xmin),
-                        l.audited_at - interval '1 hour')
-          into v_from
-          from outbox.audit_checkpoints l order by l.checkpoint_no desc limit 1;
+    select * into v_last from outbox.audit_checkpoints l order by l.checkpoint_no desc limit 1;
+    if not p_full and found then
+        v_from := coalesce((select max(c.audited_at) - interval '1 minute' from outbox.audit_checkpoints c where c.xact_id < v_last.snapshot_xmin),
+                           v_last.audited_at - interval '1 hour');
+        v_swept_to := (select max(h.outbox_id::text)::uuid from (select i.outbox_id from outbox.payment_outbox_instructions i
+                        where i.outbox_id > coalesce(v_last.swept_to, '00000000-0000-0000-0000-000000000000') order by i.outbox_id limit 1000) as h);
     end if;
     -- Before the snapshot that the next audits reckon from.
     v_at := clock_timestamp();
-    with seen as materialized (
-        select * from outbox.audit_payments(v_from)
+    if v_from is null then
+        -- Below a time that is past identities can only become more. Those that are gone stay missing.
+        select greatest(c.identities - (select count(*) from outbox.payment_outbox_identities d where d.outbox_id < outbox.outbox_id_floor(c.audited_at)), 0)
+          into v_missing from outbox.audit_checkpoints c where c.identities is not null order by c.checkpoint_no desc limit 1;
+        v_missing := coalesce(v_missing, 0);
+        v_identities := v_missing + (select count(*) from outbox.payment_outbox_identities d where d.outbox_id < outbox.outbox_id_floor(v_at));
+    end if;
+    with found as materialized (
+        select * from outbox.audit_payments(v_from, coalesce(v_last.checkpoint_no, 0) % 60,
+                                            coalesce(v_last.swept_to, '00000000-0000-0000-0000-000000000000'), v_swept_to)
         union all
         select * from outbox.audit_guards()
         union all
-        select 'FEWER_THAN_BEFORE', null, 'there were ' || c.identities || ' identities'
-          from (select max(m.identities) as identities from outbox.audit_checkpoints m) as c
-         where v_from is null and c.identities > (select count(*) from outbox.payment_outbox_identities)
-    ), found as materialized (
-        select s.*, s.kind not in ('EXAMINED', 'PENDING', 'FAILED_BUT_ACCEPTED', 'ACCEPTED_TWICE') as is_breach from seen s
+        select 'FEWER_THAN_BEFORE', null, v_missing || ' identities are gone' where v_missing > 0
+    ), broken as materialized (
+        select * from found f where f.kind not in ('EXAMINED', 'FAILED_BUT_ACCEPTED', 'ACCEPTED_TWICE')
+    ), open as materialized (
+        select p.outbox_id, exists (select from broken b where b.outbox_id = p.outbox_id) as is_broken from outbox.payment_outbox_pending p
+        union
+        select b.outbox_id, true from broken b where b.outbox_id is not null
     ), forgotten as (
-        delete from outbox.audit_open o
-         where not exists (select from found f where f.outbox_id = o.outbox_id and (f.is_breach or f.kind = 'PENDING'))
+        delete from outbox.audit_open o where not exists (select from open n where n.outbox_id = o.outbox_id)
     ), kept as (
         insert into outbox.audit_open
-        select distinct f.outbox_id from found f where f.outbox_id is not null and (f.is_breach or f.kind = 'PENDING')
-        on conflict do nothing
+        select n.outbox_id, n.is_broken from open n left join outbox.audit_open o on o.outbox_id = n.outbox_id
+         where o.is_broken is distinct from n.is_broken
+        on conflict (outbox_id) do update set is_broken = excluded.is_broken
     ), checkpoint as (
-        insert into outbox.audit_checkpoints (is_full, changed_from, snapshot_xmin, xact_id, examined, pending, identities, breaches,
+        insert into outbox.audit_checkpoints (is_full, changed_from, snapshot_xmin, xact_id, examined, pending, identities, swept_to, breaches,
                                               audited_by, audited_at)
         select v_from is null, coalesce(v_from, '-infinity'), pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id(),
-               (select count(*) from found f where f.kind = 'EXAMINED'), (select count(*) from found f where f.kind = 'PENDING'),
-               case when v_from is null then (select count(*) from outbox.payment_outbox_identities) end, (select count(*) from found f where f.is_breach),
-               session_user, v_at
+               (select count(*) from found f where f.kind = 'EXAMINED'), (select count(*) from outbox.payment_outbox_pending),
+               v_identities, v_swept_to, (select count(*) from broken), session_user, v_at
         returning *
     )
     select jsonb_build_object('at', c.audited_at, 'is_full', c.is_full, 'from', v_from, 'examined', c.examined, 'pending', c.pending,
                'identities', c.identities, 'breaches', c.breaches,
                'findings', (select coalesce(jsonb_agg(to_jsonb(l)), '[]')
-                              from (select f.kind, f.outbox_id, f.detail, f.is_breach
-                                      from found f where f.kind not in ('EXAMINED', 'PENDING')
-                                     order by f.is_breach desc, f.kind, f.outbox_id limit p_findings_max) as l))
+                              from (select f.kind, f.outbox_id, f.detail, f.kind not in ('FAILED_BUT_ACCEPTED', 'ACCEPTED_TWICE') as is_breach
+                                      from found f where f.kind <> 'EXAMINED'
+                                     order by f.kind in ('FAILED_BUT_ACCEPTED', 'ACCEPTED_TWICE'), f.kind, f.outbox_id limit p_findings_max) as l))
       into v_result from checkpoint c;
     return v_result;
 end

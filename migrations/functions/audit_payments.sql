@@ -1,4 +1,4 @@
-create or replace function outbox.audit_payments(p_from timestamptz)
+create or replace function outbox.audit_payments(p_from timestamptz, p_slice integer, p_swept_from uuid, p_swept_to uuid)
 returns table (kind text, outbox_id uuid, detail text)
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -7,29 +7,34 @@ set plan_cache_mode = force_custom_plan
 as $$
 #variable_conflict use_column
 -- Purpose: the promises that payments break, in the snapshot of the caller's statement. Internal to audit_outbox.
--- Parameters: p_from, examines what is pending, what was at the last audit, what was enqueued or has ended an attempt since; null, all.
--- Results: one row for each broken promise; EXAMINED and PENDING for each payment that was looked at or is in the queue;
---   FAILED_BUT_ACCEPTED and ACCEPTED_TWICE, which break none of ours.
--- Hazard: each look-up below is by key and cannot become a join that reads a whole table.
+-- Parameters: p_from, examines what has left the queue since the last audit, what was broken then, and what was enqueued or has ended an
+--   attempt since; null, all. Besides, of what changed by itself nothing: p_slice, a sixtieth of the queue; p_swept_*, history.
+-- Results: one row for each broken promise; EXAMINED for each payment that was looked at; FAILED_BUT_ACCEPTED and ACCEPTED_TWICE, which
+--   break none of ours.
+-- Hazard: each look-up below is by key and cannot become a join that reads a whole table. What is in the queue and was at the last audit
+--   has changed only with an attempt: to look at all of it each time costs minutes where the queue is long.
 declare
     v_lo uuid := outbox.outbox_id_floor(coalesce(p_from, 'epoch'));
 begin
     return query
     with suspects as materialized (
-        select p.outbox_id from outbox.payment_outbox_pending p
-        union select o.outbox_id from outbox.audit_open o
+        select o.outbox_id from outbox.audit_open o left join outbox.payment_outbox_pending p on p.outbox_id = o.outbox_id
+         where o.is_broken or p.outbox_id is null
+        union select p.outbox_id from outbox.payment_outbox_pending p where p_from is null or get_byte(uuid_send(p.outbox_id), 15) % 60 = p_slice
         union select i.outbox_id from outbox.payment_outbox_instructions i where i.outbox_id >= v_lo
         union select a.outbox_id from outbox.payment_outbox_attempts a where a.outbox_id >= v_lo
         union select a.outbox_id from outbox.payment_outbox_attempts a where a.completed_at >= p_from
+        union select i.outbox_id from outbox.payment_outbox_instructions i where i.outbox_id > p_swept_from and i.outbox_id <= p_swept_to
+        union select a.outbox_id from outbox.payment_outbox_attempts a where a.outbox_id > p_swept_from and a.outbox_id <= p_swept_to
         union select d.outbox_id from outbox.payment_outbox_identities d where p_from is null
     ), seen as materialized (
-        select s.outbox_id, i.rail is not null as is_instructed, i.is_true, d.there as is_identified, p.rail is not null as is_pending,
-               p.attempt_count, p.lease_token is not null as is_leased, l.*
+        select s.outbox_id, i.rail is not null as is_instructed, sha256(i.payload) = i.payload_sha256 as is_true, d.identity_sha256 is not null as is_identified,
+               outbox.payment_identity_sha256(i.rail, i.payload, i.content_type, i.amount_minor, i.currency, i.not_before, i.not_after, i.ordering_key)
+                   = d.identity_sha256 as is_itself,
+               p.rail is not null as is_pending, p.attempt_count, p.lease_token is not null as is_leased, l.*
           from suspects s
-          left join lateral (select n.rail, n.participant_id, n.instruction_id,
-                                    case when n.outbox_id >= v_lo then sha256(n.payload) = n.payload_sha256 end as is_true
-                               from outbox.payment_outbox_instructions n where n.outbox_id = s.outbox_id limit 1) as i on true
-          left join lateral (select true as there from outbox.payment_outbox_identities e
+          left join lateral (select n.* from outbox.payment_outbox_instructions n where n.outbox_id = s.outbox_id limit 1) as i on true
+          left join lateral (select e.identity_sha256 from outbox.payment_outbox_identities e
                               where e.participant_id = i.participant_id and e.instruction_id = i.instruction_id
                                 and e.outbox_id = s.outbox_id limit 1) as d on true
           left join lateral (select q.rail, q.attempt_count, q.lease_token from outbox.payment_outbox_pending q
@@ -45,7 +50,6 @@ begin
       from seen s
      cross join lateral (values
         ('EXAMINED', true, null),
-        ('PENDING', s.is_pending, null),
         ('LOST', not s.is_pending and s.ends = 0, 'neither pending nor ended'),
         ('PENDING_AND_ENDED', s.is_pending and s.ends > 0, 'ended by attempt ' || s.end_no),
         ('ENDED_TWICE', s.ends > 1, s.ends || ' terminal attempts'),
@@ -55,11 +59,17 @@ begin
         ('LEDGER_AND_FENCE_DIFFER', s.is_pending and s.attempt_count <> coalesce(s.last_no, 0) + s.is_leased::integer,
             'attempt_count ' || s.attempt_count || ', last attempt ' || coalesce(s.last_no, 0)),
         ('WITHOUT_INSTRUCTION', not s.is_instructed, 'there is no instruction'),
-        ('WITHOUT_IDENTITY', s.is_instructed and s.is_identified is null, 'there is no identity'),
+        ('WITHOUT_IDENTITY', s.is_instructed and not s.is_identified, 'there is no identity'),
         ('PAYLOAD_DIFFERS', not s.is_true, 'the payload is not what payload_sha256 says'),
+        ('INSTRUCTION_DIFFERS', s.is_true and not s.is_itself, 'rail, payload, amount, currency, times or key are not those of the enqueue'),
         ('DISPATCHED_WITHOUT_REFERENCE', s.unreferenced > 0, 'dispatched, and no reference')) as b (kind, is_so, detail)
      where b.is_so
     union all
-    select c.kind, c.outbox_id, c.detail from outbox.contradicted_payments() c;
+    select c.kind, c.outbox_id, c.detail from outbox.contradicted_payments() c
+    union all
+    select 'CANCELLED_BUT_ACCEPTED', c.outbox_id, 'it was cancelled as certainly never sent, and the rail accepted it'
+      from outbox.contradicted_payments() c
+     where c.kind = 'FAILED_BUT_ACCEPTED'
+       and exists (select from outbox.payment_outbox_attempts a where a.outbox_id = c.outbox_id and a.state = 'CANCELLED');
 end
 $$;

@@ -16,7 +16,7 @@ const ATTEMPT: &str = "insert into outbox.payment_outbox_attempts (rail, kind, w
                        rail_reference, outbox_id, attempt_no, state) select 'wire', 'OPERATOR', 'x', gen_random_uuid(), now(), now(), 'R', v.* from";
 
 /// What is done by force, and what an audit calls it.
-const BROKEN: [(&str, &[&str]); 11] = [
+const BROKEN: [(&str, &[&str]); 13] = [
     ("delete from outbox.payment_outbox_pending where outbox_id = '{open}'", &["LOST {open}"]),
     (
         "delete from outbox.payment_outbox_attempts where outbox_id = '{ended}' and state = 'DISPATCHED'",
@@ -28,7 +28,7 @@ const BROKEN: [(&str, &[&str]); 11] = [
     ),
     (
         "drop index outbox.payment_outbox_attempts_one_terminal; {ATTEMPT} (values ('{ended}'::uuid, 3, 'FAILED')) as v",
-        &["ENDED_TWICE {ended}"],
+        &["ENDED_TWICE {ended}", "ENDS_UNGUARDED -"],
     ),
     ("{ATTEMPT} (values ('{ended}'::uuid, 3, 'RETRYABLE')) as v", &["ENDED_BEFORE_LAST {ended}"]),
     (
@@ -44,6 +44,14 @@ const BROKEN: [(&str, &[&str]); 11] = [
     (
         "update outbox.payment_outbox_instructions set payload = '\\x00' where outbox_id = '{ended}'",
         &["PAYLOAD_DIFFERS {ended}"],
+    ),
+    (
+        "update outbox.payment_outbox_instructions set amount_minor = 999999, currency = 'USD' where outbox_id = '{open}'",
+        &["INSTRUCTION_DIFFERS {open}"],
+    ),
+    (
+        "update outbox.payment_outbox_instructions set payload = '\\x00', payload_sha256 = sha256('\\x00') where outbox_id = '{ended}'",
+        &["INSTRUCTION_DIFFERS {ended}"],
     ),
     (
         "alter table outbox.payment_outbox_attempts drop constraint dispatched_has_a_reference; \
@@ -120,8 +128,13 @@ async fn identities_that_are_gone_without_a_trace_are_missed_by_their_number() {
         .iter()
         .map(|table| format!("delete from outbox.payment_outbox_{table} where outbox_id = '{ended}';"))
         .collect();
+    // A full audit counts what is there before it; what was enqueued since hides nothing.
+    assert_eq!(breaches(&audited(&mut session, AuditScope::Full).await), Vec::<String>::new());
     by_force(&mut world.dba, &gone).await;
-    assert_eq!(breaches(&audited(&mut session, AuditScope::Full).await), ["FEWER_THAN_BEFORE -"]);
+    world.enqueue("more", 5).await;
+    for _ in 0..2 {
+        assert_eq!(breaches(&audited(&mut session, AuditScope::Full).await), ["FEWER_THAN_BEFORE -"]);
+    }
 }
 
 #[tokio::test]
@@ -200,4 +213,42 @@ async fn busy_database_gives_no_false_breach() {
     let report = audited(&mut session, AuditScope::Full).await;
     assert_eq!(breaches(&report), Vec::<String>::new());
     assert!(report["examined"].as_i64().unwrap() >= 40, "{report}");
+}
+
+#[tokio::test]
+async fn trigger_function_that_refuses_nothing_is_named() {
+    let (mut world, mut session, ..) = clean().await;
+    let harmless = "create or replace function outbox.refuse_history_change() returns trigger language plpgsql as $$ begin return new; end $$";
+    run(&mut world.dba, harmless).await;
+    let report = audited(&mut session, AuditScope::Changed).await;
+    assert_eq!(breaches(&report), ["HISTORY_UNGUARDED -"]);
+    let (mut world, mut session, ..) = clean().await;
+    run(
+        &mut world.dba,
+        "drop trigger history_is_never_changed on outbox.operator_actions; \
+         create trigger history_is_never_changed before delete on outbox.operator_actions for each row when (false) \
+         execute function outbox.refuse_history_change(); \
+         alter table outbox.operator_actions enable always trigger history_is_never_changed",
+    )
+    .await;
+    let report = audited(&mut session, AuditScope::Changed).await;
+    assert!(
+        report["findings"].to_string().contains("operator_actions: history_is_never_changed does not refuse"),
+        "{report}"
+    );
+}
+
+#[tokio::test]
+async fn what_ended_long_ago_is_looked_at_again_in_its_turn() {
+    let (mut world, mut session, ended, _) = clean().await;
+    let later = "alter table outbox.audit_checkpoints disable trigger history_is_never_changed; \
+                 update outbox.audit_checkpoints set audited_at = audited_at + interval '2 hours'; \
+                 alter table outbox.audit_checkpoints enable always trigger history_is_never_changed";
+    run(&mut world.dba, later).await;
+    let forged = format!("update outbox.payment_outbox_instructions set amount_minor = 1 where outbox_id = '{ended}'");
+    by_force(&mut world.dba, &forged).await;
+    let report = audited(&mut session, AuditScope::Changed).await;
+    assert_eq!(breaches(&report), [format!("INSTRUCTION_DIFFERS {ended}")], "{report}");
+    // Then it is broken, and named by each.
+    assert_eq!(breaches(&audited(&mut session, AuditScope::Changed).await).len(), 1);
 }

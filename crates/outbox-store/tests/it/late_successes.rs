@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::conservation::assert_conserved;
 use crate::control::Desk;
-use crate::world::{Worker, World, completion, lease};
+use crate::world::{Worker, World, completion, forged_lease, lease};
 
 /// A payment whose first lease is lost and whose second is held.
 async fn reclaimed(world: &mut World, worker: &mut Worker, name: &str) -> (OutboxId, HeldLease, HeldLease) {
@@ -90,4 +90,21 @@ async fn status_and_figures_count_what_the_rail_accepted_twice_or_against_our_bo
         let found: Vec<f64> = figures.iter().filter(|one| one.name == name).map(|one| one.value).collect();
         assert_eq!(found, [expected], "{name}");
     }
+}
+
+#[tokio::test]
+async fn acceptance_of_what_was_cancelled_as_never_sent_is_a_breach() {
+    let mut world = World::new().await;
+    let id = world.enqueue("c", 1).await[0];
+    let mut worker = world.worker("w");
+    let claimed = lease(&worker.claim_one().await);
+    worker.complete_one(claimed, Outcome::NotSent).await;
+    assert!(Desk::of(&world).does(ActionKind::Cancel, &[id]).await[0].applied);
+    // A worker that said wrongly that it had not sent it.
+    let lie = forged_lease(id, 1);
+    worker.complete_one(lie, Outcome::Accepted).await;
+    let report: Value =
+        serde_json::from_str(&audit(&mut world.session("t_auditor"), AuditScope::Changed, 100).await.unwrap()).unwrap();
+    assert_eq!(report["breaches"], 1, "{report}");
+    assert_eq!(report["findings"][0]["kind"], "CANCELLED_BUT_ACCEPTED", "{report}");
 }
