@@ -165,13 +165,15 @@ create table outbox.payment_outbox_order (
 ) with (vacuum_truncate = off, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 
 -- Parked payments that are to come back: the first of an ordering key, where another transaction had the key when
--- its turn came, or those of a participant that goes on, from an outbox_id on.
+-- its turn came, or those of a participant that goes on, from an outbox_id on; has_skipped: before it some were locked,
+-- and are owed still.
 create table outbox.payment_outbox_unparking (
     rail text not null,
     ordering_key text,
     participant_id text,
     from_outbox_id uuid,
     owed_no bigint generated always as identity primary key,
+    has_skipped boolean not null default false,
     constraint key_or_participant check (num_nonnulls(ordering_key, participant_id) = 1)
 );
 

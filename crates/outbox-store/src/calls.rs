@@ -185,11 +185,14 @@ pub async fn expire_leases(
 pub async fn unpark(session: &mut Session, rail: &RailName, limit: u32) -> Result<UnparkReport, StoreError> {
     const CALL: &str = "unpark_outbox_rows";
     let rows = session.fetch(CALL, sqlx::query(UNPARK).bind(rail.as_str()).bind(small(limit))).await?;
-    let mut report = UnparkReport { held: Vec::new(), keys: 0 };
+    let mut report = UnparkReport { held: Vec::new(), keys: 0, is_full: false };
     for row in &rows {
         match column::<Option<Uuid>>(CALL, row, "outbox_id")? {
             Some(id) => report.held.push(OutboxId(id)),
-            None => report.keys = count(CALL, row, "unparked")?,
+            None => {
+                report.keys = count(CALL, row, "unparked")?;
+                report.is_full = column(CALL, row, "is_full")?;
+            }
         }
     }
     Ok(report)

@@ -320,8 +320,10 @@ pub struct Preflight {
 pub struct UnparkReport {
     /// Payments past their `not_after`, held now.
     pub held: Vec<OutboxId>,
-    /// Ordering keys whose next payment may be claimed.
+    /// Ordering keys and payments that were looked at: if any, there is something to claim.
     pub keys: u32,
+    /// Whether the limit was reached: more may be owed.
+    pub is_full: bool,
 }
 
 /// An ordering key under which payments wait for an earlier one.

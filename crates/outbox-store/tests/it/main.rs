@@ -42,5 +42,6 @@ mod sessions;
 mod sql;
 mod statements;
 mod steps;
+mod unparking;
 mod upgrade;
 mod world;

@@ -21,8 +21,12 @@ use crate::metrics::Metrics;
 /// gone through in a hundred passes; more at once would hold up the heartbeat.
 const EXPIRE_ROWS_MAX: u32 = 10_000;
 
-/// The ordering keys, and the missed windows, that one pass settles. What is left is settled by the next.
+/// The ordering keys, the payments of participants that go on, and the missed windows that one pass settles.
 const UNPARK_ROWS_MAX: u32 = 1_000;
+
+/// For how long passes follow each other while there is more to unpark. Half of the time between two looks: longer
+/// would hold up the pauses, which are to be seen within a second.
+const UNPARK_TIME_MAX: Millis = Millis(250);
 
 /// The loop looks this often at what is due.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -95,7 +99,10 @@ impl Upkeep {
         if passes.expire_at.is_none_or(|at| now >= at) {
             passes.expire_at = Some(now.plus(self.maintenance_interval));
             self.expire(passes).await?;
-            self.unpark().await?;
+            passes.owes = true;
+        }
+        if passes.owes {
+            passes.owes = self.unpark().await?;
         }
         Ok(())
     }
@@ -118,20 +125,29 @@ impl Upkeep {
         Ok(())
     }
 
-    /// Brings back parked payments whose turn has come while another transaction had their key.
-    async fn unpark(&mut self) -> Result<(), ConnectionError> {
+    /// Brings back parked payments whose turn has come while another transaction had their key, and those of
+    /// participants that go on; returns whether there are more. Each rail gets a pass at least.
+    async fn unpark(&mut self) -> Result<bool, ConnectionError> {
+        let until = boot_now().plus(UNPARK_TIME_MAX);
+        let mut owes = false;
         for rail in &self.lanes {
-            let session = self.connection.session().await?;
-            let report = outbox_store::unpark(session, rail, UNPARK_ROWS_MAX).await?;
-            for outbox_id in report.held {
-                let reason = HoldReason::MissedWindow.name();
-                tracing::warn!(event = events::PAYMENT_HELD, %rail, %outbox_id, reason);
-            }
-            if report.keys > 0 {
-                self.handle.tell(Event::Hinted(rail.clone())).await;
+            loop {
+                let session = self.connection.session().await?;
+                let report = outbox_store::unpark(session, rail, UNPARK_ROWS_MAX).await?;
+                for outbox_id in report.held {
+                    let reason = HoldReason::MissedWindow.name();
+                    tracing::warn!(event = events::PAYMENT_HELD, %rail, %outbox_id, reason);
+                }
+                if report.keys > 0 {
+                    self.handle.tell(Event::Hinted(rail.clone())).await;
+                }
+                if !report.is_full || boot_now() >= until {
+                    owes |= report.is_full;
+                    break;
+                }
             }
         }
-        Ok(())
+        Ok(owes)
     }
 
     /// Settles lost leases of lanes that do not claim: paused ones, those whose breaker is open, and those that are off.
@@ -163,6 +179,8 @@ impl Upkeep {
 struct Passes {
     beat_at: Option<BootTime>,
     expire_at: Option<BootTime>,
+    /// Whether parked payments may be owed more than the last pass brought back.
+    owes: bool,
     rails: Vec<RailRow>,
     cursors: BTreeMap<RailName, ClaimCursor>,
 }

@@ -39,6 +39,7 @@ mod log_sink;
 mod metrics;
 mod outcomes;
 mod packaging;
+mod parked;
 mod pooler;
 mod rail_answers;
 mod rails_faults;
