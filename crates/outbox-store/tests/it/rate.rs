@@ -1,5 +1,8 @@
 //! The rate of a rail, over all dispatchers.
 
+use std::time::Duration;
+
+use outbox_testkit::wait_until;
 use time::OffsetDateTime;
 
 use crate::conservation::assert_conserved;
@@ -32,6 +35,25 @@ async fn rate_is_the_rails_whoever_claims_and_the_summary_says_when_the_next_may
     run(&mut world.dba, "select outbox.set_payment_rail('wire', p_max_sends_per_s => 0)").await;
     assert_eq!(workers[0].claim(100).await.leased.len(), 100);
     assert_conserved(&mut world.dba).await;
+}
+
+#[tokio::test]
+async fn rate_that_was_used_by_a_clock_ahead_stops_the_rail_for_no_longer_than_its_burst() {
+    let mut world = World::new().await;
+    run(&mut world.dba, "select outbox.set_payment_rail('wire', p_max_sends_per_s => 20)").await;
+    world.enqueue("a", 10).await;
+    let mut worker = world.worker("w");
+    assert_eq!(worker.claim(1).await.leased.len(), 1);
+    // As a server leaves it whose clock went back by an hour.
+    run(&mut world.dba, "update outbox.payment_rail_rates set next_at = next_at + interval '1 h'").await;
+    let batch = worker.claim(1).await;
+    let wait = batch.summary.next_due_at.expect("nothing is allowed, until a time") - batch.summary.db_now;
+    assert!(batch.leased.is_empty() && wait <= time::Duration::milliseconds(200), "{wait}");
+    let due = "select clock_timestamp() > next_at - interval '50 ms' from outbox.payment_rail_rates";
+    wait_until("the end of the burst", Duration::from_secs(10), async || scalar::<bool>(&mut world.dba, due).await)
+        .await
+        .unwrap();
+    assert_eq!(worker.claim(1).await.leased.len(), 1);
 }
 
 #[tokio::test]
