@@ -12,8 +12,11 @@ use crate::time::{BootTime, Millis};
 pub enum RailHealth {
     /// The rail looked at a payment and answered, whatever the answer.
     Well,
-    /// The rail asks for less.
-    Crowded,
+    /// The rail asks for less, and perhaps for a wait.
+    Crowded {
+        /// How long; zero if it does not say.
+        wait: Millis,
+    },
     /// The rail could not be reached, broke off, or answered that it cannot.
     Failing,
     /// No attempt can succeed: our credentials are refused.
@@ -21,9 +24,9 @@ pub enum RailHealth {
 }
 
 impl RailHealth {
-    /// What an attempt that went over the wire says about its rail.
+    /// What an attempt that went over the wire says about its rail; `retry_after`: the wait that the rail asked for.
     #[must_use]
-    pub const fn after(outcome: Outcome) -> Self {
+    pub fn after(outcome: Outcome, retry_after: Option<Millis>) -> Self {
         match outcome {
             Outcome::Accepted
             | Outcome::Refused
@@ -31,7 +34,7 @@ impl RailHealth {
             | Outcome::KeyReused
             | Outcome::NotFound
             | Outcome::Inconclusive => Self::Well,
-            Outcome::Throttled => Self::Crowded,
+            Outcome::Throttled => Self::Crowded { wait: retry_after.unwrap_or(Millis::ZERO) },
             Outcome::NotSent | Outcome::NotExecuted | Outcome::Unknown => Self::Failing,
             Outcome::RailRefusedUs => Self::Shut,
         }
@@ -143,14 +146,15 @@ impl Breaker {
             return None;
         }
         match (health, self.state) {
-            (RailHealth::Shut, _) | (RailHealth::Failing, State::HalfOpen) => Some(self.open(now, jitter)),
-            (RailHealth::Failing, _) => {
-                self.failures += 1;
-                (self.failures >= self.limits.failures).then(|| self.open(now, jitter))
+            (RailHealth::Shut, _) | (RailHealth::Failing, State::HalfOpen) => {
+                Some(self.open(now, Millis::ZERO, jitter))
             }
-            (RailHealth::Crowded, State::HalfOpen) => None,
-            (RailHealth::Crowded, State::Ramping { allowed }) => self.allow(allowed / 2),
-            (RailHealth::Crowded, _) => self.allow(self.limits.concurrency / 2),
+            (RailHealth::Failing, _) => self.failed(now, Millis::ZERO, jitter),
+            (RailHealth::Crowded { wait }, State::HalfOpen) => Some(self.open(now, wait, jitter)),
+            // It gets one at a time already, and that is too much.
+            (RailHealth::Crowded { wait }, State::Ramping { allowed: 1 }) => self.failed(now, wait, jitter),
+            (RailHealth::Crowded { .. }, State::Ramping { allowed }) => self.allow(allowed / 2),
+            (RailHealth::Crowded { .. }, _) => self.allow(self.limits.concurrency / 2),
             (RailHealth::Well, State::Closed | State::Open { .. }) => {
                 self.failures = 0;
                 None
@@ -166,12 +170,20 @@ impl Breaker {
         }
     }
 
-    /// Opens for half of a doubling length, and up to as much again by chance.
-    fn open(&mut self, now: BootTime, jitter: u64) -> BreakerChange {
+    /// Counts a failure in a row, which may be the one that opens it.
+    fn failed(&mut self, now: BootTime, wait: Millis, jitter: u64) -> Option<BreakerChange> {
+        self.failures += 1;
+        (self.failures >= self.limits.failures).then(|| self.open(now, wait, jitter))
+    }
+
+    /// Opens for half of a doubling length, and up to as much again by chance; for `wait` at least, but never for
+    /// longer than `open_cap`.
+    fn open(&mut self, now: BootTime, wait: Millis, jitter: u64) -> BreakerChange {
         // 2^20 times any base of at least 1 ms is far above any cap in use.
         let doublings = self.openings_in_a_row.min(20);
         let length = self.limits.open_base.0.saturating_mul(1 << doublings).min(self.limits.open_cap.0);
-        let until = now.plus(Millis(length / 2 + jitter % (length / 2 + 1)));
+        let wait = wait.min(self.limits.open_cap);
+        let until = now.plus(Millis(length / 2 + jitter % (length / 2 + 1)).max(wait));
         self.state = State::Open { until };
         self.failures = 0;
         self.openings_in_a_row = self.openings_in_a_row.saturating_add(1);
@@ -204,6 +216,10 @@ mod tests {
         breaker.ended(BootTime(now), generation, health, 0)
     }
 
+    fn throttled(asked: Option<u64>) -> RailHealth {
+        RailHealth::after(Outcome::Throttled, asked.map(Millis))
+    }
+
     fn opened() -> Breaker {
         let mut breaker = Breaker::new(LIMITS);
         for _ in 0..3 {
@@ -229,7 +245,7 @@ mod tests {
     fn refused_credentials_open_it_at_once() {
         let mut breaker = Breaker::new(LIMITS);
         assert!(matches!(
-            say(&mut breaker, 0, RailHealth::after(Outcome::RailRefusedUs)),
+            say(&mut breaker, 0, RailHealth::after(Outcome::RailRefusedUs, None)),
             Some(BreakerChange::Opened { .. })
         ));
     }
@@ -238,7 +254,7 @@ mod tests {
     fn a_refused_payment_is_an_answer_and_opens_nothing() {
         let mut breaker = Breaker::new(LIMITS);
         for _ in 0..100 {
-            assert_eq!(say(&mut breaker, 0, RailHealth::after(Outcome::Refused)), None);
+            assert_eq!(say(&mut breaker, 0, RailHealth::after(Outcome::Refused, None)), None);
         }
         assert_eq!(breaker.permit(BootTime(0)), Permit::UpTo(8));
     }
@@ -274,11 +290,46 @@ mod tests {
     fn a_crowded_rail_gets_half_and_then_more_again() {
         let mut breaker = Breaker::new(LIMITS);
         for allowed in [4, 2, 1, 1] {
-            say(&mut breaker, 0, RailHealth::after(Outcome::Throttled));
+            say(&mut breaker, 0, throttled(None));
             assert_eq!(breaker.permit(BootTime(0)), Permit::UpTo(allowed));
         }
         say(&mut breaker, 0, RailHealth::Well);
         assert_eq!(breaker.permit(BootTime(0)), Permit::UpTo(2));
+    }
+
+    #[test]
+    fn a_probe_that_is_throttled_opens_it_again() {
+        let mut breaker = opened();
+        assert_eq!(breaker.permit(BootTime(500)), Permit::UpTo(1));
+        let change = say(&mut breaker, 500, throttled(None));
+        assert_eq!(change, Some(BreakerChange::Opened { until: BootTime(1_500) }));
+    }
+
+    #[test]
+    fn a_throttled_probe_opens_it_for_as_long_as_the_rail_asks_up_to_the_cap() {
+        for (asked, length) in [(200, 1_000), (5_000, 5_000), (3_600_000, 8_000)] {
+            let mut breaker = opened();
+            breaker.permit(BootTime(500));
+            let change = say(&mut breaker, 500, throttled(Some(asked)));
+            assert_eq!(change, Some(BreakerChange::Opened { until: BootTime(500 + length) }), "{asked}");
+        }
+    }
+
+    #[test]
+    fn a_rail_that_throttles_everything_is_left_alone() {
+        let mut breaker = Breaker::new(LIMITS);
+        let mut now = 0;
+        let mut sends = 0;
+        while now < 60_000 {
+            match breaker.permit(BootTime(now)) {
+                Permit::UpTo(_) => {
+                    say(&mut breaker, now, throttled(None));
+                    sends += 1;
+                }
+                Permit::NotBefore(until) => now = until.0,
+            }
+            assert!(sends < 50, "driven through the backlog one by one");
+        }
     }
 
     #[test]
@@ -305,7 +356,7 @@ mod tests {
     fn any_health() -> impl Strategy<Value = RailHealth> {
         prop_oneof![
             4 => Just(RailHealth::Well),
-            1 => Just(RailHealth::Crowded),
+            1 => any::<u16>().prop_map(|wait| RailHealth::Crowded { wait: Millis(u64::from(wait)) }),
             4 => Just(RailHealth::Failing),
             1 => Just(RailHealth::Shut)
         ]

@@ -91,7 +91,7 @@ pub(crate) async fn send(mut send: Send) -> End {
             let ended = boot_now();
             log_finished(&send, &report, ended.since(began));
             count(&send, &report, ended);
-            let said = said(report.outcome, report.error_class);
+            let said = said(report.outcome, report.error_class, report.retry_after);
             let completion = completion(held, &send.contract, report);
             End { settlement: Settlement::Complete(Box::new(completion)), said }
         }
@@ -107,12 +107,12 @@ pub(crate) async fn send(mut send: Send) -> End {
 
 /// What a report says about the rail. Everything that keeps the next send from succeeding as well counts, a
 /// credential of ours that cannot be read included; what is wrong with this one payment does not.
-fn said(outcome: Outcome, error_class: Option<&'static str>) -> Option<Said> {
+fn said(outcome: Outcome, error_class: Option<&'static str>, retry_after: Option<Millis>) -> Option<Said> {
     let ours = matches!(error_class, Some("content_type_invalid" | "not_configured" | "not_permitted"));
     if outcome == Outcome::NotSent && ours {
         return None;
     }
-    Some(Said { health: RailHealth::after(outcome), reason: error_class.unwrap_or(outcome.name()) })
+    Some(Said { health: RailHealth::after(outcome, retry_after), reason: error_class.unwrap_or(outcome.name()) })
 }
 
 fn exchange<'a>(rail: &'a dyn Rail, payment: &mut ClaimedPayment, may_send: MaySend) -> Exchanging<'a> {
@@ -240,7 +240,7 @@ mod tests {
     #[test]
     fn what_is_wrong_with_one_payment_says_nothing_about_its_rail() {
         for class in ["content_type_invalid", "not_configured", "not_permitted"] {
-            assert_eq!(said(Outcome::NotSent, Some(class)), None, "{class}");
+            assert_eq!(said(Outcome::NotSent, Some(class), None), None, "{class}");
         }
     }
 
@@ -248,11 +248,11 @@ mod tests {
     fn what_keeps_the_next_send_from_succeeding_as_well_is_the_rails_failure() {
         for class in ["dns", "connect", "connect_timeout", "tls", "tls_refused", "connection_stale", "credential"] {
             let failing = Said { health: RailHealth::Failing, reason: class };
-            assert_eq!(said(Outcome::NotSent, Some(class)), Some(failing), "{class}");
+            assert_eq!(said(Outcome::NotSent, Some(class), None), Some(failing), "{class}");
         }
-        let unknown = said(Outcome::Unknown, None).unwrap();
+        let unknown = said(Outcome::Unknown, None, None).unwrap();
         assert_eq!((unknown.health, unknown.reason), (RailHealth::Failing, "UNKNOWN"));
-        assert_eq!(said(Outcome::RailRefusedUs, None).unwrap().health, RailHealth::Shut);
-        assert_eq!(said(Outcome::Refused, None).unwrap().health, RailHealth::Well);
+        assert_eq!(said(Outcome::RailRefusedUs, None, None).unwrap().health, RailHealth::Shut);
+        assert_eq!(said(Outcome::Refused, None, None).unwrap().health, RailHealth::Well);
     }
 }
