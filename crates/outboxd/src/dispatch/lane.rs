@@ -37,6 +37,9 @@ const GATHER: Millis = Millis(2);
 /// How often a lane that claims nothing, because results cannot be recorded, looks whether they can.
 const UNRECORDED_WAIT: Millis = Millis(50);
 
+/// How often a lane whose rail is paused looks whether it still is.
+const PAUSED_WAIT: Millis = Millis(50);
+
 /// A lane looks at least this often at what it was told, and ticks.
 const TICK: Millis = Millis(1_000);
 
@@ -106,7 +109,10 @@ pub(crate) struct Lane {
     slot_free_since: Option<BootTime>,
     /// Payments that crashed workers wait for an empty lane, or one is under way.
     suspects: bool,
+    /// As the last claim saw it.
     paused: bool,
+    /// As the upkeep saw it.
+    stopped: bool,
     clock: ClockWatch,
     backoff: Backoff,
     crowded_since: Option<BootTime>,
@@ -131,6 +137,7 @@ impl Lane {
             slot_free_since: None,
             suspects: false,
             paused: false,
+            stopped: false,
             clock,
             backoff: Backoff::default(),
             crowded_since: None,
@@ -164,6 +171,9 @@ impl Lane {
         if self.off != Off::No {
             return Step::Wait(TICK);
         }
+        if self.is_stopped() {
+            return Step::Wait(PAUSED_WAIT);
+        }
         if self.parts.leases.are_unrecorded() {
             return Step::Wait(UNRECORDED_WAIT);
         }
@@ -184,6 +194,21 @@ impl Lane {
                 if few && gathered < GATHER { Step::Wait(GATHER.minus(gathered)) } else { Step::Claim(scan, to, free) }
             }
         }
+    }
+
+    /// Whether the rail is paused, as far as this daemon knows. What a claim leased now could only be given back.
+    fn is_stopped(&mut self) -> bool {
+        let before = std::mem::replace(&mut self.stopped, self.parts.handle.pauses.stop_rail(&self.settings.rail));
+        match (before, self.stopped) {
+            (true, false) => self.pace.sweep_now(),
+            // What kept it from claiming is in the way of nothing now.
+            (false, true) => {
+                self.parts.health.ready(&self.claiming());
+                self.clock.set_aside();
+            }
+            _ => {}
+        }
+        self.stopped
     }
 
     fn open_leases(&self) -> usize {
@@ -211,7 +236,8 @@ impl Lane {
     }
 
     fn may_sleep(&mut self) -> bool {
-        let running = self.parts.handle.phase() == Phase::Running && self.off == Off::No && !self.paused;
+        let running =
+            self.parts.handle.phase() == Phase::Running && self.off == Off::No && !self.paused && !self.stopped;
         let has_room = matches!(self.routes.choose(boot_now()), Choice::Send { .. });
         let idle = self.pace.is_idle() && has_room && self.sends.len() < self.settings.concurrency;
         running && idle && !self.parts.leases.are_unrecorded()

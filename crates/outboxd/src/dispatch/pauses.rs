@@ -1,5 +1,6 @@
 //! What people have paused, by a pause or by a rail's contract, as far as this daemon knows: read twice a second, and
-//! asked right before each first byte. Claims do not go by it: the claim function sees the pauses for itself.
+//! asked before each claim of a rail and right before each first byte. The claim function sees the pauses for itself: what
+//! it leased between the end of a pause and our hearing of it would only be given back.
 
 use std::collections::BTreeSet;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};

@@ -17,3 +17,28 @@ async fn what_a_resume_owes_comes_back_at_once_and_not_a_pass_an_interval() {
     rig.all_dispatched().await;
     daemon.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_goes_on_after_a_pause_of_its_rail_is_not_leased_and_given_back_meanwhile() {
+    for [pause, resume] in [
+        [
+            "select outbox.set_outbox_pause('resend', null, true, 'r')",
+            "select outbox.set_outbox_pause('resend', null, false, 'r')",
+        ],
+        [
+            "select outbox.set_payment_rail('resend', null, p_paused => true)",
+            "select outbox.set_payment_rail('resend', null, p_paused => false)",
+        ],
+    ] {
+        let rig = Rig::start().await;
+        rig.run(pause).await;
+        rig.enqueue(RESEND, 50).await;
+        let daemon = rig.daemon("a");
+        daemon.logged("lane.on", 2).await;
+        rig.run(resume).await;
+        rig.settled().await;
+        rig.all_dispatched().await;
+        assert_eq!(rig.count(RESEND, "RELEASED").await, 0, "{pause}");
+        daemon.stop().await;
+    }
+}
