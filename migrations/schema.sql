@@ -1657,6 +1657,22 @@ $$;
 
 ALTER FUNCTION outbox.new_outbox_id() OWNER TO outbox_owner;
 
+CREATE FUNCTION outbox.oldest_snapshot_age() RETURNS bigint
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+-- Purpose: the age, in transactions, of the oldest snapshot that keeps dead rows of this database from being removed. Internal
+--   to read_outbox_metrics.
+-- Results: 0 if there is none. In transactions, for a snapshot's time shows to pg_read_all_stats alone.
+    select coalesce(max(age(s.xmin)), 0)::bigint
+      from (select a.backend_xmin as xmin from pg_stat_activity a
+             where a.pid <> pg_backend_pid() and (a.datid is null or a.datid = (select b.oid from pg_database b where b.datname = current_database()))
+             union all select l.xmin from pg_replication_slots l
+             union all select x.transaction from pg_prepared_xacts x where x.database = current_database()) as s
+$$;
+
+ALTER FUNCTION outbox.oldest_snapshot_age() OWNER TO outbox_owner;
+
 CREATE FUNCTION outbox.ordering_lock_key(p_rail text, p_ordering_key text) RETURNS bigint
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     AS $$
@@ -2053,11 +2069,12 @@ CREATE FUNCTION outbox.read_outbox_metrics(p_rails text[] DEFAULT '{}'::text[], 
     SET jit TO 'off'
     AS $$
 -- Purpose: what operators watch: figures of rails, money, dispatchers and the database, for a page of metrics.
--- Parameters: p_horizons_ms, for each of p_rails how far ahead a due payment counts as at risk of missing its not_after.
+-- Parameters: p_horizons_ms, for each of p_rails how far ahead a due payment counts as at risk of missing its not_after. At
+--   risk are also those whose next attempt comes after it, and parked ones that have waited for longer than is left.
 -- Results: a row a figure: its name, the values of its labels in the order of docs/METRICS.md, and the value: seconds,
 --   minor units of money, or a count. What does not exist has no row. Sums of money are those of the first 50000 payments
---   looked at: amounts_complete is then 0, and the sums are too small. A snapshot's age is in transactions, for its time
---   shows to pg_read_all_stats alone. settled: ended or refused, of all dispatchers, until their rows are pruned.
+--   looked at: amounts_complete is then 0, and the sums are too small. settled: ended or refused, of all dispatchers, until
+--   their rows are pruned.
 -- Locks taken: none beyond reading. Reads the whole queue, twice where money is to be summed.
 -- Hazard: the ids' range is a constant for the planner, which leaves out the other months. Look-ups are lateral.
 declare
@@ -2075,14 +2092,20 @@ begin
             select p.outbox_id, p.rail, null, 'not_after_at_risk'
               from unnest(p_rails, p_horizons_ms) as h (rail, ahead_ms)
               join outbox.payment_outbox_pending p on p.rail = h.rail
-             where p.disposition = 'READY' and p.lease_token is null and p.next_attempt_at <= v_now and p.not_after <= v_now + h.ahead_ms * interval '1 ms'
+             where p.disposition in ('READY', 'PARKED') and p.lease_token is null
+               and (p.not_after < p.next_attempt_at or (p.next_attempt_at <= v_now and (p.not_after <= v_now + h.ahead_ms * interval '1 ms'
+                    or (p.disposition = 'PARKED' and p.not_after - v_now < v_now - p.next_attempt_at))))
              limit v_looked_at_max + 1) as s;
     return query
     with parts as materialized (
         select p.rail, p.disposition, p.hold_reason, p.lease_expires_at > v_now as is_leased, p.next_attempt_at <= v_now as is_due, p.in_doubt_since is not null as is_doubted,
                count(*) as payments, min(p.next_attempt_at) as due_at, min(coalesce(p.in_doubt_since, p.lease_expires_at)) as doubted_at,
-               min(p.not_after) as not_after, min(p.created_at) as created_at
+               min(p.not_after) as not_after, min(p.created_at) as created_at,
+               count(*) filter (where p.not_after < p.next_attempt_at or (p.next_attempt_at <= v_now and (p.not_after <= h.until
+                    or (p.disposition = 'PARKED' and p.not_after - v_now < v_now - p.next_attempt_at)))) as at_risk
           from outbox.payment_outbox_pending p
+          left join (select g.rail, v_now + g.ahead_ms * interval '1 ms' as until from unnest(p_rails, p_horizons_ms) as g (rail, ahead_ms) offset 0) as h
+            on h.rail = p.rail
          group by 1, 2, 3, 4, 5, 6
     ), queue as materialized (
         select p.rail,
@@ -2093,7 +2116,8 @@ begin
                sum(p.payments) filter (where p.disposition = 'PARKED') as parked,
                min(p.due_at) filter (where p.disposition = 'READY' and p.is_leased is null and p.is_due) as oldest_due_at,
                min(p.doubted_at) filter (where not p.is_leased or (p.is_leased is null and p.is_doubted and p.disposition <> 'HELD')) as oldest_in_doubt_at,
-               min(p.not_after) filter (where p.disposition = 'READY' and p.is_leased is null) as earliest_not_after
+               min(p.not_after) filter (where p.disposition in ('READY', 'PARKED') and p.is_leased is null) as earliest_not_after,
+               sum(p.at_risk) filter (where p.disposition in ('READY', 'PARKED') and p.is_leased is null) as at_risk
           from parts p
          group by p.rail
     ), held as (
@@ -2105,11 +2129,6 @@ begin
         select c.rail, count(*) filter (where c.kind = 'FAILED_BUT_ACCEPTED') as failed_but_accepted, count(*) filter (where c.kind = 'ACCEPTED_TWICE') as accepted_twice
           from outbox.contradicted_payments() c
          group by c.rail
-    ), snapshot as materialized (
-        select a.backend_xmin as xmin from pg_stat_activity a
-         where a.pid <> pg_backend_pid() and (a.datid is null or a.datid = (select b.oid from pg_database b where b.datname = current_database()))
-         union all select l.xmin from pg_replication_slots l
-         union all select x.transaction from pg_prepared_xacts x where x.database = current_database()
     ), money as materialized (
         select c.rail, c.kind, c.reason, i.currency, sum(i.amount_minor) as amount
           from unnest(v_ids, v_rails, v_kinds, v_reasons) as c (id, rail, kind, reason)
@@ -2134,6 +2153,7 @@ begin
            ('oldest_due_age_seconds', coalesce(extract(epoch from v_now - q.oldest_due_at), 0)),
            ('oldest_in_doubt_age_seconds', coalesce(extract(epoch from v_now - q.oldest_in_doubt_at), 0)),
            ('earliest_not_after_timestamp_seconds', extract(epoch from q.earliest_not_after)),
+           ('payments_not_after_at_risk', case when r.rail = any (p_rails) then coalesce(q.at_risk, 0) end),
            ('rail_paused', (r.paused or exists (select from outbox.outbox_pauses u where u.participant_id is null and coalesce(u.rail, r.rail) = r.rail))::integer),
            ('settled', (select coalesce(sum(l.settled), 0) from outbox.outbox_dispatchers d cross join unnest(d.lanes, d.settled) as l (rail, settled)
                          where l.rail = r.rail))) as f (figure, value)
@@ -2155,7 +2175,7 @@ begin
       from (values ('participants_paused', (select count(distinct u.participant_id) from outbox.outbox_pauses u)),
            ('amounts_complete', (coalesce(cardinality(v_ids), 0) <= v_looked_at_max)::integer),
            ('queue_dead_rows', pg_stat_get_dead_tuples('outbox.payment_outbox_pending'::regclass)),
-           ('oldest_snapshot_age_transactions', (select coalesce(max(age(o.xmin)), 0) from snapshot o)),
+           ('oldest_snapshot_age_transactions', outbox.oldest_snapshot_age()),
            ('notification_queue_usage_ratio', pg_notification_queue_usage()),
            ('partition_headroom_months', outbox.partition_headroom_months())) as f (figure, value);
 end
@@ -4275,6 +4295,8 @@ REVOKE ALL ON FUNCTION outbox.lock_ordering_keys(p_rails text[], p_ordering_keys
 REVOKE ALL ON FUNCTION outbox.members_sha256(p_outbox_ids uuid[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION outbox.new_outbox_id() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION outbox.oldest_snapshot_age() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION outbox.ordering_lock_key(p_rail text, p_ordering_key text) FROM PUBLIC;
 

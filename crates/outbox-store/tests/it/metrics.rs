@@ -98,11 +98,53 @@ async fn amounts_at_risk_are_those_due_whose_not_after_the_forecast_does_not_rea
     for (ahead_ms, expected) in [(60_000, None), (7_200_000, Some(100.0)), (31_536_000_000, Some(120.0))] {
         let figures = figures(&world, &horizon(ahead_ms)).await;
         assert_eq!(figures.get("not_after_at_risk_amount_minor wire EUR").copied(), expected, "{ahead_ms} ms ahead");
+        let payments = expected.map_or(0.0, |amount| if amount > 100.0 { 2.0 } else { 1.0 });
+        assert_eq!(figures["payments_not_after_at_risk wire"], payments, "{ahead_ms} ms ahead");
         let earliest = figures["earliest_not_after_timestamp_seconds wire"];
         assert!((earliest - OffsetDateTime::now_utc().unix_timestamp() as f64 - 3_600.0).abs() < 600.0, "{earliest}");
     }
     let known: Vec<String> = figures(&world, &[]).await.into_keys().collect();
-    assert!(!known.iter().any(|name| name.starts_with("not_after_at_risk")), "{known:?}");
+    assert!(!known.iter().any(|name| name.contains("not_after_at_risk")), "{known:?}");
+}
+
+#[tokio::test]
+async fn what_waits_behind_another_or_past_its_not_after_is_at_risk_whatever_the_forecast() {
+    let mut world = World::new().await;
+    world.contract("amount_required = false").await;
+    let after = |minutes| Some(OffsetDateTime::now_utc() + time::Duration::minutes(minutes));
+    let ordered = |name: &str, amount, not_after| NewPayment {
+        ordering_key: Some("k".to_owned()),
+        not_after,
+        ..money(name, amount, "EUR")
+    };
+    // Parked behind one that is held: for longer than is left, for less, without an end, and not before a later time.
+    let later = NewPayment { not_before: after(40), ..ordered("later", 10_000, after(60)) };
+    let waiting = NewPayment { not_after: after(30), ..money("waiting", 200, "EUR") };
+    let payments = [
+        ordered("first", 1, None),
+        ordered("late", 20, after(1)),
+        ordered("early", 3_000, after(60)),
+        ordered("endless", 40_000, None),
+        later,
+        waiting,
+        NewPayment { amount_minor: None, currency: None, not_after: after(50), ..payment("without an amount") },
+    ];
+    let all = enqueue_batch(&mut world.session("t_ingest"), &payments, Hint::Wake).await.unwrap();
+    world.tamper(all[0].outbox_id, "disposition = 'HELD', hold_reason = 'UNKNOWN'").await;
+    world.tamper(all[1].outbox_id, "next_attempt_at = now() - interval '2 minutes'").await;
+    // Their next attempts come after their not_after.
+    for waits in [&all[5], &all[6]] {
+        world.tamper(waits.outbox_id, "next_attempt_at = now() + interval '1 hour'").await;
+    }
+    let figures = figures(&world, &horizon(0)).await;
+    assert_eq!(
+        (figures["payments_due wire"], figures["payments_waiting wire"], figures["payments_parked wire"]),
+        (0.0, 2.0, 4.0)
+    );
+    assert_eq!(figures.get("not_after_at_risk_amount_minor wire EUR"), Some(&220.0), "{figures:?}");
+    assert_eq!(figures.get("payments_not_after_at_risk wire"), Some(&3.0), "{figures:?}");
+    let earliest = figures["earliest_not_after_timestamp_seconds wire"];
+    assert!((earliest - OffsetDateTime::now_utc().unix_timestamp() as f64).abs() < 120.0, "{earliest}");
 }
 
 #[tokio::test]

@@ -122,9 +122,11 @@ metrics! {
     PARTICIPANTS_PAUSED = Gauge "outboxd_participants_paused" [];
     /// Time until what is due is through, at the rate of the last samples over all dispatchers; +Inf: nothing ends.
     DRAIN_FORECAST = Gauge "outboxd_drain_forecast_seconds" ["rail"];
-    /// The first `not_after` of a payment that is due or waits.
+    /// The first `not_after` of a payment that is due, waits or is parked.
     EARLIEST_NOT_AFTER = Gauge "outboxd_earliest_not_after_timestamp_seconds" ["rail"];
-    /// Money of due payments whose `not_after` comes before the forecast's end, in minor units.
+    /// Payments that are at risk of missing their `not_after`.
+    AT_RISK = Gauge "outboxd_payments_not_after_at_risk" ["rail"];
+    /// Their money, in minor units.
     AT_RISK_AMOUNT = Gauge "outboxd_not_after_at_risk_amount_minor" ["rail", "currency"];
     /// Time since a dispatcher's last heartbeat; those that stopped in order are left out.
     HEARTBEAT_AGE = Gauge "outboxd_dispatcher_heartbeat_age_seconds" ["dispatcher"];
