@@ -2482,7 +2482,7 @@ begin
     union all
     select f.figure, array[h.rail, h.hold_reason], f.value::double precision
       from held h
-     cross join lateral (values ('payments_held', h.payments), ('oldest_held_age_seconds', extract(epoch from v_now - h.oldest_at))) as f (figure, value)
+     cross join lateral (values ('payments_held', h.payments), ('oldest_held_enqueued_age_seconds', extract(epoch from v_now - h.oldest_at))) as f (figure, value)
     union all
     select m.kind || '_amount_minor', array_remove(array[m.rail, m.reason, m.currency], null), m.amount::double precision from money m
     union all

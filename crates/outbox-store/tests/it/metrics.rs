@@ -77,7 +77,7 @@ async fn figures_count_payments_and_add_up_money_by_currency_and_reason() {
         assert_eq!(figures.get(name), Some(&expected), "{name} in {figures:?}");
     }
     for (name, at_least) in
-        [("oldest_due_age_seconds wire", 3_600.0), ("oldest_held_age_seconds wire CONTRADICTION", 7_200.0)]
+        [("oldest_due_age_seconds wire", 3_600.0), ("oldest_held_enqueued_age_seconds wire CONTRADICTION", 7_200.0)]
     {
         assert!((at_least..at_least + 600.0).contains(&figures[name]), "{name}: {}", figures[name]);
     }

@@ -111,7 +111,7 @@ metrics! {
     /// Payments that wait for a person.
     HELD = Gauge "outboxd_payments_held" ["rail", "reason"];
     /// Time since the oldest of them was enqueued.
-    OLDEST_HELD = Gauge "outboxd_oldest_held_age_seconds" ["rail", "reason"];
+    OLDEST_HELD = Gauge "outboxd_oldest_held_enqueued_age_seconds" ["rail", "reason"];
     /// Their money, in minor units.
     HELD_AMOUNT = Gauge "outboxd_held_amount_minor" ["rail", "reason", "currency"];
     /// Whether the sums of money are whole; 0: more payments than are looked at, and the sums are too small.
