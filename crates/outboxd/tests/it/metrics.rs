@@ -84,6 +84,35 @@ fn alerts_ask_for_metrics_that_exist_and_say_how_bad_it_is() {
     }
 }
 
+/// The names in `text` that begin with `prefix`, where no word goes on.
+fn named<'a>(text: &'a str, prefix: &'a str) -> impl Iterator<Item = &'a str> {
+    let is_of_a_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    text.match_indices(prefix).filter(move |(at, _)| !text[..*at].ends_with(is_of_a_name)).map(move |(at, _)| {
+        let rest = &text[at..];
+        &rest[..rest.find(|c: char| !is_of_a_name(c)).unwrap_or(rest.len())]
+    })
+}
+
+#[test]
+fn documents_name_only_metrics_and_alerts_that_exist() {
+    let docs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
+    let pages = std::fs::read_dir(&docs).unwrap().chain(std::fs::read_dir(docs.join("decisions")).unwrap());
+    let alerts: BTreeSet<&str> = ALERTS.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    let mut seen = BTreeSet::new();
+    let mut unknown = Vec::new();
+    for path in pages.map(|page| page.unwrap().path()).filter(|path| path.extension().is_some_and(|end| end == "md")) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let unknown_metric = |name: &&str| metric(name).is_none() && !ALL.iter().any(|one| one.name == *name);
+        let metrics = named(&text, "outboxd_").filter(unknown_metric);
+        let rules = named(&text, "Outboxd").filter(|name| !alerts.contains(name));
+        unknown.extend(metrics.chain(rules).map(|name| format!("{name} in {}", path.display())));
+        seen.extend(named(&text, "Outboxd").map(str::to_owned));
+    }
+    assert_eq!(unknown, Vec::<String>::new());
+    let unsaid: Vec<&&str> = alerts.iter().filter(|alert| !seen.contains(**alert)).collect();
+    assert_eq!(unsaid, Vec::<&&str>::new(), "alerts that no document speaks of");
+}
+
 #[test]
 fn the_dashboard_shows_every_metric_and_no_other() {
     let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
