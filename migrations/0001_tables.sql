@@ -290,6 +290,15 @@ create table outbox.outbox_dispatchers (
     settled bigint[] not null default '{}'
 ) with (fillfactor = 50);
 
+-- How many heartbeats each memory of a dispatcher (a state file) has made here. Only a heartbeat writes it, and none
+-- is pruned: a dispatcher whose row is missing or lower than it remembers claims nothing.
+create table outbox.outbox_dispatcher_memories (
+    memory_id uuid primary key,
+    beat bigint not null
+        constraint beat_is_positive check (beat > 0),
+    noted_at timestamptz not null
+) with (fillfactor = 50);
+
 -- What people asked for. History, as the three tables after it.
 create table outbox.operator_actions (
     action_id uuid primary key,

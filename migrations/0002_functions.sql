@@ -640,47 +640,80 @@ as $$
     select coalesce((extract(epoch from p_epoch.recorded_at) * 1000000)::bigint, 0)
 $$;
 
-create or replace function outbox.refuse_other_epoch(p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint) returns void
+create or replace function outbox.epoch_fault(p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint, p_memory_id uuid, p_seen_beat bigint)
+returns text
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
--- Purpose: refuses to claim on a cluster that is not the one on record: a promoted standby, a restore or a clone may
---   have lost attempts that were made. Internal to claim.
--- Parameters: p_environment, what the dispatcher is configured for; null counts as ''; p_seen_*, the furthest that the
---   dispatcher has seen: when the epoch then in force was recorded, in microseconds since 1970 (0: none), and how many
---   bytes of log were on disk.
--- Results: nothing, or raises OB011; OB015, the database is older than what the dispatcher has seen. As long as no
---   epoch is on record, nothing has been dispatched.
--- Hazards: an asynchronous standby granted attempt 1 a second time, with an empty ledger. A disk snapshot that is put
---   back has the same identifier and timeline: only the dispatcher's memory tells.
+-- Purpose: why this is not the database that a dispatcher knows. Internal to claim and heartbeat.
+-- Parameters: p_environment, what the dispatcher is configured for; null counts as ''; the rest, what it remembers: when
+--   the epoch then in force was recorded, in microseconds since 1970 (0: none), how many bytes of log were on disk, its
+--   memory, and how many heartbeats of that memory were on record.
+-- Results: null, it may be; ENVIRONMENT, it is for another one; CLUSTER, not the cluster or timeline on record; or it is
+--   older than what was seen: EPOCH, its epoch is; BEATS, heartbeats are missing; LOG, nothing else is, and its log is
+--   shorter. All but the last stay true however much is written; a log grows. A newer epoch than was seen was
+--   acknowledged by two people, and what was seen before it counts no more.
 declare
-    v_known outbox.outbox_cluster;
     v_now record;
+    v_known outbox.outbox_cluster;
     v_epoch_us bigint;
 begin
     select * into v_now from outbox.cluster_now();
     select * into v_known from outbox.outbox_cluster c order by c.epoch_no desc limit 1;
     v_epoch_us := outbox.epoch_us(v_known);
-    if v_epoch_us < p_seen_epoch_us or v_epoch_us = p_seen_epoch_us and v_now.flush_lsn - '0/0' < p_seen_log_position then
-        raise exception 'the database is older than it was: its log ends at % in the epoch of %, seen was % in that of %', v_now.flush_lsn,
-            to_timestamp(v_epoch_us / 1000000.0), pg_lsn '0/0' + p_seen_log_position::numeric, to_timestamp(p_seen_epoch_us / 1000000.0) using errcode = 'OB015',
-            hint = 'find out from when on commits are lost, then: outboxd failover acknowledge --lost-from TIME';
-    elsif v_known.epoch_no is null then
+    return case
+        when v_known.environment <> coalesce(p_environment, '') then 'ENVIRONMENT'
+        when v_known.system_identifier <> v_now.system_identifier or v_known.timeline <> v_now.timeline then 'CLUSTER'
+        when v_epoch_us < p_seen_epoch_us then 'EPOCH'
+        when v_epoch_us > p_seen_epoch_us then null
+        when coalesce((select m.beat from outbox.outbox_dispatcher_memories m where m.memory_id = p_memory_id), 0) < p_seen_beat then 'BEATS'
+        when v_now.flush_lsn - '0/0' < p_seen_log_position then 'LOG' end;
+end
+$$;
+
+create or replace function outbox.refuse_other_epoch(p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint, p_memory_id uuid, p_seen_beat bigint)
+returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: refuses to claim on a cluster that is not the one on record: a promoted standby, a restore or a clone may
+--   have lost attempts that were made. Internal to claim.
+-- Parameters: those of epoch_fault, which judges.
+-- Results: nothing, or raises OB011; OB015, the database is older than what the dispatcher has seen. As long as no
+--   epoch is on record, nothing has been dispatched.
+-- Hazards: an asynchronous standby granted attempt 1 a second time, with an empty ledger. A disk snapshot that is put
+--   back has the same identifier and timeline, and its log grows past what was seen: only the dispatcher's heartbeats
+--   tell for good.
+declare
+    v_fault text := outbox.epoch_fault(p_environment, p_seen_epoch_us, p_seen_log_position, p_memory_id, p_seen_beat);
+    v_known outbox.outbox_cluster;
+    v_now record;
+begin
+    if v_fault is null then
         return;
-    elsif v_known.environment <> coalesce(p_environment, '') then
+    end if;
+    select * into v_now from outbox.cluster_now();
+    select * into v_known from outbox.outbox_cluster c order by c.epoch_no desc limit 1;
+    if v_fault = 'ENVIRONMENT' then
         raise exception 'this database is of the environment %, the dispatcher of %', quote_literal(v_known.environment),
             quote_literal(coalesce(p_environment, '')) using errcode = 'OB011',
             hint = 'a copy of a database must not be dispatched; where it is meant to be, acknowledge it: outboxd failover acknowledge';
-    elsif v_known.system_identifier <> v_now.system_identifier or v_known.timeline <> v_now.timeline then
+    elsif v_fault = 'CLUSTER' then
         raise exception 'this is cluster % on timeline %, on record is % on %: what was sent may be missing here', v_now.system_identifier,
             v_now.timeline, v_known.system_identifier, v_known.timeline using errcode = 'OB011',
             hint = 'find out from when on commits may be lost, then: outboxd failover acknowledge --lost-from TIME';
+    elsif v_fault = 'BEATS' and v_now.flush_lsn - '0/0' >= p_seen_log_position then
+        raise exception 'the database is older than it was: it has not the heartbeats that this dispatcher has seen' using errcode = 'OB015',
+            hint = 'find out from when on commits are lost, then: outboxd failover acknowledge --lost-from TIME';
     end if;
+    raise exception 'the database is older than it was: its log ends at % in the epoch of %, seen was % in that of %', v_now.flush_lsn,
+        to_timestamp(outbox.epoch_us(v_known) / 1000000.0), pg_lsn '0/0' + p_seen_log_position::numeric, to_timestamp(p_seen_epoch_us / 1000000.0)
+        using errcode = 'OB015', hint = 'find out from when on commits are lost, then: outboxd failover acknowledge --lost-from TIME';
 end
 $$;
 
 create or replace function outbox.rail_to_claim(p_rail text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_environment text,
-    p_seen_epoch_us bigint, p_seen_log_position bigint)
+    p_seen_epoch_us bigint, p_seen_log_position bigint, p_memory_id uuid, p_seen_beat bigint)
 returns outbox.payment_rails
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
@@ -695,7 +728,7 @@ begin
     if current_setting('transaction_isolation') <> 'read committed' then
         raise exception 'claim runs only at read committed: skip locked fails above it' using errcode = 'OB006';
     end if;
-    perform outbox.refuse_other_epoch(p_environment, p_seen_epoch_us, p_seen_log_position);
+    perform outbox.refuse_other_epoch(p_environment, p_seen_epoch_us, p_seen_log_position, p_memory_id, p_seen_beat);
     select * into v_rail from outbox.payment_rails r where r.rail = p_rail;
     if not found then
         raise exception 'rail % has no contract', p_rail using errcode = 'OB004', hint = 'set one with set_payment_rail';
@@ -753,7 +786,7 @@ $$;
 create or replace function outbox.claim_outbox_batch(
     p_rail text, p_worker_id text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer,
     p_after_at timestamptz default null, p_after_id uuid default null, p_environment text default null, p_endpoint text default null,
-    p_seen_epoch_us bigint default 0, p_seen_log_position bigint default 0
+    p_seen_epoch_us bigint default 0, p_seen_log_position bigint default 0, p_memory_id uuid default null, p_seen_beat bigint default 0
 ) returns table (
     kind text, outbox_id uuid, attempt_no integer, lease_token uuid, lease_ms bigint, due_at timestamptz, participant_id text,
     endpoint text, payload bytea, content_type text, traceparent text, not_after timestamptz, crash_count integer, is_resend boolean, hold_reason text,
@@ -773,7 +806,7 @@ as $$
 -- Purpose: leases at most p_limit due payments of one rail, and applies contract, rate, order and pauses.
 -- Parameters: p_min_lease_ms, what one send and its completion need; p_in_flight, the lane's sends under way:
 --   a payment that crashed two workers is claimed only at 0, and alone; p_after_*, the claim cursor, null for a sweep;
---   p_environment, what the dispatcher is configured for; p_endpoint, where its lane sends now; p_seen_*, the greatest it was told.
+--   p_environment, what the dispatcher is configured for; p_endpoint, where its lane sends now; p_seen_* and p_memory_id, what it remembers.
 -- Results: SUBMIT, a payment to send (is_resend: an earlier attempt was not certainly unsent;
 --   endpoint: where, for one that was ever in doubt the one it was sent to); INQUIRE, one to ask after,
 --   without its payload; HELD, one that now waits for a person;
@@ -789,7 +822,7 @@ declare
     v_ids uuid[]; v_due timestamptz[]; v_lost boolean[]; v_reasons text[]; v_crashes integer[]; v_apart uuid[]; v_behind uuid[] := '{}'; v_chosen uuid[]; v_lo uuid; v_hi uuid;
     v_held integer := 0; v_expired integer := 0; v_suspects integer := 0;
 begin
-    v_rail := outbox.rail_to_claim(p_rail, p_limit, p_min_lease_ms, p_in_flight, p_environment, p_seen_epoch_us, p_seen_log_position);
+    v_rail := outbox.rail_to_claim(p_rail, p_limit, p_min_lease_ms, p_in_flight, p_environment, p_seen_epoch_us, p_seen_log_position, p_memory_id, p_seen_beat);
     v_now := clock_timestamp();
     if v_rail.max_sends_per_s is not null then
         select a.allowed, a.next_at into v_limit, v_next from outbox.rate_allowance(p_rail, v_rail.max_sends_per_s, p_limit, v_now) as a;
@@ -1299,23 +1332,37 @@ $$;
 
 create or replace function outbox.dispatcher_heartbeat(
     p_worker_id text, p_version text, p_api_version integer, p_state text, p_lanes text[], p_in_flight integer, p_heartbeat_interval_ms bigint,
-    p_environment text default null, p_settled bigint[] default '{}'
-) returns table (worker_id text, heartbeat_at timestamptz, silent_ms bigint, heartbeat_interval_ms bigint, lanes text[])
+    p_environment text default null, p_settled bigint[] default '{}',
+    p_seen_epoch_us bigint default 0, p_seen_log_position bigint default 0, p_memory_id uuid default null, p_seen_beat bigint default 0
+) returns table (
+    worker_id text, heartbeat_at timestamptz, silent_ms bigint, heartbeat_interval_ms bigint, lanes text[],
+    epoch_us bigint, log_position bigint, beat bigint, fault text)
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
--- Purpose: shows a dispatcher to operators and to the other dispatchers.
+-- Purpose: shows a dispatcher to operators and to the other dispatchers, and counts its heartbeats for its memory.
 -- Parameters: p_state RUNNING, DRAINING or STOPPED; p_heartbeat_interval_ms, when the next one is due;
 --   p_environment, what the dispatcher is configured for: the first one ever is the database's;
---   p_settled, for each of p_lanes how many payments this dispatcher saw end.
+--   p_settled, for each of p_lanes how many payments this dispatcher saw end; p_seen_* and p_memory_id, what it remembers, as in
+--   a claim: a memory_id of null counts nothing.
 -- Results: the other dispatchers that missed three heartbeats and were not stopped: their leases run out
---   unrenewed, so the caller sweeps.
--- Locks taken: the caller's row. Rows silent for a week are pruned.
+--   unrenewed, so the caller sweeps. Last, with a worker_id of null, how far the database is, what the caller has to
+--   remember from now on; and fault, why a claim is refused, as epoch_fault says it: then nothing is to be remembered.
+-- Locks taken: the caller's row, and its memory's. Rows of dispatchers silent for a week are pruned.
+-- Hazard: a database that lacks heartbeats must not regain them by heartbeats, nor be given a first epoch that is newer
+--   than the one that was seen. What would be refused is not counted.
 declare
     v_now timestamptz := clock_timestamp();
 begin
-    perform outbox.record_first_epoch(p_environment);
+    if p_seen_epoch_us = 0 then
+        perform outbox.record_first_epoch(p_environment);
+    end if;
+    fault := outbox.epoch_fault(p_environment, p_seen_epoch_us, p_seen_log_position, p_memory_id, p_seen_beat);
+    if fault is null and p_memory_id is not null then
+        insert into outbox.outbox_dispatcher_memories as m values (p_memory_id, 1, v_now)
+            on conflict (memory_id) do update set beat = m.beat + 1, noted_at = excluded.noted_at;
+    end if;
     insert into outbox.outbox_dispatchers as d
     values (p_worker_id, p_version, p_api_version, p_state, p_lanes, p_in_flight, p_heartbeat_interval_ms, v_now, v_now, p_settled)
         on conflict (worker_id) do update
@@ -1326,11 +1373,16 @@ begin
      where d.worker_id in (select s.worker_id from outbox.outbox_dispatchers s where s.heartbeat_at < v_now - interval '7 days'
                             order by s.worker_id limit 100 for update skip locked);
     return query
-    select d.worker_id, d.heartbeat_at, (extract(epoch from v_now - d.heartbeat_at) * 1000)::bigint, d.heartbeat_interval_ms, d.lanes
+    select d.worker_id, d.heartbeat_at, (extract(epoch from v_now - d.heartbeat_at) * 1000)::bigint, d.heartbeat_interval_ms, d.lanes,
+           null::bigint, null::bigint, null::bigint, null::text
       from outbox.outbox_dispatchers d
      where d.worker_id <> p_worker_id and d.state <> 'STOPPED'
        and d.heartbeat_at < v_now - 3 * d.heartbeat_interval_ms * interval '1 ms'
        and d.heartbeat_at > v_now - interval '1 day';
+    epoch_us := coalesce((select outbox.epoch_us(c) from outbox.outbox_cluster c order by c.epoch_no desc limit 1), 0);
+    log_position := pg_current_wal_flush_lsn() - '0/0';
+    beat := coalesce((select m.beat from outbox.outbox_dispatcher_memories m where m.memory_id = p_memory_id), 0);
+    return next;
 end
 $$;
 
@@ -3031,17 +3083,18 @@ begin
 end
 $$;
 
-create or replace function outbox.check_epoch(p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint) returns void
+create or replace function outbox.check_epoch(p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint, p_memory_id uuid, p_seen_beat bigint)
+returns void
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 -- Purpose: whether a claim would be refused because this is not the cluster on record or is older than it was, without
 --   claiming.
--- Parameters: p_environment, what the dispatcher is configured for; null counts as ''; p_seen_*, the furthest that the
---   dispatcher has seen, as in a claim; 0, 0: nothing.
+-- Parameters: p_environment, what the dispatcher is configured for; null counts as ''; the rest, what the dispatcher
+--   remembers, as in a claim; 0, 0, null, 0: nothing.
 -- Results: nothing, or raises OB011 or OB015 as a claim would.
 begin
-    perform outbox.refuse_other_epoch(p_environment, p_seen_epoch_us, p_seen_log_position);
+    perform outbox.refuse_other_epoch(p_environment, p_seen_epoch_us, p_seen_log_position, p_memory_id, p_seen_beat);
 end
 $$;
 
@@ -3073,19 +3126,19 @@ grant execute on function
         text[], text[], uuid[], boolean)
     to outbox_ingest;
 grant execute on function
-    outbox.claim_outbox_batch(text, text, integer, bigint, integer, timestamptz, uuid, text, text, bigint, bigint),
+    outbox.claim_outbox_batch(text, text, integer, bigint, integer, timestamptz, uuid, text, text, bigint, bigint, uuid, bigint),
     outbox.expire_outbox_leases(text, integer, timestamptz, uuid),
     outbox.unpark_outbox_rows(text, integer),
     outbox.renew_outbox_leases(text, uuid[], integer[], uuid[]),
     outbox.release_outbox_leases(text, uuid[], integer[], uuid[]),
     outbox.complete_outbox_batch(text, uuid[], integer[], uuid[], text[], bigint[], timestamptz[], timestamptz[], text[], bytea[], bytea[],
         text[], text[], text[], text[]),
-    outbox.dispatcher_heartbeat(text, text, integer, text, text[], integer, bigint, text, bigint[]),
+    outbox.dispatcher_heartbeat(text, text, integer, text, text[], integer, bigint, text, bigint[], bigint, bigint, uuid, bigint),
     outbox.dispatcher_preflight(),
     outbox.excess_privilege_of(name),
     outbox.try_wakeup_lock(text),
     outbox.release_wakeup_lock(text),
-    outbox.check_epoch(text, bigint, bigint)
+    outbox.check_epoch(text, bigint, bigint, uuid, bigint)
     to outbox_dispatcher;
 grant execute on function outbox.read_outbox_health() to outbox_dispatcher, outbox_monitor;
 grant execute on function outbox.read_payment_rails() to outbox_ingest, outbox_dispatcher, outbox_operator, outbox_approver, outbox_auditor, outbox_monitor;

@@ -627,23 +627,23 @@ $$;
 
 ALTER FUNCTION outbox.begin_reconcile(p_rail text, p_booked_from timestamp with time zone, p_booked_until timestamp with time zone, p_slack_ms bigint, p_file_name text, p_file_sha256 bytea, p_line_count bigint, p_sums jsonb, p_reason text) OWNER TO outbox_owner;
 
-CREATE FUNCTION outbox.check_epoch(p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint) RETURNS void
+CREATE FUNCTION outbox.check_epoch(p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint, p_memory_id uuid, p_seen_beat bigint) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 -- Purpose: whether a claim would be refused because this is not the cluster on record or is older than it was, without
 --   claiming.
--- Parameters: p_environment, what the dispatcher is configured for; null counts as ''; p_seen_*, the furthest that the
---   dispatcher has seen, as in a claim; 0, 0: nothing.
+-- Parameters: p_environment, what the dispatcher is configured for; null counts as ''; the rest, what the dispatcher
+--   remembers, as in a claim; 0, 0, null, 0: nothing.
 -- Results: nothing, or raises OB011 or OB015 as a claim would.
 begin
-    perform outbox.refuse_other_epoch(p_environment, p_seen_epoch_us, p_seen_log_position);
+    perform outbox.refuse_other_epoch(p_environment, p_seen_epoch_us, p_seen_log_position, p_memory_id, p_seen_beat);
 end
 $$;
 
-ALTER FUNCTION outbox.check_epoch(p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint) OWNER TO outbox_owner;
+ALTER FUNCTION outbox.check_epoch(p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint, p_memory_id uuid, p_seen_beat bigint) OWNER TO outbox_owner;
 
-CREATE FUNCTION outbox.claim_outbox_batch(p_rail text, p_worker_id text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_after_at timestamp with time zone DEFAULT NULL::timestamp with time zone, p_after_id uuid DEFAULT NULL::uuid, p_environment text DEFAULT NULL::text, p_endpoint text DEFAULT NULL::text, p_seen_epoch_us bigint DEFAULT 0, p_seen_log_position bigint DEFAULT 0) RETURNS TABLE(kind text, outbox_id uuid, attempt_no integer, lease_token uuid, lease_ms bigint, due_at timestamp with time zone, participant_id text, endpoint text, payload bytea, content_type text, traceparent text, not_after timestamp with time zone, crash_count integer, is_resend boolean, hold_reason text, db_now timestamp with time zone, next_due_at timestamp with time zone, held_count integer, expired_count integer, suspect_count integer, parked_count integer, paused boolean, log_position bigint, epoch_us bigint)
+CREATE FUNCTION outbox.claim_outbox_batch(p_rail text, p_worker_id text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_after_at timestamp with time zone DEFAULT NULL::timestamp with time zone, p_after_id uuid DEFAULT NULL::uuid, p_environment text DEFAULT NULL::text, p_endpoint text DEFAULT NULL::text, p_seen_epoch_us bigint DEFAULT 0, p_seen_log_position bigint DEFAULT 0, p_memory_id uuid DEFAULT NULL::uuid, p_seen_beat bigint DEFAULT 0) RETURNS TABLE(kind text, outbox_id uuid, attempt_no integer, lease_token uuid, lease_ms bigint, due_at timestamp with time zone, participant_id text, endpoint text, payload bytea, content_type text, traceparent text, not_after timestamp with time zone, crash_count integer, is_resend boolean, hold_reason text, db_now timestamp with time zone, next_due_at timestamp with time zone, held_count integer, expired_count integer, suspect_count integer, parked_count integer, paused boolean, log_position bigint, epoch_us bigint)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_custom_plan'
@@ -658,7 +658,7 @@ CREATE FUNCTION outbox.claim_outbox_batch(p_rail text, p_worker_id text, p_limit
 -- Purpose: leases at most p_limit due payments of one rail, and applies contract, rate, order and pauses.
 -- Parameters: p_min_lease_ms, what one send and its completion need; p_in_flight, the lane's sends under way:
 --   a payment that crashed two workers is claimed only at 0, and alone; p_after_*, the claim cursor, null for a sweep;
---   p_environment, what the dispatcher is configured for; p_endpoint, where its lane sends now; p_seen_*, the greatest it was told.
+--   p_environment, what the dispatcher is configured for; p_endpoint, where its lane sends now; p_seen_* and p_memory_id, what it remembers.
 -- Results: SUBMIT, a payment to send (is_resend: an earlier attempt was not certainly unsent;
 --   endpoint: where, for one that was ever in doubt the one it was sent to); INQUIRE, one to ask after,
 --   without its payload; HELD, one that now waits for a person;
@@ -674,7 +674,7 @@ declare
     v_ids uuid[]; v_due timestamptz[]; v_lost boolean[]; v_reasons text[]; v_crashes integer[]; v_apart uuid[]; v_behind uuid[] := '{}'; v_chosen uuid[]; v_lo uuid; v_hi uuid;
     v_held integer := 0; v_expired integer := 0; v_suspects integer := 0;
 begin
-    v_rail := outbox.rail_to_claim(p_rail, p_limit, p_min_lease_ms, p_in_flight, p_environment, p_seen_epoch_us, p_seen_log_position);
+    v_rail := outbox.rail_to_claim(p_rail, p_limit, p_min_lease_ms, p_in_flight, p_environment, p_seen_epoch_us, p_seen_log_position, p_memory_id, p_seen_beat);
     v_now := clock_timestamp();
     if v_rail.max_sends_per_s is not null then
         select a.allowed, a.next_at into v_limit, v_next from outbox.rate_allowance(p_rail, v_rail.max_sends_per_s, p_limit, v_now) as a;
@@ -756,7 +756,7 @@ begin
     return next; end
 $$;
 
-ALTER FUNCTION outbox.claim_outbox_batch(p_rail text, p_worker_id text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_after_at timestamp with time zone, p_after_id uuid, p_environment text, p_endpoint text, p_seen_epoch_us bigint, p_seen_log_position bigint) OWNER TO outbox_owner;
+ALTER FUNCTION outbox.claim_outbox_batch(p_rail text, p_worker_id text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_after_at timestamp with time zone, p_after_id uuid, p_environment text, p_endpoint text, p_seen_epoch_us bigint, p_seen_log_position bigint, p_memory_id uuid, p_seen_beat bigint) OWNER TO outbox_owner;
 
 CREATE FUNCTION outbox.cluster_now() RETURNS TABLE(system_identifier bigint, timeline integer, flush_lsn pg_lsn)
     LANGUAGE sql
@@ -968,22 +968,33 @@ $$;
 
 ALTER FUNCTION outbox.decide_operator_action(p_action_id uuid, p_decision text, p_reason text, p_members_sha256 bytea, p_member_count integer, p_amounts jsonb) OWNER TO outbox_owner;
 
-CREATE FUNCTION outbox.dispatcher_heartbeat(p_worker_id text, p_version text, p_api_version integer, p_state text, p_lanes text[], p_in_flight integer, p_heartbeat_interval_ms bigint, p_environment text DEFAULT NULL::text, p_settled bigint[] DEFAULT '{}'::bigint[]) RETURNS TABLE(worker_id text, heartbeat_at timestamp with time zone, silent_ms bigint, heartbeat_interval_ms bigint, lanes text[])
+CREATE FUNCTION outbox.dispatcher_heartbeat(p_worker_id text, p_version text, p_api_version integer, p_state text, p_lanes text[], p_in_flight integer, p_heartbeat_interval_ms bigint, p_environment text DEFAULT NULL::text, p_settled bigint[] DEFAULT '{}'::bigint[], p_seen_epoch_us bigint DEFAULT 0, p_seen_log_position bigint DEFAULT 0, p_memory_id uuid DEFAULT NULL::uuid, p_seen_beat bigint DEFAULT 0) RETURNS TABLE(worker_id text, heartbeat_at timestamp with time zone, silent_ms bigint, heartbeat_interval_ms bigint, lanes text[], epoch_us bigint, log_position bigint, beat bigint, fault text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 #variable_conflict use_column
--- Purpose: shows a dispatcher to operators and to the other dispatchers.
+-- Purpose: shows a dispatcher to operators and to the other dispatchers, and counts its heartbeats for its memory.
 -- Parameters: p_state RUNNING, DRAINING or STOPPED; p_heartbeat_interval_ms, when the next one is due;
 --   p_environment, what the dispatcher is configured for: the first one ever is the database's;
---   p_settled, for each of p_lanes how many payments this dispatcher saw end.
+--   p_settled, for each of p_lanes how many payments this dispatcher saw end; p_seen_* and p_memory_id, what it remembers, as in
+--   a claim: a memory_id of null counts nothing.
 -- Results: the other dispatchers that missed three heartbeats and were not stopped: their leases run out
---   unrenewed, so the caller sweeps.
--- Locks taken: the caller's row. Rows silent for a week are pruned.
+--   unrenewed, so the caller sweeps. Last, with a worker_id of null, how far the database is, what the caller has to
+--   remember from now on; and fault, why a claim is refused, as epoch_fault says it: then nothing is to be remembered.
+-- Locks taken: the caller's row, and its memory's. Rows of dispatchers silent for a week are pruned.
+-- Hazard: a database that lacks heartbeats must not regain them by heartbeats, nor be given a first epoch that is newer
+--   than the one that was seen. What would be refused is not counted.
 declare
     v_now timestamptz := clock_timestamp();
 begin
-    perform outbox.record_first_epoch(p_environment);
+    if p_seen_epoch_us = 0 then
+        perform outbox.record_first_epoch(p_environment);
+    end if;
+    fault := outbox.epoch_fault(p_environment, p_seen_epoch_us, p_seen_log_position, p_memory_id, p_seen_beat);
+    if fault is null and p_memory_id is not null then
+        insert into outbox.outbox_dispatcher_memories as m values (p_memory_id, 1, v_now)
+            on conflict (memory_id) do update set beat = m.beat + 1, noted_at = excluded.noted_at;
+    end if;
     insert into outbox.outbox_dispatchers as d
     values (p_worker_id, p_version, p_api_version, p_state, p_lanes, p_in_flight, p_heartbeat_interval_ms, v_now, v_now, p_settled)
         on conflict (worker_id) do update
@@ -994,15 +1005,20 @@ begin
      where d.worker_id in (select s.worker_id from outbox.outbox_dispatchers s where s.heartbeat_at < v_now - interval '7 days'
                             order by s.worker_id limit 100 for update skip locked);
     return query
-    select d.worker_id, d.heartbeat_at, (extract(epoch from v_now - d.heartbeat_at) * 1000)::bigint, d.heartbeat_interval_ms, d.lanes
+    select d.worker_id, d.heartbeat_at, (extract(epoch from v_now - d.heartbeat_at) * 1000)::bigint, d.heartbeat_interval_ms, d.lanes,
+           null::bigint, null::bigint, null::bigint, null::text
       from outbox.outbox_dispatchers d
      where d.worker_id <> p_worker_id and d.state <> 'STOPPED'
        and d.heartbeat_at < v_now - 3 * d.heartbeat_interval_ms * interval '1 ms'
        and d.heartbeat_at > v_now - interval '1 day';
+    epoch_us := coalesce((select outbox.epoch_us(c) from outbox.outbox_cluster c order by c.epoch_no desc limit 1), 0);
+    log_position := pg_current_wal_flush_lsn() - '0/0';
+    beat := coalesce((select m.beat from outbox.outbox_dispatcher_memories m where m.memory_id = p_memory_id), 0);
+    return next;
 end
 $$;
 
-ALTER FUNCTION outbox.dispatcher_heartbeat(p_worker_id text, p_version text, p_api_version integer, p_state text, p_lanes text[], p_in_flight integer, p_heartbeat_interval_ms bigint, p_environment text, p_settled bigint[]) OWNER TO outbox_owner;
+ALTER FUNCTION outbox.dispatcher_heartbeat(p_worker_id text, p_version text, p_api_version integer, p_state text, p_lanes text[], p_in_flight integer, p_heartbeat_interval_ms bigint, p_environment text, p_settled bigint[], p_seen_epoch_us bigint, p_seen_log_position bigint, p_memory_id uuid, p_seen_beat bigint) OWNER TO outbox_owner;
 
 CREATE FUNCTION outbox.dispatcher_preflight() RETURNS TABLE(login text, backend_pid integer, excess_privilege text, fsync boolean, full_page_writes boolean, synchronous_commit text, in_recovery boolean, read_only boolean, server_encoding text, server_version_num integer, api_min integer, api_max integer, db_now timestamp with time zone)
     LANGUAGE sql
@@ -1260,6 +1276,38 @@ end
 $$;
 
 ALTER FUNCTION outbox.ensure_outbox_partitions() OWNER TO outbox_owner;
+
+CREATE FUNCTION outbox.epoch_fault(p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint, p_memory_id uuid, p_seen_beat bigint) RETURNS text
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+-- Purpose: why this is not the database that a dispatcher knows. Internal to claim and heartbeat.
+-- Parameters: p_environment, what the dispatcher is configured for; null counts as ''; the rest, what it remembers: when
+--   the epoch then in force was recorded, in microseconds since 1970 (0: none), how many bytes of log were on disk, its
+--   memory, and how many heartbeats of that memory were on record.
+-- Results: null, it may be; ENVIRONMENT, it is for another one; CLUSTER, not the cluster or timeline on record; or it is
+--   older than what was seen: EPOCH, its epoch is; BEATS, heartbeats are missing; LOG, nothing else is, and its log is
+--   shorter. All but the last stay true however much is written; a log grows. A newer epoch than was seen was
+--   acknowledged by two people, and what was seen before it counts no more.
+declare
+    v_now record;
+    v_known outbox.outbox_cluster;
+    v_epoch_us bigint;
+begin
+    select * into v_now from outbox.cluster_now();
+    select * into v_known from outbox.outbox_cluster c order by c.epoch_no desc limit 1;
+    v_epoch_us := outbox.epoch_us(v_known);
+    return case
+        when v_known.environment <> coalesce(p_environment, '') then 'ENVIRONMENT'
+        when v_known.system_identifier <> v_now.system_identifier or v_known.timeline <> v_now.timeline then 'CLUSTER'
+        when v_epoch_us < p_seen_epoch_us then 'EPOCH'
+        when v_epoch_us > p_seen_epoch_us then null
+        when coalesce((select m.beat from outbox.outbox_dispatcher_memories m where m.memory_id = p_memory_id), 0) < p_seen_beat then 'BEATS'
+        when v_now.flush_lsn - '0/0' < p_seen_log_position then 'LOG' end;
+end
+$$;
+
+ALTER FUNCTION outbox.epoch_fault(p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint, p_memory_id uuid, p_seen_beat bigint) OWNER TO outbox_owner;
 
 CREATE TABLE outbox.outbox_cluster (
     system_identifier bigint NOT NULL,
@@ -1887,7 +1935,7 @@ $$;
 
 ALTER FUNCTION outbox.propose_operator_action(p_kind text, p_outbox_ids uuid[], p_reason text, p_evidence text, p_parameters jsonb) OWNER TO outbox_owner;
 
-CREATE FUNCTION outbox.rail_to_claim(p_rail text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint) RETURNS outbox.payment_rails
+CREATE FUNCTION outbox.rail_to_claim(p_rail text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint, p_memory_id uuid, p_seen_beat bigint) RETURNS outbox.payment_rails
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -1901,7 +1949,7 @@ begin
     if current_setting('transaction_isolation') <> 'read committed' then
         raise exception 'claim runs only at read committed: skip locked fails above it' using errcode = 'OB006';
     end if;
-    perform outbox.refuse_other_epoch(p_environment, p_seen_epoch_us, p_seen_log_position);
+    perform outbox.refuse_other_epoch(p_environment, p_seen_epoch_us, p_seen_log_position, p_memory_id, p_seen_beat);
     select * into v_rail from outbox.payment_rails r where r.rail = p_rail;
     if not found then
         raise exception 'rail % has no contract', p_rail using errcode = 'OB004', hint = 'set one with set_payment_rail';
@@ -1917,7 +1965,7 @@ begin
 end
 $$;
 
-ALTER FUNCTION outbox.rail_to_claim(p_rail text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint) OWNER TO outbox_owner;
+ALTER FUNCTION outbox.rail_to_claim(p_rail text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint, p_memory_id uuid, p_seen_beat bigint) OWNER TO outbox_owner;
 
 CREATE FUNCTION outbox.rate_allowance(p_rail text, p_per_s integer, p_limit integer, p_now timestamp with time zone) RETURNS TABLE(allowed integer, next_at timestamp with time zone)
     LANGUAGE plpgsql
@@ -2636,46 +2684,47 @@ $$;
 
 ALTER FUNCTION outbox.refuse_history_change() OWNER TO outbox_owner;
 
-CREATE FUNCTION outbox.refuse_other_epoch(p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint) RETURNS void
+CREATE FUNCTION outbox.refuse_other_epoch(p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint, p_memory_id uuid, p_seen_beat bigint) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 -- Purpose: refuses to claim on a cluster that is not the one on record: a promoted standby, a restore or a clone may
 --   have lost attempts that were made. Internal to claim.
--- Parameters: p_environment, what the dispatcher is configured for; null counts as ''; p_seen_*, the furthest that the
---   dispatcher has seen: when the epoch then in force was recorded, in microseconds since 1970 (0: none), and how many
---   bytes of log were on disk.
+-- Parameters: those of epoch_fault, which judges.
 -- Results: nothing, or raises OB011; OB015, the database is older than what the dispatcher has seen. As long as no
 --   epoch is on record, nothing has been dispatched.
 -- Hazards: an asynchronous standby granted attempt 1 a second time, with an empty ledger. A disk snapshot that is put
---   back has the same identifier and timeline: only the dispatcher's memory tells.
+--   back has the same identifier and timeline, and its log grows past what was seen: only the dispatcher's heartbeats
+--   tell for good.
 declare
+    v_fault text := outbox.epoch_fault(p_environment, p_seen_epoch_us, p_seen_log_position, p_memory_id, p_seen_beat);
     v_known outbox.outbox_cluster;
     v_now record;
-    v_epoch_us bigint;
 begin
+    if v_fault is null then
+        return;
+    end if;
     select * into v_now from outbox.cluster_now();
     select * into v_known from outbox.outbox_cluster c order by c.epoch_no desc limit 1;
-    v_epoch_us := outbox.epoch_us(v_known);
-    if v_epoch_us < p_seen_epoch_us or v_epoch_us = p_seen_epoch_us and v_now.flush_lsn - '0/0' < p_seen_log_position then
-        raise exception 'the database is older than it was: its log ends at % in the epoch of %, seen was % in that of %', v_now.flush_lsn,
-            to_timestamp(v_epoch_us / 1000000.0), pg_lsn '0/0' + p_seen_log_position::numeric, to_timestamp(p_seen_epoch_us / 1000000.0) using errcode = 'OB015',
-            hint = 'find out from when on commits are lost, then: outboxd failover acknowledge --lost-from TIME';
-    elsif v_known.epoch_no is null then
-        return;
-    elsif v_known.environment <> coalesce(p_environment, '') then
+    if v_fault = 'ENVIRONMENT' then
         raise exception 'this database is of the environment %, the dispatcher of %', quote_literal(v_known.environment),
             quote_literal(coalesce(p_environment, '')) using errcode = 'OB011',
             hint = 'a copy of a database must not be dispatched; where it is meant to be, acknowledge it: outboxd failover acknowledge';
-    elsif v_known.system_identifier <> v_now.system_identifier or v_known.timeline <> v_now.timeline then
+    elsif v_fault = 'CLUSTER' then
         raise exception 'this is cluster % on timeline %, on record is % on %: what was sent may be missing here', v_now.system_identifier,
             v_now.timeline, v_known.system_identifier, v_known.timeline using errcode = 'OB011',
             hint = 'find out from when on commits may be lost, then: outboxd failover acknowledge --lost-from TIME';
+    elsif v_fault = 'BEATS' and v_now.flush_lsn - '0/0' >= p_seen_log_position then
+        raise exception 'the database is older than it was: it has not the heartbeats that this dispatcher has seen' using errcode = 'OB015',
+            hint = 'find out from when on commits are lost, then: outboxd failover acknowledge --lost-from TIME';
     end if;
+    raise exception 'the database is older than it was: its log ends at % in the epoch of %, seen was % in that of %', v_now.flush_lsn,
+        to_timestamp(outbox.epoch_us(v_known) / 1000000.0), pg_lsn '0/0' + p_seen_log_position::numeric, to_timestamp(p_seen_epoch_us / 1000000.0)
+        using errcode = 'OB015', hint = 'find out from when on commits are lost, then: outboxd failover acknowledge --lost-from TIME';
 end
 $$;
 
-ALTER FUNCTION outbox.refuse_other_epoch(p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint) OWNER TO outbox_owner;
+ALTER FUNCTION outbox.refuse_other_epoch(p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint, p_memory_id uuid, p_seen_beat bigint) OWNER TO outbox_owner;
 
 CREATE FUNCTION outbox.release_outbox_leases(p_worker_id text, p_outbox_ids uuid[], p_attempt_nos integer[], p_lease_tokens uuid[]) RETURNS TABLE(ordinal integer, verdict text)
     LANGUAGE sql SECURITY DEFINER
@@ -3326,6 +3375,16 @@ ALTER TABLE outbox.outbox_cluster ALTER COLUMN epoch_no ADD GENERATED ALWAYS AS 
     CACHE 1
 );
 
+CREATE TABLE outbox.outbox_dispatcher_memories (
+    memory_id uuid NOT NULL,
+    beat bigint NOT NULL,
+    noted_at timestamp with time zone NOT NULL,
+    CONSTRAINT beat_is_positive CHECK ((beat > 0))
+)
+WITH (fillfactor='50');
+
+ALTER TABLE outbox.outbox_dispatcher_memories OWNER TO outbox_owner;
+
 CREATE TABLE outbox.outbox_dispatchers (
     worker_id text NOT NULL,
     version text NOT NULL,
@@ -3851,6 +3910,9 @@ ALTER TABLE ONLY outbox.operator_actions
 ALTER TABLE ONLY outbox.outbox_cluster
     ADD CONSTRAINT outbox_cluster_pkey PRIMARY KEY (epoch_no);
 
+ALTER TABLE ONLY outbox.outbox_dispatcher_memories
+    ADD CONSTRAINT outbox_dispatcher_memories_pkey PRIMARY KEY (memory_id);
+
 ALTER TABLE ONLY outbox.outbox_dispatchers
     ADD CONSTRAINT outbox_dispatchers_pkey PRIMARY KEY (worker_id);
 
@@ -4226,11 +4288,11 @@ REVOKE ALL ON FUNCTION outbox.audit_payments(p_from timestamp with time zone, p_
 REVOKE ALL ON FUNCTION outbox.begin_reconcile(p_rail text, p_booked_from timestamp with time zone, p_booked_until timestamp with time zone, p_slack_ms bigint, p_file_name text, p_file_sha256 bytea, p_line_count bigint, p_sums jsonb, p_reason text) FROM PUBLIC;
 GRANT ALL ON FUNCTION outbox.begin_reconcile(p_rail text, p_booked_from timestamp with time zone, p_booked_until timestamp with time zone, p_slack_ms bigint, p_file_name text, p_file_sha256 bytea, p_line_count bigint, p_sums jsonb, p_reason text) TO outbox_operator;
 
-REVOKE ALL ON FUNCTION outbox.check_epoch(p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint) FROM PUBLIC;
-GRANT ALL ON FUNCTION outbox.check_epoch(p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint) TO outbox_dispatcher;
+REVOKE ALL ON FUNCTION outbox.check_epoch(p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint, p_memory_id uuid, p_seen_beat bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION outbox.check_epoch(p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint, p_memory_id uuid, p_seen_beat bigint) TO outbox_dispatcher;
 
-REVOKE ALL ON FUNCTION outbox.claim_outbox_batch(p_rail text, p_worker_id text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_after_at timestamp with time zone, p_after_id uuid, p_environment text, p_endpoint text, p_seen_epoch_us bigint, p_seen_log_position bigint) FROM PUBLIC;
-GRANT ALL ON FUNCTION outbox.claim_outbox_batch(p_rail text, p_worker_id text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_after_at timestamp with time zone, p_after_id uuid, p_environment text, p_endpoint text, p_seen_epoch_us bigint, p_seen_log_position bigint) TO outbox_dispatcher;
+REVOKE ALL ON FUNCTION outbox.claim_outbox_batch(p_rail text, p_worker_id text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_after_at timestamp with time zone, p_after_id uuid, p_environment text, p_endpoint text, p_seen_epoch_us bigint, p_seen_log_position bigint, p_memory_id uuid, p_seen_beat bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION outbox.claim_outbox_batch(p_rail text, p_worker_id text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_after_at timestamp with time zone, p_after_id uuid, p_environment text, p_endpoint text, p_seen_epoch_us bigint, p_seen_log_position bigint, p_memory_id uuid, p_seen_beat bigint) TO outbox_dispatcher;
 
 REVOKE ALL ON FUNCTION outbox.cluster_now() FROM PUBLIC;
 
@@ -4242,8 +4304,8 @@ REVOKE ALL ON FUNCTION outbox.contradicted_payments() FROM PUBLIC;
 REVOKE ALL ON FUNCTION outbox.decide_operator_action(p_action_id uuid, p_decision text, p_reason text, p_members_sha256 bytea, p_member_count integer, p_amounts jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION outbox.decide_operator_action(p_action_id uuid, p_decision text, p_reason text, p_members_sha256 bytea, p_member_count integer, p_amounts jsonb) TO outbox_approver;
 
-REVOKE ALL ON FUNCTION outbox.dispatcher_heartbeat(p_worker_id text, p_version text, p_api_version integer, p_state text, p_lanes text[], p_in_flight integer, p_heartbeat_interval_ms bigint, p_environment text, p_settled bigint[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION outbox.dispatcher_heartbeat(p_worker_id text, p_version text, p_api_version integer, p_state text, p_lanes text[], p_in_flight integer, p_heartbeat_interval_ms bigint, p_environment text, p_settled bigint[]) TO outbox_dispatcher;
+REVOKE ALL ON FUNCTION outbox.dispatcher_heartbeat(p_worker_id text, p_version text, p_api_version integer, p_state text, p_lanes text[], p_in_flight integer, p_heartbeat_interval_ms bigint, p_environment text, p_settled bigint[], p_seen_epoch_us bigint, p_seen_log_position bigint, p_memory_id uuid, p_seen_beat bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION outbox.dispatcher_heartbeat(p_worker_id text, p_version text, p_api_version integer, p_state text, p_lanes text[], p_in_flight integer, p_heartbeat_interval_ms bigint, p_environment text, p_settled bigint[], p_seen_epoch_us bigint, p_seen_log_position bigint, p_memory_id uuid, p_seen_beat bigint) TO outbox_dispatcher;
 
 REVOKE ALL ON FUNCTION outbox.dispatcher_preflight() FROM PUBLIC;
 GRANT ALL ON FUNCTION outbox.dispatcher_preflight() TO outbox_dispatcher;
@@ -4262,6 +4324,8 @@ REVOKE ALL ON FUNCTION outbox.enqueue_payment_outbox_text(p_participant_id text,
 GRANT ALL ON FUNCTION outbox.enqueue_payment_outbox_text(p_participant_id text, p_instruction_id text, p_idempotency_key text, p_rail text, p_payload text, p_content_type text, p_amount_minor bigint, p_currency text, p_not_before timestamp with time zone, p_not_after timestamp with time zone, p_ordering_key text, p_traceparent text, p_attestation_id uuid, p_hint boolean) TO outbox_ingest;
 
 REVOKE ALL ON FUNCTION outbox.ensure_outbox_partitions() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION outbox.epoch_fault(p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint, p_memory_id uuid, p_seen_beat bigint) FROM PUBLIC;
 
 GRANT SELECT ON TABLE outbox.outbox_cluster TO outbox_auditor;
 
@@ -4318,7 +4382,7 @@ GRANT ALL ON FUNCTION outbox.propose_failover(p_lost_from timestamp with time zo
 REVOKE ALL ON FUNCTION outbox.propose_operator_action(p_kind text, p_outbox_ids uuid[], p_reason text, p_evidence text, p_parameters jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION outbox.propose_operator_action(p_kind text, p_outbox_ids uuid[], p_reason text, p_evidence text, p_parameters jsonb) TO outbox_operator;
 
-REVOKE ALL ON FUNCTION outbox.rail_to_claim(p_rail text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint) FROM PUBLIC;
+REVOKE ALL ON FUNCTION outbox.rail_to_claim(p_rail text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint, p_memory_id uuid, p_seen_beat bigint) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION outbox.rate_allowance(p_rail text, p_per_s integer, p_limit integer, p_now timestamp with time zone) FROM PUBLIC;
 
@@ -4409,7 +4473,7 @@ REVOKE ALL ON FUNCTION outbox.refuse_bad_payments(p_participant_ids text[], p_in
 
 REVOKE ALL ON FUNCTION outbox.refuse_history_change() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION outbox.refuse_other_epoch(p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint) FROM PUBLIC;
+REVOKE ALL ON FUNCTION outbox.refuse_other_epoch(p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint, p_memory_id uuid, p_seen_beat bigint) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION outbox.release_outbox_leases(p_worker_id text, p_outbox_ids uuid[], p_attempt_nos integer[], p_lease_tokens uuid[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION outbox.release_outbox_leases(p_worker_id text, p_outbox_ids uuid[], p_attempt_nos integer[], p_lease_tokens uuid[]) TO outbox_dispatcher;

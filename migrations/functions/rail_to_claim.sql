@@ -1,5 +1,5 @@
 create or replace function outbox.rail_to_claim(p_rail text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_environment text,
-    p_seen_epoch_us bigint, p_seen_log_position bigint)
+    p_seen_epoch_us bigint, p_seen_log_position bigint, p_memory_id uuid, p_seen_beat bigint)
 returns outbox.payment_rails
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
@@ -14,7 +14,7 @@ begin
     if current_setting('transaction_isolation') <> 'read committed' then
         raise exception 'claim runs only at read committed: skip locked fails above it' using errcode = 'OB006';
     end if;
-    perform outbox.refuse_other_epoch(p_environment, p_seen_epoch_us, p_seen_log_position);
+    perform outbox.refuse_other_epoch(p_environment, p_seen_epoch_us, p_seen_log_position, p_memory_id, p_seen_beat);
     select * into v_rail from outbox.payment_rails r where r.rail = p_rail;
     if not found then
         raise exception 'rail % has no contract', p_rail using errcode = 'OB004', hint = 'set one with set_payment_rail';

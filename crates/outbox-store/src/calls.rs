@@ -11,22 +11,25 @@ use crate::audit;
 use crate::control;
 use crate::error::StoreError;
 use crate::health;
+use crate::memory::{EpochFault, LogMark};
 use crate::reconcile;
 use crate::rows::{
-    ClaimCursor, CompletionVerdict, ContractChange, ExpireReport, Heartbeat, HeldLease, HeldPayment, Preflight,
-    RailRow, RenewVerdict, SilentDispatcher, UnparkReport,
+    ClaimCursor, CompletionVerdict, ContractChange, ExpireReport, Heartbeat, HeartbeatReply, HeldLease, HeldPayment,
+    Preflight, RailRow, RenewVerdict, SilentDispatcher, UnparkReport,
 };
 use crate::session::Session;
 
 /// Every statement that this crate sends, but for LISTEN. A test prepares each on a migrated database.
-pub(crate) const CLAIM: &str = "select * from outbox.claim_outbox_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+pub(crate) const CLAIM: &str =
+    "select * from outbox.claim_outbox_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
 pub(crate) const EXPIRE: &str = "select * from outbox.expire_outbox_leases($1, $2, $3, $4)";
 pub(crate) const UNPARK: &str = "select * from outbox.unpark_outbox_rows($1, $2)";
 pub(crate) const RENEW: &str = "select * from outbox.renew_outbox_leases($1, $2, $3, $4)";
 pub(crate) const RELEASE: &str = "select * from outbox.release_outbox_leases($1, $2, $3, $4)";
 pub(crate) const COMPLETE: &str =
     "select * from outbox.complete_outbox_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
-pub(crate) const HEARTBEAT: &str = "select * from outbox.dispatcher_heartbeat($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+pub(crate) const HEARTBEAT: &str =
+    "select * from outbox.dispatcher_heartbeat($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
 pub(crate) const PREFLIGHT: &str = "select * from outbox.dispatcher_preflight()";
 pub(crate) const LIMITS_IN_FORCE: &str = "select pg_catalog.bool_and(s.setting::integer between 1 and l.ms) as in_force from pg_catalog.pg_settings as s \
      join (values ('statement_timeout', $1::bigint), ('lock_timeout', $2), ('idle_in_transaction_session_timeout', $3)) \
@@ -287,14 +290,11 @@ pub(crate) fn read_applied(call: &'static str, row: &PgRow) -> Result<Completion
     })
 }
 
-/// Shows this dispatcher; returns the others that fell silent.
+/// Shows this dispatcher; returns the others that fell silent, and what it has to remember.
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn dispatcher_heartbeat(
-    session: &mut Session,
-    beat: &Heartbeat,
-) -> Result<Vec<SilentDispatcher>, StoreError> {
+pub async fn dispatcher_heartbeat(session: &mut Session, beat: &Heartbeat) -> Result<HeartbeatReply, StoreError> {
     const CALL: &str = "dispatcher_heartbeat";
     let lanes: Vec<&str> = beat.lanes.iter().map(|lane| lane.rail.as_str()).collect();
     let settled: Vec<i64> = beat.lanes.iter().map(|lane| i64::try_from(lane.settled).unwrap_or(i64::MAX)).collect();
@@ -307,18 +307,29 @@ pub async fn dispatcher_heartbeat(
         .bind(small(beat.in_flight))
         .bind(signed(beat.interval))
         .bind(beat.environment.as_deref())
-        .bind(settled);
+        .bind(settled)
+        .bind(beat.seen.mark.epoch_us)
+        .bind(beat.seen.mark.log_position)
+        .bind(beat.seen.id)
+        .bind(beat.seen.mark.beat);
     let rows = session.fetch(CALL, query).await?;
-    rows.iter()
-        .map(|row| {
-            Ok(SilentDispatcher {
-                worker_id: column(CALL, row, "worker_id")?,
-                silent_for: millis(CALL, row, "silent_ms")?,
-                interval: millis(CALL, row, "heartbeat_interval_ms")?,
-                lanes: column(CALL, row, "lanes")?,
-            })
+    let (last, others) = rows
+        .split_last()
+        .ok_or_else(|| StoreError::Invariant { call: CALL, what: "the reply does not say how far it is".to_owned() })?;
+    let silent = others.iter().map(|row| {
+        Ok(SilentDispatcher {
+            worker_id: column(CALL, row, "worker_id")?,
+            silent_for: millis(CALL, row, "silent_ms")?,
+            interval: millis(CALL, row, "heartbeat_interval_ms")?,
+            lanes: column(CALL, row, "lanes")?,
         })
-        .collect()
+    });
+    let fault: Option<&str> = column(CALL, last, "fault")?;
+    Ok(HeartbeatReply {
+        silent: silent.collect::<Result<_, StoreError>>()?,
+        mark: LogMark { beat: column(CALL, last, "beat")?, ..LogMark::read(CALL, last)? },
+        fault: fault.map(|name| known(CALL, "fault", name, EpochFault::from_name(name))).transpose()?,
+    })
 }
 
 pub(crate) fn only<'r>(call: &'static str, rows: &'r [PgRow]) -> Result<&'r PgRow, StoreError> {

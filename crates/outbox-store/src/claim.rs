@@ -5,7 +5,8 @@ use sqlx::postgres::PgRow;
 
 use crate::calls::{CLAIM, column, count, known, millis, read_cursor, read_held, signed, small};
 use crate::error::StoreError;
-use crate::rows::{ClaimBatch, ClaimRequest, ClaimSummary, ClaimedPayment, HeldPayment, LogMark};
+use crate::memory::LogMark;
+use crate::rows::{ClaimBatch, ClaimRequest, ClaimSummary, ClaimedPayment, HeldPayment};
 use crate::session::Session;
 
 /// Leases at most `request.limit` due payments.
@@ -25,8 +26,10 @@ pub async fn claim(session: &mut Session, request: &ClaimRequest) -> Result<Clai
         .bind(request.after.map(|cursor| cursor.outbox_id.0))
         .bind(request.environment.as_deref())
         .bind(request.endpoint.as_deref())
-        .bind(request.seen.epoch_us)
-        .bind(request.seen.log_position);
+        .bind(request.seen.mark.epoch_us)
+        .bind(request.seen.mark.log_position)
+        .bind(request.seen.id)
+        .bind(request.seen.mark.beat);
     let rows = session.fetch(CALL, query).await?;
     let mut batch: (Vec<ClaimedPayment>, Vec<HeldPayment>, Option<ClaimSummary>) = (Vec::new(), Vec::new(), None);
     for row in &rows {
@@ -79,6 +82,6 @@ fn read_summary(call: &'static str, row: &PgRow) -> Result<ClaimSummary, StoreEr
         suspects: count(call, row, "suspect_count")?,
         parked: count(call, row, "parked_count")?,
         paused: column(call, row, "paused")?,
-        mark: LogMark { epoch_us: column(call, row, "epoch_us")?, log_position: column(call, row, "log_position")? },
+        mark: LogMark::read(call, row)?,
     })
 }

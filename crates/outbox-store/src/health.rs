@@ -1,11 +1,11 @@
 //! What a dispatcher's login may ask about why nothing is paid. Nothing here reads a payment, and nothing is judged.
 
-use crate::LogMark;
+use crate::Memory;
 use crate::calls::{column, only};
 use crate::error::StoreError;
 use crate::session::Session;
 
-pub(crate) const CHECK_EPOCH: &str = "select outbox.check_epoch($1, $2, $3)";
+pub(crate) const CHECK_EPOCH: &str = "select outbox.check_epoch($1, $2, $3, $4, $5)";
 pub(crate) const READ_HEALTH: &str = "select * from outbox.read_outbox_health()";
 
 /// Who dispatches, and whether payments can be enqueued for long.
@@ -21,12 +21,17 @@ pub struct OutboxHealth {
     pub partition_headroom_months: i32,
 }
 
-/// Whether a claim by a dispatcher of `environment` that has `seen` the database as far as that would be let in.
+/// Whether a claim by a dispatcher of `environment` that remembers what it has `seen` would be let in.
 ///
 /// # Errors
 /// [`StoreError::Refused`] with `OB011` or `OB015` if not; another [`StoreError`] if that could not be asked.
-pub async fn check_epoch(session: &mut Session, environment: Option<&str>, seen: LogMark) -> Result<(), StoreError> {
-    let query = sqlx::query(CHECK_EPOCH).bind(environment).bind(seen.epoch_us).bind(seen.log_position);
+pub async fn check_epoch(session: &mut Session, environment: Option<&str>, seen: Memory) -> Result<(), StoreError> {
+    let query = sqlx::query(CHECK_EPOCH)
+        .bind(environment)
+        .bind(seen.mark.epoch_us)
+        .bind(seen.mark.log_position)
+        .bind(seen.id)
+        .bind(seen.mark.beat);
     session.fetch("check_epoch", query).await.map(drop)
 }
 

@@ -11,6 +11,7 @@ mod enqueue;
 mod error;
 mod health;
 mod listener;
+mod memory;
 mod migrate;
 mod reading;
 mod reconcile;
@@ -36,6 +37,7 @@ pub use enqueue::{Enqueued, Hint, NewPayment, enqueue_batch, enqueue_in};
 pub use error::{Class, StoreError};
 pub use health::{OutboxHealth, check_epoch, read_health};
 pub use listener::WakeupListener;
+pub use memory::{EpochFault, LogMark, Memory};
 pub use migrate::{
     MIGRATION_TABLE, MIGRATIONS, MigrationFile, MigrationReport, check_migrations, migrate, migrate_files,
 };
@@ -46,7 +48,7 @@ pub use reconcile::{
 };
 pub use rows::{
     BlockedKey, ClaimBatch, ClaimCursor, ClaimRequest, ClaimSummary, ClaimedPayment, Completion, CompletionVerdict,
-    ContractChange, DispatcherState, ExpireReport, Figure, Heartbeat, HeldLease, HeldPayment, LaneBeat, LogMark,
+    ContractChange, DispatcherState, ExpireReport, Figure, Heartbeat, HeartbeatReply, HeldLease, HeldPayment, LaneBeat,
     Preflight, RailRow, RailStatus, RenewVerdict, RiskHorizon, SilentDispatcher, UnparkReport,
 };
 pub use session::Session;

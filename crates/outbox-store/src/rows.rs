@@ -9,6 +9,8 @@ use outbox_core::{
 };
 use time::OffsetDateTime;
 
+use crate::memory::{EpochFault, LogMark, Memory};
+
 /// Where a lane's claims go on: the greatest pair of its last non-empty claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClaimCursor {
@@ -38,7 +40,7 @@ pub struct ClaimRequest {
     /// Where the lane sends now, by name; payments in doubt stay where they were sent.
     pub endpoint: Option<String>,
     /// How far the dispatcher has ever seen the database; one that is not as far is refused.
-    pub seen: LogMark,
+    pub seen: Memory,
 }
 
 /// A payment whose lease was granted.
@@ -116,16 +118,6 @@ pub struct ClaimSummary {
     pub paused: bool,
     /// How far the database is.
     pub mark: LogMark,
-}
-
-/// How far a database is. It never goes back, unless it is another one or one that was put back. A later epoch is
-/// further, wherever its log ends.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct LogMark {
-    /// When its epoch was recorded, in microseconds since 1970; 0 if there is none yet.
-    pub epoch_us: i64,
-    /// How many bytes of its log are on disk.
-    pub log_position: i64,
 }
 
 /// The reply to a claim.
@@ -268,6 +260,19 @@ pub struct Heartbeat {
     pub interval: Millis,
     /// What the dispatcher is configured for.
     pub environment: Option<String>,
+    /// What it remembers of the database.
+    pub seen: Memory,
+}
+
+/// The reply to a heartbeat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeartbeatReply {
+    /// Other dispatchers that fell silent.
+    pub silent: Vec<SilentDispatcher>,
+    /// How far the database is, this heartbeat included.
+    pub mark: LogMark,
+    /// Why it is not the database that the dispatcher knows; then the heartbeat was not counted.
+    pub fault: Option<EpochFault>,
 }
 
 /// Another dispatcher that missed three heartbeats.

@@ -43,7 +43,7 @@ events! {
     DAEMON_BROKEN = "daemon.broken";
     /// Sends outlasted the drain; they are recorded as unknown.
     DRAIN_TIMED_OUT = "drain.timed_out";
-    /// How far the database's log was seen could not be written down; a later life of this daemon would not know.
+    /// How far the database was seen could not be written down; a later life of this daemon would not know.
     STATE_NOT_WRITTEN = "state.not_written";
     /// A lane may claim.
     LANE_ON = "lane.on";

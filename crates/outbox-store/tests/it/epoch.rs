@@ -3,11 +3,13 @@
 
 use outbox_core::{Millis, OutboxId, Outcome, WorkerId};
 use outbox_store::{
-    ActionKind, ClaimRequest, DispatcherState, Heartbeat, Proposal, StoreError, apply_failover, claim, decide_action,
-    dispatcher_heartbeat, propose_action, propose_failover,
+    ActionKind, ClaimRequest, DispatcherState, EpochFault, Heartbeat, HeartbeatReply, LogMark, Memory, Proposal,
+    StoreError, apply_failover, check_epoch, claim, decide_action, dispatcher_heartbeat, propose_action,
+    propose_failover,
 };
 use sqlx::Row as _;
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use crate::conservation::assert_conserved;
 use crate::sql::{refused, run, scalar};
@@ -25,16 +27,50 @@ impl World {
 
     /// The first heartbeat of a dispatcher.
     async fn beat(&self, environment: Option<&str>) {
+        self.beat_with(environment, DispatcherState::Running, Memory::default()).await;
+    }
+
+    /// A heartbeat of a dispatcher that remembers what it has `seen`.
+    async fn beat_with(&self, environment: Option<&str>, state: DispatcherState, seen: Memory) -> HeartbeatReply {
         let beat = Heartbeat {
-            worker_id: WorkerId::new("d", uuid::Uuid::new_v4()).unwrap(),
+            worker_id: WorkerId::new("d", Uuid::new_v4()).unwrap(),
             version: "0".to_owned(),
-            state: DispatcherState::Running,
+            state,
             lanes: Vec::new(),
             in_flight: 0,
             interval: Millis(1_000),
             environment: environment.map(str::to_owned),
+            seen,
         };
-        dispatcher_heartbeat(&mut self.session("t_dispatcher"), &beat).await.unwrap();
+        dispatcher_heartbeat(&mut self.session("t_dispatcher"), &beat).await.unwrap()
+    }
+
+    /// What a dispatcher remembers after `count` heartbeats, of which the last says that it stops.
+    async fn remembers(&self, count: usize) -> Memory {
+        let mut seen = Memory { id: Some(Uuid::new_v4()), mark: LogMark::default() };
+        for nth in 1..=count {
+            let state = if nth < count { DispatcherState::Running } else { DispatcherState::Stopped };
+            let reply = self.beat_with(None, state, seen).await;
+            assert_eq!((reply.fault, reply.mark.beat), (None, i64::try_from(nth).unwrap()));
+            seen.mark = seen.mark.merge(reply.mark);
+        }
+        seen
+    }
+
+    /// As if the database were put back to where it had so many heartbeats of the memory; its log has grown since.
+    async fn put_back(&mut self, seen: Memory, beat: i64) {
+        let text = format!(
+            "update outbox.outbox_dispatcher_memories set beat = {beat} where memory_id = '{0}' and {beat} > 0; \
+             delete from outbox.outbox_dispatcher_memories where memory_id = '{0}' and {beat} = 0",
+            seen.id.unwrap()
+        );
+        run(&mut self.dba, &text).await;
+    }
+
+    async fn claims_with(&mut self, seen: Memory) -> Result<usize, StoreError> {
+        let mut worker = self.worker("w");
+        let request = ClaimRequest { seen, ..worker.request(1) };
+        claim(&mut worker.session, &request).await.map(|batch| batch.leased.len())
     }
 
     async fn try_claim(&mut self, environment: Option<&str>) -> Result<usize, StoreError> {
@@ -258,4 +294,94 @@ async fn where_a_payment_may_have_gone_to_another_endpoint_it_is_held_after_a_fa
         assert!(refused.message.contains("nobody knows the endpoint"), "{refused:?}");
         assert_conserved(&mut world.dba).await;
     }
+}
+
+fn refused_as_older(result: Result<usize, StoreError>, words: &str) {
+    let error = result.unwrap_err();
+    assert_eq!(error.refusal(), Some("OB015"), "{error}");
+    assert!(error.to_string().contains(words), "{error}");
+}
+
+const LACKS_HEARTBEATS: &str = "it has not the heartbeats that this dispatcher has seen";
+
+#[tokio::test]
+async fn a_database_that_lacks_a_heartbeat_that_was_seen_is_not_claimed_from_however_long_its_log_is() {
+    let mut world = World::new().await;
+    world.enqueue("a", 3).await;
+    let seen = world.remembers(3).await;
+    assert_eq!(world.claims_with(seen).await.unwrap(), 1);
+    // The last heartbeat, with which it stopped, counts; a row that is missing is as one without heartbeats.
+    for beat in [2, 0] {
+        world.put_back(seen, beat).await;
+        refused_as_older(world.claims_with(seen).await, LACKS_HEARTBEATS);
+        let asked = check_epoch(&mut world.session("t_dispatcher"), None, seen).await;
+        refused_as_older(asked.map(|()| 0), LACKS_HEARTBEATS);
+        // Whoever else remembers less goes on.
+        assert_eq!(world.claims_with(Memory::default()).await.unwrap(), 1);
+    }
+    let longer = LogMark { log_position: i64::MAX, ..seen.mark };
+    refused_as_older(world.claims_with(Memory { mark: longer, ..seen }).await, "its log ends at");
+}
+
+#[tokio::test]
+async fn heartbeats_give_an_older_database_nothing_back_that_it_lacks() {
+    let mut world = World::new().await;
+    world.enqueue("a", 1).await;
+    let seen = world.remembers(3).await;
+    world.put_back(seen, 2).await;
+    for state in [DispatcherState::Running, DispatcherState::Draining, DispatcherState::Stopped] {
+        let reply = world.beat_with(None, state, seen).await;
+        assert_eq!((reply.fault, reply.mark.beat), (Some(EpochFault::Beats), 2));
+        refused_as_older(world.claims_with(seen).await, LACKS_HEARTBEATS);
+    }
+    // Neither where the log alone tells, nor on another cluster, or for another environment.
+    world.put_back(seen, 3).await;
+    let longer = Memory { mark: LogMark { log_position: i64::MAX, ..seen.mark }, ..seen };
+    assert_eq!(world.beat_with(None, DispatcherState::Running, longer).await.fault, Some(EpochFault::Log));
+    let other = world.beat_with(Some("test"), DispatcherState::Running, seen).await;
+    assert_eq!((other.fault, other.mark.beat), (Some(EpochFault::Environment), 3));
+    world.other_epoch("+ 1").await;
+    let other = world.beat_with(None, DispatcherState::Running, seen).await;
+    assert_eq!((other.fault, other.mark.beat), (Some(EpochFault::Cluster), 3));
+}
+
+#[tokio::test]
+async fn a_newer_epoch_clears_what_was_seen_before_and_heartbeats_count_anew() {
+    let mut world = World::new().await;
+    world.enqueue("a", 2).await;
+    let mut seen = world.remembers(3).await;
+    seen.mark = seen.mark.latched();
+    refused_as_older(world.claims_with(seen).await, LACKS_HEARTBEATS);
+    world.put_back(seen, 1).await;
+    world.acknowledge(OffsetDateTime::now_utc() - time::Duration::minutes(5), 100).await;
+    assert_eq!(world.claims_with(seen).await.unwrap(), 1);
+    let reply = world.beat_with(None, DispatcherState::Running, seen).await;
+    assert_eq!((reply.fault, reply.mark.beat), (None, 2));
+    seen.mark = seen.mark.merge(reply.mark);
+    assert_eq!(seen.mark, reply.mark);
+    world.put_back(seen, 1).await;
+    refused_as_older(world.claims_with(seen).await, LACKS_HEARTBEATS);
+}
+
+#[tokio::test]
+async fn a_database_from_before_its_first_epoch_is_given_none_by_a_dispatcher_that_has_seen_one() {
+    let mut world = World::new().await;
+    world.enqueue("a", 1).await;
+    let seen = Memory { id: Some(Uuid::new_v4()), mark: LogMark { epoch_us: 1, log_position: 0, beat: 0 } };
+    let reply = world.beat_with(None, DispatcherState::Running, seen).await;
+    assert_eq!((reply.fault, reply.mark.epoch_us), (Some(EpochFault::Epoch), 0));
+    refused_as_older(world.claims_with(seen).await, "the database is older than it was");
+}
+
+#[tokio::test]
+async fn claims_write_nothing_to_what_dispatchers_remember() {
+    let mut world = World::new().await;
+    world.enqueue("a", 3).await;
+    let seen = world.remembers(2).await;
+    let version = "select xmin::text from outbox.outbox_dispatcher_memories";
+    let before: String = scalar(&mut world.dba, version).await;
+    for _ in 0..3 {
+        assert_eq!(world.claims_with(seen).await.unwrap(), 1);
+    }
+    assert_eq!(scalar::<String>(&mut world.dba, version).await, before);
 }

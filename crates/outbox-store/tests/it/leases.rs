@@ -2,7 +2,7 @@
 
 use outbox_core::{AttemptNo, AttemptState, HoldReason, LeaseToken, Millis, Outcome, RailName};
 use outbox_store::{
-    CompletionVerdict, DispatcherState, Heartbeat, HeldLease, LaneBeat, RenewVerdict, dispatcher_heartbeat,
+    CompletionVerdict, DispatcherState, Heartbeat, HeldLease, LaneBeat, Memory, RenewVerdict, dispatcher_heartbeat,
     expire_leases, release_leases, renew_leases,
 };
 use sqlx::Row as _;
@@ -186,6 +186,7 @@ async fn heartbeat_reports_the_silent_and_prunes_the_long_gone() {
         in_flight: 3,
         interval: Millis(1_000),
         environment: None,
+        seen: Memory::default(),
     };
     let names = ["me", "alive", "silent", "stopped", "gone", "ancient"];
     let beats: Vec<Heartbeat> = names
@@ -193,7 +194,7 @@ async fn heartbeat_reports_the_silent_and_prunes_the_long_gone() {
         .map(|name| beat(name, if *name == "stopped" { DispatcherState::Stopped } else { DispatcherState::Running }))
         .collect();
     for one in &beats {
-        assert!(dispatcher_heartbeat(&mut session, one).await.unwrap().is_empty());
+        assert!(dispatcher_heartbeat(&mut session, one).await.unwrap().silent.is_empty());
     }
     for (name, age) in
         [("alive", "2 s"), ("silent", "4 s"), ("stopped", "4 s"), ("gone", "2 days"), ("ancient", "8 days")]
@@ -203,7 +204,7 @@ async fn heartbeat_reports_the_silent_and_prunes_the_long_gone() {
         );
         run(&mut world.dba, &text).await;
     }
-    let silent = dispatcher_heartbeat(&mut session, &beats[0]).await.unwrap();
+    let silent = dispatcher_heartbeat(&mut session, &beats[0]).await.unwrap().silent;
     assert_eq!(silent.len(), 1, "{silent:?}");
     assert_eq!(silent[0].worker_id, beats[2].worker_id.as_str());
     assert!(silent[0].silent_for >= Millis(4_000) && silent[0].interval == Millis(1_000));

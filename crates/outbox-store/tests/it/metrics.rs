@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use outbox_core::{Millis, Outcome, RailName, WorkerId};
 use outbox_store::{
-    DispatcherState, Heartbeat, Hint, LaneBeat, NewPayment, RiskHorizon, dispatcher_heartbeat, enqueue_batch,
+    DispatcherState, Heartbeat, Hint, LaneBeat, Memory, NewPayment, RiskHorizon, dispatcher_heartbeat, enqueue_batch,
     read_metrics,
 };
 use time::OffsetDateTime;
@@ -158,6 +158,7 @@ async fn figures_of_dispatchers_are_those_of_the_last_life_of_each() {
         in_flight: 0,
         interval: Millis(1_000),
         environment: None,
+        seen: Memory::default(),
     };
     use DispatcherState::{Running, Stopped};
     let mut session = world.session("t_dispatcher");

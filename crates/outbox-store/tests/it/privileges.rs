@@ -180,7 +180,7 @@ async fn verbs(connection: &mut PgConnection, table: &Table) -> Vec<String> {
 async fn each_login_may_do_to_tables_what_is_written_down_and_no_more() {
     let (db, mut dba) = database().await;
     let tables = tables(&mut dba).await;
-    assert_eq!(tables.len(), 32, "all kinds of tables and partitions are tried");
+    assert_eq!(tables.len(), 33, "all kinds of tables and partitions are tried");
     let mut found = BTreeSet::new();
     for login in runtime_logins() {
         let mut session = db.connect_as(login).await.unwrap();

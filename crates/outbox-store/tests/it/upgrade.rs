@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use outbox_core::{Millis, Outcome, RailName};
 use outbox_store::{
-    API_VERSION, CompletionVerdict, ConnectSettings, DispatcherState, Heartbeat, Hint, LaneBeat, MIGRATIONS,
+    API_VERSION, CompletionVerdict, ConnectSettings, DispatcherState, Heartbeat, Hint, LaneBeat, MIGRATIONS, Memory,
     MigrationFile, RenewVerdict, Session, dispatcher_heartbeat, enqueue_batch, expire_leases, migrate_files, preflight,
     read_payment_rails, read_status, read_timelines, renew_leases,
 };
@@ -92,8 +92,9 @@ impl Load {
             in_flight: 0,
             interval: Millis(1_000),
             environment: None,
+            seen: Memory::default(),
         };
-        assert!(dispatcher_heartbeat(session, &beat).await.unwrap().is_empty());
+        assert!(dispatcher_heartbeat(session, &beat).await.unwrap().silent.is_empty());
         assert!(preflight(session).await.unwrap().api_versions.contains(&API_VERSION));
         assert_eq!(read_status(&mut self.monitor, None).await.unwrap()[0].dispatched, i64::from(self.round));
     }

@@ -3,7 +3,7 @@
 use outbox_core::{AttemptNo, LeaseToken, Millis, OutboxId, Outcome, RailName, WorkerId};
 use outbox_store::{
     ClaimBatch, ClaimCursor, ClaimRequest, ClaimedPayment, Completion, CompletionVerdict, ConnectSettings, Enqueued,
-    HeldLease, Hint, LogMark, NewPayment, Password, Session, StoreError, Tls, claim, complete, enqueue_batch,
+    HeldLease, Hint, Memory, NewPayment, Password, Session, StoreError, Tls, claim, complete, enqueue_batch,
 };
 use outbox_testkit::TestDb;
 use sqlx::postgres::{PgConnection, PgRow};
@@ -129,7 +129,7 @@ impl Worker {
             after: None,
             environment: None,
             endpoint: None,
-            seen: LogMark::default(),
+            seen: Memory::default(),
         }
     }
 

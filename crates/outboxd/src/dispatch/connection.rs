@@ -30,6 +30,11 @@ pub(crate) enum ConnectionError {
 }
 
 impl ConnectionError {
+    /// Whether the database lacks something that this dispatcher has seen.
+    pub(crate) fn is_of_an_older_database(&self) -> bool {
+        matches!(self, Self::Store(store) if store.refusal() == Some("OB015"))
+    }
+
     /// What is wrong, for the log and for readiness.
     pub(crate) fn in_full(&self) -> String {
         match self {

@@ -5,16 +5,16 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use outbox_core::{Millis, RailContract, RailName, WorkerId};
-use outbox_store::{ConnectSettings, LogMark, Preflight, Session, StoreError};
+use outbox_store::{ConnectSettings, Memory, Preflight, Session, StoreError};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::connection::ConnectionError;
 pub(crate) use super::db_clock::DIFFERENCE_MAX;
-use super::high_water;
 use super::off::{Abilities, Off};
 use super::preflight::{Demands, judge_all};
 use super::start::{Trouble, lane_settings, try_preflight};
+use super::state_file;
 use crate::config::Config;
 
 /// Everything about a connection that is not as `config` demands.
@@ -52,13 +52,13 @@ pub(crate) fn lane_off(config: &Config, rail: &RailName, contract: Option<&RailC
     Off::judge(contract, &settings, can).reason().map(str::to_owned)
 }
 
-/// How far the dispatcher of this host has seen the database, by its state file; none: it has not yet, or keeps none.
+/// What the dispatcher of this host remembers of the database, by its state file; none: nothing yet, or it keeps none.
 ///
 /// # Errors
 /// Why the file cannot be read, as the daemon would say it.
-pub(crate) fn seen(config: &Config) -> Result<Option<LogMark>, String> {
+pub(crate) fn seen(config: &Config) -> Result<Option<Memory>, String> {
     let Some(directory) = &config.dispatcher.state_directory else { return Ok(None) };
-    high_water::read(directory, &config.dispatcher.name).map_err(|failure| failure.message)
+    state_file::read(directory, &config.dispatcher.name).map_err(|failure| failure.message)
 }
 
 /// How far the database's clock is from this host's at least, whatever part of the call the reply took.

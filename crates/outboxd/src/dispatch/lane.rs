@@ -304,7 +304,7 @@ impl Lane {
             after: if scan == Scan::Onward { self.cursor } else { None },
             environment: self.settings.environment.clone(),
             endpoint: Some(self.routes.endpoint(to).to_owned()),
-            seen: self.parts.handle.high_water.mark(),
+            seen: self.parts.handle.high_water.memory(),
         };
         // Before the claim is sent: the lease ends for us no later than for the database.
         let asked_at = boot_now();
@@ -314,7 +314,13 @@ impl Lane {
         };
         match claimed {
             Ok(batch) => self.take(batch, scan, (to, free), asked_at),
-            Err(error) => self.claim_failed(&error).await,
+            Err(error) => {
+                if error.is_of_an_older_database() {
+                    let (connection, environment) = (&mut self.parts.connection, self.settings.environment.as_deref());
+                    self.parts.handle.high_water.refused(connection, environment, request.seen).await;
+                }
+                self.claim_failed(&error).await;
+            }
         }
     }
 

@@ -23,6 +23,7 @@ mod routes;
 mod sampler;
 mod sender;
 mod start;
+mod state_file;
 mod unclaimed;
 mod upkeep;
 mod wakeup_lock;

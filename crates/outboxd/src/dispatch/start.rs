@@ -2,15 +2,14 @@
 //! and checked before, and rails are made by the caller, so that a test can bring its own.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use outbox_core::{Millis, RailName, WorkerId};
 use outbox_rail::Rail;
-use outbox_store::{ConnectSettings, LogMark, WakeupListener};
+use outbox_store::{ConnectSettings, WakeupListener};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use uuid::Uuid;
 
 use super::backoff::Backoff;
@@ -18,13 +17,14 @@ use super::completer::{Completer, Limits, Settled};
 use super::connection::{Connection, ConnectionError};
 use super::event::{Handle, LaneCommand, Phase, Sleep};
 use super::event_loop::EventLoop;
-use super::high_water::{self, HighWaterKeeper, State};
+use super::high_water::{self, State};
 use super::lane::{Lane, LaneParts, LaneSettings};
 use super::leases::Leases;
 use super::listener::Listener;
 use super::preflight::Demands;
 use super::renewer::Renewer;
 use super::sampler::Sampler;
+use super::state_file::{StateFile, StateKeeper};
 use super::unclaimed::Unclaimed;
 use super::upkeep::Upkeep;
 use super::wakeup_lock::WakeupLock;
@@ -206,8 +206,8 @@ impl Services {
             tokio::spawn(self.completer(queue, &leases, &handle).run(give_up(handle.clone(), drain_timeout)));
         let listener = tokio::spawn(self.listener(wishes, &handle).run());
         let renewer = tokio::spawn(self.renewer(&leases).run());
-        let upkeep = tokio::spawn(self.upkeep(&leases, &handle).run());
-        let mut onlookers = self.onlookers(file, &handle);
+        let upkeep = self.kept(file, &handle, tokio::spawn(self.upkeep(&leases, &handle).run()));
+        let sampler = self.sampler(&handle).map(|sampler| tokio::spawn(sampler.run()));
 
         systemd::ready();
         let (worker_id, rails) = (&self.worker_id, self.deps.rails.len());
@@ -232,7 +232,9 @@ impl Services {
         renewer.abort();
         // The last heartbeat, and goodbyes; bounded by their own call timeouts.
         let _ = tokio::join!(listener, renewer, upkeep);
-        while onlookers.join_next().await.is_some() {}
+        if let Some(sampler) = sampler {
+            let _ = sampler.await;
+        }
         tracing::info!(event = events::DAEMON_STOPPED, unrecorded);
         ran?;
         drained?;
@@ -249,17 +251,12 @@ impl Services {
         Connection::new(Arc::clone(&self.database), self.demands)
     }
 
-    /// What looks on, and dispatches nothing: the keeper of the high-water mark, and the sampler of metrics.
-    fn onlookers(&self, file: Option<(PathBuf, LogMark)>, handle: &Handle) -> JoinSet<()> {
-        let mut onlookers = JoinSet::new();
-        if let Some((file, written)) = file {
-            let ticker = self.deps.health.watch("state file", self.age_max());
-            onlookers.spawn(HighWaterKeeper::new(file, written, handle.clone(), ticker).run());
-        }
-        if let Some(sampler) = self.sampler(handle) {
-            onlookers.spawn(sampler.run());
-        }
-        onlookers
+    /// The upkeep, and with it the keeper of the state file: what the last heartbeat brings is written down as well.
+    fn kept(&self, file: Option<StateFile>, handle: &Handle, upkeep: JoinHandle<()>) -> JoinHandle<()> {
+        let Some(file) = file else { return upkeep };
+        let ticker = self.deps.health.watch("state file", self.age_max());
+        let keeper = StateKeeper::new(file, handle.clone(), ticker);
+        tokio::spawn(keeper.run(async { drop(upkeep.await) }))
     }
 
     /// How long a loop may go without a tick: one connect and one call that time out, and slack.

@@ -117,10 +117,12 @@ impl Upkeep {
             in_flight: u32::try_from(self.leases.count_all()).unwrap_or(u32::MAX),
             interval: self.heartbeat_interval,
             environment: self.environment.clone(),
+            seen: self.handle.high_water.memory(),
         };
-        let silent = outbox_store::dispatcher_heartbeat(self.connection.session().await?, &beat).await?;
-        if !silent.is_empty() {
-            self.handle.tell(Event::Silent(silent)).await;
+        let reply = outbox_store::dispatcher_heartbeat(self.connection.session().await?, &beat).await?;
+        self.handle.high_water.beaten(beat.seen, &reply);
+        if !reply.silent.is_empty() {
+            self.handle.tell(Event::Silent(reply.silent)).await;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use outbox_core::{Millis, Outcome, RailName, WorkerId};
 use outbox_store::{
-    ClaimRequest, ClaimedPayment, Completion, ConnectSettings, HeldLease, LogMark, Session, claim, complete,
+    ClaimRequest, ClaimedPayment, Completion, ConnectSettings, HeldLease, Memory, Session, claim, complete,
 };
 use serde_json::json;
 use time::OffsetDateTime;
@@ -36,7 +36,7 @@ async fn claimed(session: &mut Session) -> ClaimedPayment {
         after: None,
         environment: None,
         endpoint: None,
-        seen: LogMark::default(),
+        seen: Memory::default(),
     };
     claim(session, &request).await.unwrap().leased.remove(0)
 }

@@ -218,7 +218,7 @@ async fn another_environment_is_named_without_a_claim() {
     Found::by(&clinic.launch().set("dispatcher.environment", "test")).only("epoch", "fault", "'production'");
     let launch = clinic.launch();
     assert_eq!(Found::by(&launch).ended.code, Some(0));
-    run_on(&clinic.db, "drop function outbox.check_epoch(text, bigint, bigint)").await;
+    run_on(&clinic.db, "drop function outbox.check_epoch(text, bigint, bigint, uuid, bigint)").await;
     let found = Found::by(&launch);
     assert_eq!(found.checks(|verdict| verdict == "skipped"), ["epoch", "daemon"], "{:#?}", found.all);
 }
@@ -229,14 +229,22 @@ async fn a_database_older_than_the_state_file_knows_is_named_without_a_claim() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("pay-1.high-water.json");
     let launch = clinic.launch().set("dispatcher.name", "pay-1").set("dispatcher.state_directory", text(dir.path()));
-    let remember = |log_position: i64| {
-        let mark = format!("{{\"epoch_us\":9000000000000000,\"log_position\":{log_position}}}\n");
+    let remember = |epoch_us: i64, log_position: i64, beat: i64| {
+        let memory_id = "018f0000-0000-4000-8000-000000000001";
+        let mark = format!(
+            "{{\"memory_id\":\"{memory_id}\",\"epoch_us\":{epoch_us},\"log_position\":{log_position},\"beat\":{beat}}}\n"
+        );
         std::fs::write(&file, &mark).unwrap();
         mark
     };
     assert_eq!(Found::by(&launch).ended.code, Some(0));
     assert!(!file.exists(), "the doctor writes nothing");
-    let mark = remember(1);
+    let mut dba = clinic.db.connect_as("postgres").await.unwrap();
+    let epoch_us = "select outbox.epoch_us(c) from outbox.outbox_cluster c";
+    let epoch_us: i64 = sqlx::query(epoch_us).fetch_one(&mut dba).await.unwrap().get(0);
+    remember(epoch_us, 1, 1);
+    Found::by(&launch).only("epoch", "fault", "it has not the heartbeats that this dispatcher has seen");
+    let mark = remember(9_000_000_000_000_000, 1, 0);
     Found::by(&launch).only("epoch", "fault", "the database is older than it was");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), mark, "the doctor changes nothing");
     std::fs::write(&file, "torn").unwrap();

@@ -59,15 +59,47 @@ impl Rig {
 
     /// The daemon claims nothing, is not ready and says why; the rails hear nothing of it.
     async fn refuses(&self, daemon: &Daemon, reason: &str) {
-        let before = self.requests();
+        self.refuses_again(daemon, reason).await;
         daemon.becomes_ready(false).await;
-        wait_until("refused claims of both lanes", LIMIT, async || daemon.events("claim.failed").len() >= 4)
-            .await
-            .unwrap();
-        let refusals = daemon.events("claim.failed");
-        assert!(refusals.iter().all(|event| event["error"].as_str().unwrap().contains(reason)), "{refusals:?}");
-        assert_eq!(self.requests(), before, "sent from a database that may have forgotten");
         assert_eq!(daemon.events("send.started"), Vec::<Value>::new());
+    }
+
+    /// The next claims are refused as well.
+    async fn refuses_again(&self, daemon: &Daemon, reason: &str) {
+        let (before, failed) = (self.requests(), daemon.events("claim.failed").len());
+        let refused = async || daemon.events("claim.failed").len() >= failed + 4 || self.requests() > before;
+        wait_until("refused claims of both lanes", LIMIT, refused).await.unwrap();
+        assert_eq!(self.requests(), before, "sent from a database that may have forgotten");
+        let refusals = &daemon.events("claim.failed")[failed..];
+        assert!(refusals.iter().all(|event| event["error"].as_str().unwrap().contains(reason)), "{refusals:?}");
+        self.nothing_was_paid_twice();
+    }
+
+    /// How many bytes of log the dispatcher of this name has seen, by its state file.
+    fn seen_by(&self, name: &str) -> i64 {
+        let file = std::fs::read(self.dir.path().join(format!("{name}.high-water.json")));
+        file.map_or(0, |text| serde_json::from_slice::<Value>(&text).unwrap()["log_position"].as_i64().unwrap())
+    }
+
+    /// Waits until a claim is refused for that reason, or something is sent.
+    async fn until_it_says(&self, daemon: &Daemon, reason: &str) {
+        let (before, failed) = (self.requests(), daemon.events("claim.failed").len());
+        let says = |event: &Value| event["error"].as_str().unwrap().contains(reason);
+        let heard = async || daemon.events("claim.failed")[failed..].iter().any(says) || self.requests() > before;
+        wait_until(reason, LIMIT, heard).await.unwrap();
+    }
+
+    async fn log_position(&self) -> i64 {
+        self.value("select (pg_current_wal_flush_lsn() - '0/0')::bigint").await
+    }
+
+    /// Others write to the database, until its log is longer than it ever was for the dispatcher of this name.
+    async fn log_grows_past(&self, name: &str) {
+        self.run("create table if not exists public.others (bytes text)").await;
+        while self.log_position().await <= self.seen_by(name) {
+            self.run("insert into public.others select repeat(md5(n::text), 30) from generate_series(1, 5000) as n")
+                .await;
+        }
     }
 
     /// Whatever the database forgot: no payment was executed twice, and the rail that executes every request was asked
@@ -269,4 +301,90 @@ async fn a_disk_snapshot_that_is_put_back_is_noticed_by_a_dispatcher_that_was_do
     rig.settled().await;
     again.stop().await;
     assert_eq!(rig.count(RESEND, "DISPATCHED").await, i64::try_from(EACH).unwrap() + 3);
+}
+
+const LACKS_HEARTBEATS: &str = "it has not the heartbeats that this dispatcher has seen";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_was_put_back_stays_refused_however_long_its_log_becomes() {
+    let (mut rig, copy, lost_from) = original_and_copy().await;
+    rig.server.as_mut().unwrap().stop_fast().unwrap();
+    rig.moves_to(copy);
+    let daemon = rig.daemon_here("next", "a", "production");
+    rig.refuses(&daemon, "its log ends at").await;
+    rig.log_grows_past("a").await;
+    rig.until_it_says(&daemon, LACKS_HEARTBEATS).await;
+    rig.refuses_again(&daemon, LACKS_HEARTBEATS).await;
+    // Heartbeats, the last one too, do not give it back what it lacks.
+    daemon.stop().await;
+    let later = rig.daemon_here("later", "a", "production");
+    rig.refuses(&later, LACKS_HEARTBEATS).await;
+    assert!(rig.acknowledge(&lost_from) > 0);
+    rig.goes_on(&later).await;
+    later.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dispatcher_that_was_down_while_the_log_caught_up_is_refused_at_its_start() {
+    let (mut rig, copy, _) = original_and_copy().await;
+    rig.server.as_mut().unwrap().stop_fast().unwrap();
+    rig.moves_to(copy);
+    rig.log_grows_past("a").await;
+    let daemon = rig.daemon_here("next", "a", "production");
+    rig.refuses(&daemon, LACKS_HEARTBEATS).await;
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_lost_since_the_last_heartbeat_is_refused_for_good_once_it_was_noticed() {
+    let mut rig = rig_on(&[]).await;
+    rig.enqueue_each(EACH).await;
+    // One heartbeat, and no other.
+    let rare = ["dispatcher.environment=production", "dispatcher.name=a", "dispatcher.heartbeat_interval=60s"];
+    let pause = |on| format!("select outbox.set_outbox_pause(null, null, {on}, 'until there is a snapshot')");
+    rig.run(&pause(true)).await;
+    let mut daemon = rig.daemon_with("first", rig.db.address(), &rare);
+    daemon.becomes_ready(true).await;
+    let copy = rig.copy_of_the_server(&ServerSettings::default());
+    rig.run(&pause(false)).await;
+    rig.settled().await;
+    let end = rig.log_position().await;
+    wait_until("the state file", LIMIT, async || rig.seen_by("a") >= end).await.unwrap();
+    daemon.kill();
+    drop(daemon);
+    rig.server.as_mut().unwrap().stop_fast().unwrap();
+    rig.moves_to(copy);
+    rig.run(&pause(false)).await;
+    let heir = rig.daemon_with("heir", rig.db.address(), &rare);
+    rig.refuses(&heir, "its log ends at").await;
+    rig.log_grows_past("a").await;
+    rig.until_it_says(&heir, LACKS_HEARTBEATS).await;
+    rig.refuses_again(&heir, LACKS_HEARTBEATS).await;
+    heir.stop().await;
+    let later = rig.daemon_with("later", rig.db.address(), &rare);
+    rig.refuses(&later, LACKS_HEARTBEATS).await;
+    later.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_was_acknowledged_and_is_put_back_again_is_refused_again() {
+    let (mut rig, copy, lost_from) = original_and_copy().await;
+    rig.server.as_mut().unwrap().stop_fast().unwrap();
+    rig.moves_to(copy);
+    let daemon = rig.daemon_here("next", "a", "production");
+    rig.refuses(&daemon, "the database is older than it was").await;
+    assert!(rig.acknowledge(&lost_from) > 0);
+    rig.goes_on(&daemon).await;
+    daemon.stop().await;
+    rig.enqueue_each(20).await;
+    let copy = rig.copy_of_the_server(&ServerSettings::default());
+    let daemon = rig.daemon_here("more", "a", "production");
+    rig.settled().await;
+    daemon.stop().await;
+    rig.server.as_mut().unwrap().stop_fast().unwrap();
+    rig.moves_to(copy);
+    rig.log_grows_past("a").await;
+    let daemon = rig.daemon_here("again", "a", "production");
+    rig.refuses(&daemon, LACKS_HEARTBEATS).await;
+    daemon.stop().await;
 }
