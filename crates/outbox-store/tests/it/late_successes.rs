@@ -94,7 +94,7 @@ async fn status_and_figures_count_what_the_rail_accepted_twice_or_against_our_bo
 
 #[tokio::test]
 async fn acceptance_of_what_was_cancelled_as_never_sent_is_a_breach() {
-    let mut world = World::new().await;
+    let world = World::new().await;
     let id = world.enqueue("c", 1).await[0];
     let mut worker = world.worker("w");
     let claimed = lease(&worker.claim_one().await);
