@@ -368,15 +368,20 @@ create table outbox.reconcile_statements (
     file_name text not null,
     file_sha256 bytea not null,
     line_count bigint not null,
+    lines_sha256 bytea not null,
     sums jsonb not null,
+    paid_statuses text[] not null,
     reason text not null,
     run_by text not null,
     run_at timestamptz not null,
-    constraint statement_is_recorded_once unique (rail, booked_from, booked_until, file_sha256),
+    -- How often the same was recorded, and voided, before.
+    edition integer not null,
+    constraint statement_is_recorded_once unique (rail, booked_from, booked_until, file_sha256, edition),
     constraint period_is_not_empty check (booked_until > booked_from),
     constraint slack_is_bounded check (slack_ms between 0 and 604800000),
     constraint line_count_is_bounded check (line_count between 0 and 10000000),
     constraint file_sha256_is_whole check (octet_length(file_sha256) = 32),
+    constraint lines_sha256_is_whole check (octet_length(lines_sha256) = 32),
     constraint reason_is_given check (length(reason) between 1 and 1000)
 );
 
@@ -395,23 +400,46 @@ create table outbox.reconcile_lines (
     constraint reconcile_lines_pkey primary key (statement_id, line_no),
     constraint line_names_a_payment check (num_nonnulls(wire_key, rail_reference) > 0)
 );
-create index reconcile_lines_payment on outbox.reconcile_lines (outbox_id) where outbox_id is not null;
-create index reconcile_lines_reference on outbox.reconcile_lines (rail, rail_reference) where rail_reference is not null;
 
--- A statement counts from its first comparison on; before that its lines may be incomplete.
+-- Which payment each paid line was found to be of. What the ledger learns later does not change it.
+create table outbox.reconcile_matches (
+    statement_id uuid not null,
+    line_no bigint not null,
+    outbox_id uuid not null,
+    matched_at timestamptz not null,
+    constraint reconcile_matches_pkey primary key (statement_id, line_no)
+);
+create index reconcile_matches_payment on outbox.reconcile_matches (outbox_id);
+
+-- A statement counts from its first comparison on; before that its lines may be incomplete. Of the payments that ended
+-- before `judged_until`, none waits for another statement.
 create table outbox.reconcile_comparisons (
     statement_id uuid not null,
     comparison_no integer not null,
     matched bigint not null,
     at_the_edge bigint not null,
+    before_cover bigint not null,
     found integer not null,
     closed integer not null,
+    judged_until timestamptz not null,
     compared_by text not null,
     compared_at timestamptz not null,
     primary key (statement_id, comparison_no)
 );
 
--- What differs. `subject` is the payment, or what the statement calls it. Open until it has a resolution.
+-- A statement that should not have been recorded. Nothing of it counts any more, and what it judged is judged again; its
+-- breaks stay.
+create table outbox.reconcile_voidings (
+    statement_id uuid primary key,
+    reason text not null,
+    judged_until timestamptz,
+    voided_by text not null,
+    voided_at timestamptz not null,
+    constraint reason_is_given check (length(reason) between 1 and 1000)
+);
+
+-- What differs. `subject` is the payment, or the booking: what the statement calls it, with its money, and the how many
+-- alike it is. Open until it has a resolution.
 create table outbox.reconcile_breaks (
     break_id uuid primary key,
     statement_id uuid not null,
@@ -430,21 +458,34 @@ create table outbox.reconcile_breaks (
     found_at timestamptz not null,
     constraint break_is_found_once_in_a_statement unique (statement_id, kind, subject),
     constraint kind_is_known check (kind in
-        ('MISSING_AT_RAIL', 'UNKNOWN_TO_US', 'AMOUNT_DIFFERS', 'TWICE_AT_RAIL', 'PAID_BUT_NOT_DISPATCHED'))
+        ('MISSING_AT_RAIL', 'UNKNOWN_TO_US', 'AMOUNT_DIFFERS', 'REFERENCE_DIFFERS', 'TWICE_AT_RAIL', 'PAID_BUT_NOT_DISPATCHED'))
 );
 create index reconcile_breaks_subject on outbox.reconcile_breaks (rail, subject);
-create index reconcile_breaks_payment on outbox.reconcile_breaks (outbox_id) where outbox_id is not null;
 
+-- Who closed a break: a person, or a statement that agrees. When that statement is voided, the break is open again.
 create table outbox.reconcile_resolutions (
-    break_id uuid primary key,
+    break_id uuid not null,
     reason text not null,
     action_id uuid,
     statement_id uuid,
     resolved_by text not null,
     resolved_at timestamptz not null,
+    resolution_no integer not null,
+    constraint reconcile_resolutions_pkey primary key (break_id, resolution_no),
     constraint reason_is_given check (length(reason) between 1 and 1000),
     constraint person_or_statement check (action_id is null or statement_id is null)
 );
+
+-- The statements that count: compared, and not voided.
+create view outbox.reconcile_counted as
+    select s.* from outbox.reconcile_statements s
+     where exists (select from outbox.reconcile_comparisons c where c.statement_id = s.statement_id)
+       and not exists (select from outbox.reconcile_voidings v where v.statement_id = s.statement_id);
+
+-- The resolutions that count.
+create view outbox.reconcile_closed as
+    select r.* from outbox.reconcile_resolutions r
+     where not exists (select from outbox.reconcile_voidings v where v.statement_id = r.statement_id);
 
 -- What an audit saw, and up to which transactions. The next one begins where an earlier one can have missed nothing. History.
 create table outbox.audit_checkpoints (

@@ -1766,14 +1766,23 @@ language sql stable
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 as $$
--- Purpose: whether a statement of the rail that was compared names the payment as paid, by its key or by what its break says.
---   Internal to fault_of_action and redrive_payment.
-    select exists (select from outbox.reconcile_lines l
-                    where l.outbox_id = p_outbox_id and l.is_paid
-                      and exists (select from outbox.reconcile_comparisons c where c.statement_id = l.statement_id))
-        or exists (select from outbox.reconcile_breaks b
-                    where b.outbox_id = p_outbox_id and b.kind = 'PAID_BUT_NOT_DISPATCHED'
-                      and not exists (select from outbox.reconcile_resolutions r where r.break_id = b.break_id))
+-- Purpose: whether a statement of the rail that counts has a paid line of the payment. Internal to fault_of_action and redrive_payment.
+    select exists (select from outbox.reconcile_matches m join outbox.reconcile_counted c on c.statement_id = m.statement_id
+                    where m.outbox_id = p_outbox_id)
+$$;
+
+create or replace function outbox.open_paid_break(p_statement_id uuid, p_outbox_id uuid) returns outbox.reconcile_breaks
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: that this statement, of the payment's own rail, says that it was paid, and nobody has cleared it; null if not. Internal to
+--   propose_operator_action, fault_of_action and record_operator_attempt.
+    select b from outbox.reconcile_breaks b
+      join outbox.payment_outbox_instructions i on i.outbox_id = p_outbox_id and i.rail = b.rail
+     where b.statement_id = p_statement_id and b.kind = 'PAID_BUT_NOT_DISPATCHED' and b.subject = p_outbox_id::text
+       and not exists (select from outbox.reconcile_closed c where c.break_id = b.break_id)
+       and not exists (select from outbox.reconcile_voidings v where v.statement_id = b.statement_id)
+     limit 1
 $$;
 
 create or replace function outbox.fault_of_action(p_action outbox.operator_actions, p_attempts_then integer, v outbox.payment_outbox_pending,
@@ -1797,6 +1806,9 @@ as $$
         when v.attempt_count <> p_attempts_then then 'it was tried since this was proposed: look at it, and propose it again'
         when p_action.kind = 'RESOLVE_DISPATCHED' then
             case when v.disposition not in ('HELD', 'IN_DOUBT') then 'it is neither held nor in doubt'
+                 when p_action.parameters ? 'statement_id' then
+                     case when (outbox.open_paid_break((p_action.parameters ->> 'statement_id')::uuid, v.outbox_id)).break_id is null
+                          then 'no open break of the statement says that it was paid' end
                  when v.attempt_count = 0 and v.in_doubt_since is null then 'it was never sent' end
         when p_action.kind = 'RESOLVE_FAILED' and v.disposition not in ('HELD', 'IN_DOUBT') then 'it is neither held nor in doubt'
         when p_action.kind <> 'RESOLVE_FAILED' and v.disposition <> 'HELD' then 'it is not held'
@@ -1820,14 +1832,12 @@ language sql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 -- Purpose: the ledger's row of what a person decided about a payment: an attempt of kind OPERATOR, whose token is the
---   action, and the reference the evidence, or what a rail's statement says of each. Internal to apply_to_payment and redrive_payment.
+--   action, and the reference the evidence, or what the rail's statement that the action names says of each. Internal to apply_to_payment and redrive_payment.
     insert into outbox.payment_outbox_attempts
         (outbox_id, attempt_no, rail, kind, state, worker_id, lease_token, claimed_at, completed_at, rail_reference, error_class, error_detail)
     values (v.outbox_id, v.attempt_count + 1, v.rail, 'OPERATOR', p_state, session_user, p_action.action_id, p_now, p_now,
         case when p_state = 'DISPATCHED' and p_action.parameters ? 'statement_id' then coalesce(
-                 (select b.rail_reference from outbox.reconcile_breaks b
-                   where b.rail = v.rail and b.subject = v.outbox_id::text and b.kind = 'PAID_BUT_NOT_DISPATCHED'
-                   order by b.break_id desc limit 1), p_action.evidence)
+                 (outbox.open_paid_break((p_action.parameters ->> 'statement_id')::uuid, v.outbox_id)).rail_reference, p_action.evidence)
              when p_state = 'DISPATCHED' then p_action.evidence end, lower(p_action.kind), left(concat_ws(': ', p_action.evidence, p_action.reason), 500))
 $$;
 
@@ -2131,11 +2141,9 @@ begin
     end if;
     if p_parameters ? 'statement_id' then
         select c.id into v_unknown from unnest(v_ids) as c (id)
-         where not exists (select from outbox.reconcile_breaks b where b.rail = (select r.rail from outbox.reconcile_statements r
-                                where r.statement_id = (p_parameters ->> 'statement_id')::uuid)
-                              and b.subject = c.id::text and b.kind = 'PAID_BUT_NOT_DISPATCHED') limit 1;
+         where (outbox.open_paid_break((p_parameters ->> 'statement_id')::uuid, c.id)).break_id is null limit 1;
         if found then
-            raise exception 'no statement says that % was paid', v_unknown using errcode = 'OB003', column = 'outbox_id';
+            raise exception 'no open break of the statement says that % was paid', v_unknown using errcode = 'OB003', column = 'outbox_id';
         end if;
     end if;
     action_id := outbox.new_outbox_id();
@@ -2556,7 +2564,7 @@ $$;
 
 create or replace function outbox.begin_reconcile(
     p_rail text, p_booked_from timestamptz, p_booked_until timestamptz, p_slack_ms bigint, p_file_name text, p_file_sha256 bytea,
-    p_line_count bigint, p_sums jsonb, p_reason text
+    p_line_count bigint, p_lines_sha256 bytea, p_sums jsonb, p_paid_statuses text[], p_reason text
 ) returns table (statement_id uuid, lines_recorded bigint)
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
@@ -2564,9 +2572,14 @@ as $$
 #variable_conflict use_column
 -- Purpose: puts a statement of a rail on record, before its lines.
 -- Parameters: p_booked_from, p_booked_until, the period the statement is of, the end not included; p_slack_ms, by how
---   much a booking may lie before the first byte or after the completion, by the two clocks; p_sums, by currency.
--- Results: the statement; the same file for the same rail and period is the same statement, with the lines it has.
---   OB003: a bad value. OB004: no such rail.
+--   much a booking may lie before the first byte or after the completion, by the two clocks; p_lines_sha256, see
+--   statement_lines_sha256; p_sums, of paid lines by currency; p_paid_statuses, which statuses mean paid.
+-- Results: the statement; the same file for the same rail and period is the same statement, with the lines it has, unless it was
+--   voided. OB003: a bad value, a period that is not over, or the file was read in another way before. OB004: no such rail.
+declare
+    v_paid_statuses text[] := array(select distinct u.status from unnest(p_paid_statuses) as u (status) order by 1);
+    v_edition integer;
+    v_known uuid;
 begin
     if not exists (select from outbox.payment_rails r where r.rail = p_rail) then
         raise exception 'there is no rail %', quote_nullable(p_rail) using errcode = 'OB004', column = 'rail';
@@ -2574,21 +2587,27 @@ begin
         raise exception 'a reconciliation needs a reason' using errcode = 'OB003', column = 'reason';
     elsif not p_booked_from < p_booked_until then
         raise exception 'the period ends before it begins' using errcode = 'OB003', column = 'booked_until';
+    elsif p_booked_until > clock_timestamp() then
+        raise exception 'the period is not over: what is sent in the rest of it would be taken for missing' using errcode = 'OB003', column = 'booked_until';
     end if;
+    v_edition := (select count(*) from outbox.reconcile_statements s join outbox.reconcile_voidings v on v.statement_id = s.statement_id
+                   where s.rail = p_rail and s.booked_from = p_booked_from and s.booked_until = p_booked_until and s.file_sha256 = p_file_sha256);
     insert into outbox.reconcile_statements
-    values (outbox.new_outbox_id(), p_rail, p_booked_from, p_booked_until, p_slack_ms, p_file_name, p_file_sha256, p_line_count, p_sums, p_reason,
-            session_user, clock_timestamp())
+    values (outbox.new_outbox_id(), p_rail, p_booked_from, p_booked_until, p_slack_ms, p_file_name, p_file_sha256, p_line_count, p_lines_sha256,
+            p_sums, v_paid_statuses, p_reason, session_user, clock_timestamp(), v_edition)
     on conflict on constraint statement_is_recorded_once do nothing;
-    if exists (select from outbox.reconcile_statements s
-                where s.rail = p_rail and s.booked_from = p_booked_from and s.booked_until = p_booked_until and s.file_sha256 = p_file_sha256
-                  and (s.slack_ms, s.line_count, s.sums) is distinct from (p_slack_ms, p_line_count, p_sums)) then
-        raise exception 'this file is on record for this period with another slack, or other lines as paid'
-            using errcode = 'OB003', column = 'file_sha256';
+    select s.statement_id into v_known from outbox.reconcile_statements s
+     where s.rail = p_rail and s.booked_from = p_booked_from and s.booked_until = p_booked_until and s.file_sha256 = p_file_sha256 and s.edition = v_edition
+       and (s.slack_ms, s.line_count, s.lines_sha256, s.sums, s.paid_statuses)
+           is distinct from (p_slack_ms, p_line_count, p_lines_sha256, p_sums, v_paid_statuses);
+    if found then
+        raise exception 'this file is on record for this period with another slack, or other statuses or lines as paid: statement %', v_known
+            using errcode = 'OB003', column = 'file_sha256', hint = 'if that was wrong: outboxd reconcile void';
     end if;
     return query
     select s.statement_id, (select count(*) from outbox.reconcile_lines l where l.statement_id = s.statement_id)
       from outbox.reconcile_statements s
-     where s.rail = p_rail and s.booked_from = p_booked_from and s.booked_until = p_booked_until and s.file_sha256 = p_file_sha256;
+     where s.rail = p_rail and s.booked_from = p_booked_from and s.booked_until = p_booked_until and s.file_sha256 = p_file_sha256 and s.edition = v_edition;
 end
 $$;
 
@@ -2599,18 +2618,96 @@ as $$
     select 1869968486::bigint << 32
 $$;
 
-create or replace function outbox.statement_matches(p_statement_id uuid)
-returns table (line_no bigint, wire_key text, rail_reference text, amount_minor bigint, currency text, outbox_id uuid)
+create or replace function outbox.statement_findings(p_statement_id uuid)
+returns table (kind text, subject text, outbox_id uuid, wire_key text, rail_reference text, line_no bigint, our_amount_minor bigint,
+               our_currency text, their_amount_minor bigint, their_currency text, standing text, booking text)
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 set jit = off
 set plan_cache_mode = force_custom_plan
 as $$
 #variable_conflict use_column
--- Purpose: which payment each paid line of a statement is of: by its wire key, otherwise by its reference, otherwise none.
---   Internal to statement_findings.
+-- Purpose: how the paid lines of a statement, as they are matched, and our ledger differ; what agrees comes as MATCHED.
+--   Internal to finish_reconcile.
+-- Results: subject, the payment, or for what is about one booking (UNKNOWN_TO_US, TWICE_AT_RAIL) the booking: what the line says, and
+--   the how many of lines alike it is. A payment that another statement had before is booked twice, unless the periods
+--   overlap and this one has it under the same reference: then it is the same booking. The rail's reference is compared only if the
+--   statement shows references that we know, and never with what a person wrote.
+declare
+    s outbox.reconcile_statements;
+begin
+    select * into s from outbox.reconcile_statements r where r.statement_id = p_statement_id;
+    return query
+    with lines as materialized (
+        select l.line_no, l.wire_key, l.rail_reference, l.amount_minor, l.currency, m.outbox_id, m.matched_at,
+               concat(l.wire_key, '|', l.rail_reference, '|', l.amount_minor, '|', l.currency, '|',
+                      row_number() over (partition by l.wire_key, l.rail_reference, l.amount_minor, l.currency order by l.line_no)) as booking
+          from outbox.reconcile_lines l
+          left join outbox.reconcile_matches m on m.statement_id = l.statement_id and m.line_no = l.line_no
+         where l.statement_id = p_statement_id and l.is_paid
+    ), known as materialized (
+        -- The last attempt, and the queue, of each payment that the statement names.
+        select l.*, i.rail, i.amount_minor as our_amount, i.currency as our_currency, t.state, t.rail_reference as our_reference, t.kind,
+               case when i.rail <> s.rail then 'ON_RAIL ' || i.rail
+                    else coalesce(t.state, p.disposition || coalesce(' ' || p.hold_reason, '')) end as stands,
+               row_number() over (partition by l.outbox_id order by l.rail_reference is not distinct from t.rail_reference desc, l.line_no) as occurrence
+          from lines l
+         cross join lateral (select n.rail, n.amount_minor, n.currency from outbox.payment_outbox_instructions n where n.outbox_id = l.outbox_id limit 1) as i
+          left join lateral (select a.state, a.rail_reference, a.kind from outbox.payment_outbox_attempts a
+                              where a.outbox_id = l.outbox_id and a.state in ('DISPATCHED', 'FAILED', 'CANCELLED') limit 1) as t on true
+          left join outbox.payment_outbox_pending p on p.outbox_id = l.outbox_id
+         where l.outbox_id is not null
+    ), judged as materialized (
+        select k.*, k.occurrence > 1 or exists (
+                   select from outbox.reconcile_matches m
+                     join outbox.reconcile_counted t on t.statement_id = m.statement_id and t.rail = s.rail
+                     join outbox.reconcile_lines l on l.statement_id = m.statement_id and l.line_no = m.line_no
+                    where m.outbox_id = k.outbox_id and m.statement_id <> p_statement_id and m.matched_at < k.matched_at
+                      and not (t.booked_from < s.booked_until and t.booked_until > s.booked_from
+                               and exists (select from outbox.reconcile_matches n
+                                             join outbox.reconcile_lines h on h.statement_id = n.statement_id and h.line_no = n.line_no
+                                            where n.statement_id = p_statement_id and n.outbox_id = k.outbox_id
+                                              and h.rail_reference is not distinct from l.rail_reference))) as is_twice,
+               k.our_amount is null or (k.our_amount, k.our_currency) is not distinct from (k.amount_minor, k.currency) as same_money,
+               coalesce(btrim(k.wire_key), '') = '' or k.rail_reference is null or k.kind is distinct from 'SUBMIT' and k.kind is distinct from 'INQUIRE'
+                   or k.state <> 'DISPATCHED' or k.rail_reference = k.our_reference
+                   or not exists (select from known x where x.rail_reference in (select y.our_reference from known y)) as same_reference
+          from known k
+    )
+    select 'UNKNOWN_TO_US', l.booking, null::uuid, l.wire_key, l.rail_reference, l.line_no, null::bigint, null::text, l.amount_minor,
+           l.currency, null::text, l.booking
+      from lines l where l.outbox_id is null
+    union all
+    select f.kind, case f.kind when 'TWICE_AT_RAIL' then k.outbox_id || '|' || k.booking else k.outbox_id::text end, k.outbox_id, k.wire_key,
+           coalesce(k.rail_reference, k.our_reference), k.line_no, k.our_amount, k.our_currency, k.amount_minor, k.currency, k.stands, k.booking
+      from judged k
+     cross join lateral (
+        select 'TWICE_AT_RAIL' as kind where k.is_twice
+        union all
+        select 'AMOUNT_DIFFERS' where not k.same_money and k.occurrence = 1
+        union all
+        select 'REFERENCE_DIFFERS' where not k.same_reference and not k.is_twice
+        union all
+        select 'PAID_BUT_NOT_DISPATCHED' where k.stands <> 'DISPATCHED' and k.occurrence = 1
+        union all
+        select 'MATCHED' where k.stands = 'DISPATCHED' and k.occurrence = 1 and k.same_money and k.same_reference) as f;
+end
+$$;
+
+create or replace function outbox.match_statement_lines(p_statement_id uuid, p_now timestamptz) returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set jit = off
+set plan_cache_mode = force_custom_plan
+as $$
+-- Purpose: records which payment each paid line is of, for lines that have none yet: by the wire key; only a line without one by its
+--   reference. Internal to finish_reconcile.
+--   Of lines and payments with one reference each line gets another payment: the nth line the nth payment with the same money;
+--   what is then left the nth of those left, whose money differs; and a line too many a payment that has a line, so that it is twice.
+--   First come payments that an overlapping statement has under this reference, for it is the same booking, then those
+--   that no statement has.
 -- Hazard: references are in no index of the ledger. They are looked for where attempts ended about the period, and in the
---   whole ledger only for what is then left, which is what we do not know.
+--   whole ledger only for references of which there are fewer payments than lines, which is what we do not know.
 declare
     s outbox.reconcile_statements;
     v_lo uuid;
@@ -2618,199 +2715,286 @@ declare
 begin
     select * into s from outbox.reconcile_statements r where r.statement_id = p_statement_id;
     select min(l.outbox_id::text)::uuid, max(l.outbox_id::text)::uuid into v_lo, v_hi from outbox.reconcile_lines l where l.statement_id = p_statement_id;
-    return query
-    with paid as materialized (
-        select l.line_no, l.wire_key, l.rail_reference, l.amount_minor, l.currency, i.outbox_id
+    insert into outbox.reconcile_matches
+    select p_statement_id, l.line_no, i.outbox_id, p_now
+      from outbox.reconcile_lines l
+      join outbox.payment_outbox_instructions i on i.outbox_id = l.outbox_id and i.outbox_id between v_lo and v_hi
+     where l.statement_id = p_statement_id and l.is_paid
+       and not exists (select from outbox.reconcile_matches m where m.statement_id = p_statement_id and m.line_no = l.line_no);
+
+    with lines as materialized (
+        select l.line_no, l.rail_reference, l.amount_minor, l.currency,
+               row_number() over (partition by l.rail_reference, l.amount_minor, l.currency order by l.line_no) as place
           from outbox.reconcile_lines l
-          left join outbox.payment_outbox_instructions i on i.outbox_id = l.outbox_id and i.outbox_id between v_lo and v_hi
-         where l.statement_id = p_statement_id and l.is_paid
+         where l.statement_id = p_statement_id and l.is_paid and coalesce(btrim(l.wire_key), '') = ''
+           and not exists (select from outbox.reconcile_matches m where m.statement_id = p_statement_id and m.line_no = l.line_no)
     ), near as materialized (
-        select r.line_no, (array_agg(r.outbox_id order by r.state = 'DISPATCHED' desc, r.outbox_id))[1] as outbox_id
-          from (select p.line_no, a.outbox_id, a.state
-                  from paid p
-                  join outbox.payment_outbox_attempts a on a.rail_reference = p.rail_reference and a.rail = s.rail
-                   and a.completed_at >= s.booked_from - interval '7 days' and a.completed_at < s.booked_until + interval '7 days'
-                 where p.outbox_id is null
-                union all
-                select p.line_no, o.outbox_id, 'LATE'
-                  from paid p
-                  join outbox.payment_outbox_late_outcomes o on o.rail_reference = p.rail_reference
-                  join outbox.payment_outbox_instructions i on i.outbox_id = o.outbox_id and i.rail = s.rail
-                 where p.outbox_id is null) as r
-         group by r.line_no
-    ), far as materialized (
-        select p.line_no, (array_agg(a.outbox_id order by a.state = 'DISPATCHED' desc, a.outbox_id))[1] as outbox_id
-          from paid p
-          join outbox.payment_outbox_attempts a on a.rail_reference = p.rail_reference and a.rail = s.rail
-         where p.outbox_id is null and not exists (select from near n where n.line_no = p.line_no)
-           and (select count(*) from paid q where q.outbox_id is null) > (select count(*) from near)
-         group by p.line_no
+        select a.rail_reference, a.outbox_id, a.state
+          from outbox.payment_outbox_attempts a
+         where a.rail = s.rail and a.rail_reference in (select l.rail_reference from lines l)
+           and a.completed_at >= s.booked_from - interval '7 days' and a.completed_at < s.booked_until + interval '7 days'
+        union all
+        select o.rail_reference, o.outbox_id, 'LATE'
+          from outbox.payment_outbox_late_outcomes o
+          join outbox.payment_outbox_instructions i on i.outbox_id = o.outbox_id and i.rail = s.rail
+         where o.rail_reference in (select l.rail_reference from lines l)
+    ), scarce as materialized (
+        select l.rail_reference
+          from (select q.rail_reference, count(*) as how_many from lines q group by q.rail_reference) as l
+          left join (select n.rail_reference, count(distinct n.outbox_id) as how_many from near n
+                      where not exists (select from outbox.reconcile_matches m where m.statement_id = p_statement_id and m.outbox_id = n.outbox_id)
+                      group by n.rail_reference) as n on n.rail_reference = l.rail_reference
+         where l.how_many > coalesce(n.how_many, 0)
+    ), candidates as materialized (
+        select c.rail_reference, c.outbox_id, c.is_dispatched, i.amount_minor, i.currency, coalesce(b.rank, 1) as rank,
+               exists (select from outbox.reconcile_matches m where m.statement_id = p_statement_id and m.outbox_id = c.outbox_id) as is_taken
+          from (select f.rail_reference, f.outbox_id, bool_or(f.state = 'DISPATCHED') as is_dispatched
+                  from (select * from near
+                        union all
+                        select a.rail_reference, a.outbox_id, a.state from outbox.payment_outbox_attempts a
+                         where exists (select from scarce) and a.rail = s.rail and a.rail_reference in (select r.rail_reference from scarce r)) as f
+                 group by f.rail_reference, f.outbox_id) as c
+         cross join lateral (select n.amount_minor, n.currency from outbox.payment_outbox_instructions n where n.outbox_id = c.outbox_id limit 1) as i
+          left join lateral (
+                select min(case when t.booked_from < s.booked_until and t.booked_until > s.booked_from and l.rail_reference = c.rail_reference
+                                then 0 else 2 end) as rank
+                  from outbox.reconcile_matches m
+                  join outbox.reconcile_counted t on t.statement_id = m.statement_id and t.rail = s.rail
+                  join outbox.reconcile_lines l on l.statement_id = m.statement_id and l.line_no = m.line_no
+                 where m.outbox_id = c.outbox_id and m.statement_id <> p_statement_id) as b on true
+    ), placed as materialized (
+        select c.*, row_number() over (partition by c.rail_reference, c.amount_minor, c.currency order by c.rank, c.is_dispatched desc, c.outbox_id) as place
+          from candidates c where not c.is_taken
+    ), alike as materialized (
+        select l.line_no, p.rail_reference, p.outbox_id
+          from lines l
+          join placed p on (p.rail_reference, p.amount_minor, p.currency, p.place) = (l.rail_reference, l.amount_minor, l.currency, l.place)
+    ), left_over as materialized (
+        select q.line_no, q.rail_reference, q.amount_minor, q.currency, row_number() over (partition by q.rail_reference order by q.line_no) as place
+          from lines q where not exists (select from alike x where x.line_no = q.line_no)
+    ), other as materialized (
+        select l.line_no, p.outbox_id
+          from left_over l
+          join (select q.rail_reference, q.outbox_id,
+                       row_number() over (partition by q.rail_reference order by q.rank, q.is_dispatched desc, q.outbox_id) as place
+                  from placed q where not exists (select from alike x where x.rail_reference = q.rail_reference and x.outbox_id = q.outbox_id)) as p
+            on (p.rail_reference, p.place) = (l.rail_reference, l.place)
     )
-    select p.line_no, p.wire_key, p.rail_reference, p.amount_minor, p.currency, coalesce(p.outbox_id, n.outbox_id, f.outbox_id)
-      from paid p
-      left join near n on n.line_no = p.line_no
-      left join far f on f.line_no = p.line_no;
+    insert into outbox.reconcile_matches
+    select p_statement_id, f.line_no, f.outbox_id, p_now
+      from (select x.line_no, x.outbox_id from alike x
+            union all
+            select x.line_no, x.outbox_id from other x
+            union all
+            (select distinct on (l.line_no) l.line_no, c.outbox_id
+              from left_over l join candidates c on c.rail_reference = l.rail_reference
+             where not exists (select from other x where x.line_no = l.line_no)
+             order by l.line_no, (c.amount_minor, c.currency) is not distinct from (l.amount_minor, l.currency) desc, c.rank, c.is_dispatched desc,
+                      c.outbox_id)) as f;
 end
 $$;
 
-create or replace function outbox.statement_findings(p_statement_id uuid)
-returns table (kind text, subject text, outbox_id uuid, wire_key text, rail_reference text, line_no bigint, our_amount_minor bigint,
-               our_currency text, their_amount_minor bigint, their_currency text, standing text)
+create or replace function outbox.reconcile_cover(p_rail text, p_statement_id uuid) returns tstzmultirange
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: the time that a rail's statements cover, of those that count and of the one that is being compared. Internal to
+--   finish_reconcile.
+    select coalesce(range_agg(tstzrange(s.booked_from, s.booked_until)), '{}')
+      from outbox.reconcile_statements s
+     where s.rail = p_rail and (s.statement_id = p_statement_id or s.statement_id in (select c.statement_id from outbox.reconcile_counted c))
+$$;
+
+create or replace function outbox.reconcile_judged_until(p_rail text) returns timestamptz
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: of a rail's payments that ended before this, none waits for a statement; null if none was compared. Internal to
+--   finish_reconcile and void_reconcile_statement.
+    select j.judged_until
+      from (select c.judged_until, c.compared_at as at from outbox.reconcile_comparisons c
+              join outbox.reconcile_statements s on s.statement_id = c.statement_id and s.rail = p_rail
+            union all
+            select v.judged_until, v.voided_at from outbox.reconcile_voidings v
+              join outbox.reconcile_statements s on s.statement_id = v.statement_id and s.rail = p_rail
+             where v.judged_until is not null) as j
+     order by j.at desc limit 1
+$$;
+
+create or replace function outbox.unbooked_payments(p_rail text, p_statement_id uuid, p_cover tstzmultirange, p_slack interval, p_from timestamptz)
+returns table (kind text, outbox_id uuid, rail_reference text, amount_minor bigint, currency text, completed_at timestamptz)
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 set jit = off
 set plan_cache_mode = force_custom_plan
 as $$
 #variable_conflict use_column
--- Purpose: how a statement and our ledger differ, in one snapshot; what agrees comes as MATCHED, and what the first
---   statement of a rail cannot judge as AT_THE_EDGE. Internal to finish_reconcile.
--- Results: a payment is missing if the rail has booked it in none of its statements, though they cover without a gap all the
---   time in which it may have done so: from the first byte less the slack to the completion plus the slack.
+-- Purpose: the dispatched payments that none of the rail's statements has. Internal to finish_reconcile.
+-- Parameters: p_statement_id, the one being compared; p_cover, what the statements cover; p_slack, the largest of theirs; p_from, only
+--   what was completed since. The index on completed_at is read from there on, not the whole ledger.
+-- Results: MISSING_AT_RAIL if the cover has without a gap all the time in which the rail may have booked it: from the first claim
+--   less the slack to the completion plus the slack. AT_THE_EDGE waits for a statement; BEFORE_COVER may have been booked
+--   before the first one. What was found missing is not found again, unless the statement that found it was voided.
+begin
+    return query
+    with ours as materialized (
+        select a.outbox_id, a.rail_reference, a.completed_at
+          from outbox.payment_outbox_attempts a
+         where a.rail = p_rail and a.state = 'DISPATCHED' and a.completed_at >= p_from and a.completed_at < upper(p_cover)
+           and not exists (select from outbox.reconcile_matches m
+                             join outbox.reconcile_statements t on t.statement_id = m.statement_id and t.rail = p_rail
+                            where m.outbox_id = a.outbox_id
+                              and (t.statement_id = p_statement_id or t.statement_id in (select c.statement_id from outbox.reconcile_counted c)))
+           and not exists (select from outbox.reconcile_breaks b
+                            where b.rail = p_rail and b.subject = a.outbox_id::text and b.kind = 'MISSING_AT_RAIL'
+                              and b.statement_id not in (select v.statement_id from outbox.reconcile_voidings v))
+    )
+    select case when tstzrange(f.first_at - p_slack, o.completed_at + p_slack, '[]') <@ p_cover then 'MISSING_AT_RAIL'
+                when f.first_at - p_slack < lower(p_cover) then 'BEFORE_COVER'
+                else 'AT_THE_EDGE' end,
+           o.outbox_id, o.rail_reference, i.amount_minor, i.currency, o.completed_at
+      from ours o
+     cross join lateral (select coalesce(min(e.claimed_at), o.completed_at) as first_at from outbox.payment_outbox_attempts e
+                          where e.outbox_id = o.outbox_id and e.kind = 'SUBMIT') as f
+     cross join lateral (select n.amount_minor, n.currency from outbox.payment_outbox_instructions n where n.outbox_id = o.outbox_id limit 1) as i;
+end
+$$;
+
+create or replace function outbox.statement_lines_sha256(p_statement_id uuid) returns bytea
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: the hash of a statement's lines as they are recorded, which the program reckons from the file. Internal to finish_reconcile.
+-- Results: SHA-256 over the SHA-256 of each line in order. A line is its fields in the order below with U+001F between them,
+--   nothing for null, times in microseconds since 1970, t or f.
+    select sha256(coalesce(string_agg(sha256(convert_to(concat(l.line_no, e'\x1f', l.wire_key, e'\x1f', l.rail_reference, e'\x1f', l.amount_minor, e'\x1f',
+                l.currency, e'\x1f', (extract(epoch from l.booked_at) * 1000000)::bigint, e'\x1f', l.status, e'\x1f', l.is_paid), 'UTF8')),
+            '' order by l.line_no), ''))
+      from outbox.reconcile_lines l where l.statement_id = p_statement_id
+$$;
+
+create or replace function outbox.whole_statement(p_statement_id uuid) returns outbox.reconcile_statements
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: a statement that can be compared: its lines are those that were announced, by number, money and hash. Internal to
+--   finish_reconcile.
+-- Results: OB003: no such statement, it is void, or its lines are others.
 declare
     s outbox.reconcile_statements;
-    v_slack interval;
-    v_covered timestamptz;
-    v_earlier timestamptz;
-    v_lo uuid;
-    v_hi uuid;
+    v_lines bigint := (select count(*) from outbox.reconcile_lines l where l.statement_id = p_statement_id);
+    v_sums jsonb := (select coalesce(jsonb_object_agg(c.currency, c.amount), '{}')
+                       from (select l.currency, sum(l.amount_minor) as amount from outbox.reconcile_lines l
+                              where l.statement_id = p_statement_id and l.is_paid group by l.currency) as c);
 begin
     select * into s from outbox.reconcile_statements r where r.statement_id = p_statement_id;
-    v_slack := s.slack_ms * interval '1 ms';
-    v_covered := s.booked_from;
-    loop
-        v_earlier := (select min(r.booked_from) from outbox.reconcile_statements r
-                       where r.rail = s.rail and r.booked_until >= v_covered and r.booked_from < v_covered
-                         and exists (select from outbox.reconcile_comparisons c where c.statement_id = r.statement_id));
-        exit when v_earlier is null;
-        v_covered := v_earlier;
-    end loop;
-    return query
-    with lines as materialized (
-        select m.*, row_number() over (partition by m.outbox_id order by m.line_no) as occurrence
-          from outbox.statement_matches(p_statement_id) as m
-    ), known as materialized (
-        -- The last attempt, and the queue, of each payment that the statement names.
-        select l.*, i.rail, i.amount_minor as our_amount, i.currency as our_currency, t.state, t.rail_reference as our_reference,
-               case when i.rail <> s.rail then 'ON_RAIL ' || i.rail
-                    else coalesce(t.state, p.disposition || coalesce(' ' || p.hold_reason, '')) end as stands
-          from lines l
-         cross join lateral (select n.rail, n.amount_minor, n.currency from outbox.payment_outbox_instructions n where n.outbox_id = l.outbox_id limit 1) as i
-          left join lateral (select a.state, a.rail_reference from outbox.payment_outbox_attempts a
-                              where a.outbox_id = l.outbox_id and a.state in ('DISPATCHED', 'FAILED', 'CANCELLED') limit 1) as t on true
-          left join outbox.payment_outbox_pending p on p.outbox_id = l.outbox_id
-         where l.outbox_id is not null
-    ), ours as materialized (
-        select a.outbox_id, a.rail_reference,
-               a.completed_at + v_slack < s.booked_until and coalesce(f.first_at, a.completed_at) - v_slack >= v_covered as is_judged
-          from outbox.payment_outbox_attempts a
-          left join lateral (select min(e.claimed_at) as first_at from outbox.payment_outbox_attempts e
-                              where e.outbox_id = a.outbox_id and e.kind = 'SUBMIT') as f on true
-         where a.rail = s.rail and a.state = 'DISPATCHED'
-           and a.completed_at >= s.booked_from - v_slack and a.completed_at < s.booked_until
-    ), missing as (
-        select o.*, i.amount_minor as our_amount, i.currency as our_currency
-          from ours o
-         cross join lateral (select n.amount_minor, n.currency from outbox.payment_outbox_instructions n where n.outbox_id = o.outbox_id limit 1) as i
-         where not exists (select from known k where k.outbox_id = o.outbox_id)
-           and not exists (select from outbox.reconcile_lines l where l.outbox_id = o.outbox_id and l.rail = s.rail and l.is_paid
-                              and l.statement_id in (select c.statement_id from outbox.reconcile_comparisons c))
-           and not exists (select from outbox.reconcile_lines l where l.rail = s.rail and l.rail_reference = o.rail_reference and l.is_paid
-                              and l.wire_key is null and l.statement_id in (select c.statement_id from outbox.reconcile_comparisons c))
-    )
-    select case when m.is_judged then 'MISSING_AT_RAIL' else 'AT_THE_EDGE' end, m.outbox_id::text, m.outbox_id, null::text, m.rail_reference,
-           null::bigint, m.our_amount, m.our_currency, null::bigint, null::text, 'DISPATCHED'
-      from missing m
-    union all
-    select 'UNKNOWN_TO_US', coalesce(l.wire_key, l.rail_reference), null, l.wire_key, l.rail_reference, l.line_no, null, null, l.amount_minor,
-           l.currency, null
-      from lines l where l.outbox_id is null
-    union all
-    select f.kind, k.outbox_id::text, k.outbox_id, k.wire_key, coalesce(k.rail_reference, k.our_reference), k.line_no, k.our_amount, k.our_currency,
-           k.amount_minor, k.currency, k.stands
-      from known k
-     cross join lateral (
-        select 'AMOUNT_DIFFERS' as kind where k.our_amount is not null and (k.our_amount, k.our_currency) is distinct from (k.amount_minor, k.currency)
-        union all
-        -- Another statement may cover the same day: the same reference there is the same booking.
-        select 'TWICE_AT_RAIL' where k.occurrence > 1 or exists (
-            select from outbox.reconcile_lines l where l.outbox_id = k.outbox_id and l.statement_id <> p_statement_id and l.rail = s.rail and l.is_paid
-               and l.rail_reference <> k.rail_reference and l.statement_id in (select c.statement_id from outbox.reconcile_comparisons c))
-        union all
-        select 'PAID_BUT_NOT_DISPATCHED' where k.stands <> 'DISPATCHED' and k.occurrence = 1) as f
-    union all
-    select 'MATCHED', k.outbox_id::text, k.outbox_id, k.wire_key, k.rail_reference, k.line_no, k.our_amount, k.our_currency, k.amount_minor,
-           k.currency, k.stands
-      from known k
-     where k.stands = 'DISPATCHED' and k.occurrence = 1
-       and (k.our_amount is null or (k.our_amount, k.our_currency) is not distinct from (k.amount_minor, k.currency));
+    if not found then
+        raise exception 'there is no statement %', p_statement_id using errcode = 'OB003', column = 'statement_id';
+    elsif exists (select from outbox.reconcile_voidings v where v.statement_id = p_statement_id) then
+        raise exception 'statement % is void', p_statement_id using errcode = 'OB003', column = 'statement_id';
+    elsif v_lines <> s.line_count then
+        raise exception 'statement % has % lines of %', p_statement_id, v_lines, s.line_count using errcode = 'OB003', column = 'statement_id';
+    elsif v_sums <> s.sums then
+        raise exception 'the paid lines of statement % are %, not %', p_statement_id, v_sums, s.sums using errcode = 'OB003', column = 'sums';
+    elsif outbox.statement_lines_sha256(p_statement_id) <> s.lines_sha256 then
+        raise exception 'the lines of statement % are not those of its file', p_statement_id using errcode = 'OB003', column = 'lines_sha256';
+    end if;
+    return s;
 end
 $$;
 
 create or replace function outbox.finish_reconcile(p_statement_id uuid, p_breaks_max integer)
-returns table (matched bigint, at_the_edge bigint, breaks_found integer, breaks_closed integer, open_breaks bigint)
+returns table (matched bigint, at_the_edge bigint, before_cover bigint, breaks_found integer, breaks_closed integer, open_breaks bigint,
+               gaps_from timestamptz[], gaps_until timestamptz[])
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 set jit = off
 as $$
 #variable_conflict use_column
--- Purpose: compares a statement whose lines are all there with our ledger. Records the breaks that are not open already,
---   and closes those of the same rail that it shows to agree now. May be called again: the ledger goes on.
+-- Purpose: compares a statement whose lines are all there with our ledger. Records which payment each line is of and the breaks that
+--   are not open already, and closes those of the same rail that it shows to agree now. May be called again: the ledger goes on.
 -- Parameters: p_breaks_max, refuses to record more: another rail's file differs in every line.
--- Results: what agrees, what the edge of the period leaves to the next statement, breaks found and closed now, and those
---   of the rail that are open. OB003: no such statement, lines are missing, or too many breaks.
+-- Results: what agrees, what waits for another statement, what may have been booked before the first one, breaks found and closed now,
+--   those of the rail that are open, and what lies between the statements. OB003: no such statement, it is void, its lines are
+--   not those that were announced, or too many breaks.
 -- Locks taken: an advisory one for all reconciliations, so that none finds a break that another is about to record.
+-- Hazard: a completion may commit after it was seen to be absent. What ended in the last hour is looked at again.
 declare
     s outbox.reconcile_statements;
-    v_lines bigint := (select count(*) from outbox.reconcile_lines l where l.statement_id = p_statement_id);
     v_now timestamptz;
+    v_cover tstzmultirange;
+    v_slack interval;
+    v_from timestamptz;
+    v_judged_until timestamptz;
 begin
-    select * into s from outbox.reconcile_statements r where r.statement_id = p_statement_id;
-    if not found then
-        raise exception 'there is no statement %', p_statement_id using errcode = 'OB003', column = 'statement_id';
-    elsif v_lines <> s.line_count then
-        raise exception 'statement % has % lines of %', p_statement_id, v_lines, s.line_count using errcode = 'OB003', column = 'statement_id';
-    end if;
     perform pg_advisory_xact_lock(outbox.reconcile_lock_key());
     v_now := clock_timestamp();
-    with findings as materialized (
+    s := outbox.whole_statement(p_statement_id);
+    v_cover := outbox.reconcile_cover(s.rail, p_statement_id);
+    v_slack := (select max(r.slack_ms) from outbox.reconcile_statements r
+                 where r.statement_id = p_statement_id or r.rail = s.rail and r.statement_id in (select c.statement_id from outbox.reconcile_counted c))
+               * interval '1 ms';
+    v_from := outbox.reconcile_judged_until(s.rail);
+    if not exists (select from outbox.reconcile_comparisons c where c.statement_id = p_statement_id) then
+        v_from := least(v_from, s.booked_from);
+    end if;
+    perform outbox.match_statement_lines(p_statement_id, v_now);
+    with unbooked as materialized (
+        select * from outbox.unbooked_payments(s.rail, p_statement_id, v_cover, v_slack, greatest(v_from, lower(v_cover)))
+    ), findings as materialized (
         select * from outbox.statement_findings(p_statement_id)
+        union all
+        select u.kind, u.outbox_id::text, u.outbox_id, null, u.rail_reference, null, u.amount_minor, u.currency, null, null, 'DISPATCHED', null
+          from unbooked u
     ), still_open as materialized (
-        select b.* from outbox.reconcile_breaks b
-         where b.rail = s.rail and not exists (select from outbox.reconcile_resolutions r where r.break_id = b.break_id)
+        select b.*, r.booked_from < s.booked_until and r.booked_until > s.booked_from as is_overlapping,
+               exists (select from outbox.reconcile_voidings v where v.statement_id = b.statement_id) as is_void
+          from outbox.reconcile_breaks b
+          join outbox.reconcile_statements r on r.statement_id = b.statement_id
+         where b.rail = s.rail and not exists (select from outbox.reconcile_closed c where c.break_id = b.break_id)
     ), recorded as (
         insert into outbox.reconcile_breaks
         select outbox.new_outbox_id(), p_statement_id, s.rail, f.kind, f.subject, f.outbox_id, f.wire_key, f.rail_reference, f.line_no, f.our_amount_minor,
                f.our_currency, f.their_amount_minor, f.their_currency, f.standing, v_now
           from findings f
-         where f.kind not in ('MATCHED', 'AT_THE_EDGE')
-           and not exists (select from still_open o where o.kind = f.kind and o.subject = f.subject)
-        -- Of lines alike the first names the break; one that a person has resolved is not found again by the same statement.
+         where f.kind not in ('MATCHED', 'AT_THE_EDGE', 'BEFORE_COVER')
+           and not exists (select from still_open o
+                            where o.kind = f.kind and o.subject = f.subject and not o.is_void
+                              and (o.is_overlapping or f.kind in ('MISSING_AT_RAIL', 'PAID_BUT_NOT_DISPATCHED'))
+                              and (o.their_amount_minor, o.their_currency) is not distinct from (f.their_amount_minor, f.their_currency))
          order by f.line_no
+        -- What a person has resolved is not found again by the same statement.
         on conflict on constraint break_is_found_once_in_a_statement do nothing
         returning 1
     ), agreed as (
         insert into outbox.reconcile_resolutions
-        select o.break_id, 'it agrees by statement ' || p_statement_id, null, p_statement_id, session_user, v_now
+        select o.break_id, 'it agrees by statement ' || p_statement_id, null, p_statement_id, session_user, v_now,
+               (select count(*) + 1 from outbox.reconcile_resolutions r where r.break_id = o.break_id)
           from still_open o
-         where o.kind <> 'TWICE_AT_RAIL'
+         where o.kind <> 'TWICE_AT_RAIL' and (o.is_overlapping or o.kind in ('MISSING_AT_RAIL', 'PAID_BUT_NOT_DISPATCHED'))
            and not exists (select from findings f where f.kind = o.kind and f.subject = o.subject)
            and exists (select from findings f
-                        where f.kind not in ('MISSING_AT_RAIL', 'AT_THE_EDGE', 'UNKNOWN_TO_US')
-                          and (f.subject = o.subject or (o.kind = 'UNKNOWN_TO_US' and (f.wire_key = o.subject or f.rail_reference = o.subject))))
+                        where f.kind not in ('MISSING_AT_RAIL', 'AT_THE_EDGE', 'BEFORE_COVER', 'UNKNOWN_TO_US')
+                          and case o.kind when 'UNKNOWN_TO_US' then f.booking else f.outbox_id::text end = o.subject)
         returning 1
     )
     select (select count(*) from findings f where f.kind = 'MATCHED'), (select count(*) from findings f where f.kind = 'AT_THE_EDGE'),
-           (select count(*) from recorded), (select count(*) from agreed)
-      into matched, at_the_edge, breaks_found, breaks_closed;
+           (select count(*) from findings f where f.kind = 'BEFORE_COVER'), (select count(*) from recorded), (select count(*) from agreed),
+           least((select min(u.completed_at) from unbooked u where u.kind = 'AT_THE_EDGE'), upper(v_cover), v_now - interval '1 hour')
+      into matched, at_the_edge, before_cover, breaks_found, breaks_closed, v_judged_until;
     if breaks_found > p_breaks_max then
         raise exception 'statement % has % new breaks, more than %', p_statement_id, breaks_found, p_breaks_max
             using errcode = 'OB003', column = 'breaks_max', hint = 'is it the right rail and period? nothing of the comparison is recorded';
     end if;
     insert into outbox.reconcile_comparisons
     values (p_statement_id, (select count(*) + 1 from outbox.reconcile_comparisons c where c.statement_id = p_statement_id),
-            finish_reconcile.matched, finish_reconcile.at_the_edge, breaks_found, breaks_closed, session_user, v_now);
+            finish_reconcile.matched, finish_reconcile.at_the_edge, finish_reconcile.before_cover, breaks_found, breaks_closed, v_judged_until,
+            session_user, v_now);
     open_breaks := (select count(*) from outbox.reconcile_breaks b
-                     where b.rail = s.rail and not exists (select from outbox.reconcile_resolutions r where r.break_id = b.break_id));
+                     where b.rail = s.rail and not exists (select from outbox.reconcile_closed c where c.break_id = b.break_id));
+    select coalesce(array_agg(lower(g.gap) order by g.gap), '{}'), coalesce(array_agg(upper(g.gap) order by g.gap), '{}')
+      into gaps_from, gaps_until
+      from unnest(tstzmultirange(range_merge(v_cover)) - v_cover) as g (gap);
     return next;
 end
 $$;
@@ -2820,18 +3004,20 @@ create or replace function outbox.read_reconcile_breaks(
 ) returns table (
     break_id uuid, statement_id uuid, rail text, kind text, outbox_id uuid, wire_key text, rail_reference text, line_no bigint,
     our_amount_minor bigint, our_currency text, their_amount_minor bigint, their_currency text, standing text, standing_now text,
-    found_at timestamptz, age_ms bigint, resolved_by text, resolved_at timestamptz, resolution text, action_id uuid)
+    found_at timestamptz, age_ms bigint, resolved_by text, resolved_at timestamptz, resolution text, action_id uuid, is_void boolean)
 language sql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
 -- Purpose: breaks between statements and our ledger, in the order in which they were found.
 -- Parameters: p_only_open; p_rail, null for all; p_after, the last of the page before.
--- Results: standing, how the payment stood when the break was found, and how it stands now.
+-- Results: standing, how the payment stood when the break was found, and how it stands now; is_void, the statement
+--   that found it was voided.
     select b.break_id, b.statement_id, b.rail, b.kind, b.outbox_id, b.wire_key, b.rail_reference, b.line_no, b.our_amount_minor, b.our_currency,
            b.their_amount_minor, b.their_currency, b.standing, coalesce(t.state, p.disposition || coalesce(' ' || p.hold_reason, '')), b.found_at,
-           (extract(epoch from clock_timestamp() - b.found_at) * 1000)::bigint, r.resolved_by, r.resolved_at, r.reason, r.action_id
+           (extract(epoch from clock_timestamp() - b.found_at) * 1000)::bigint, r.resolved_by, r.resolved_at, r.reason, r.action_id,
+           exists (select from outbox.reconcile_voidings v where v.statement_id = b.statement_id)
       from outbox.reconcile_breaks b
-      left join outbox.reconcile_resolutions r on r.break_id = b.break_id
+      left join outbox.reconcile_closed r on r.break_id = b.break_id
       left join lateral (select a.state from outbox.payment_outbox_attempts a
                           where a.outbox_id = b.outbox_id and a.state in ('DISPATCHED', 'FAILED', 'CANCELLED') limit 1) as t on true
       left join outbox.payment_outbox_pending p on p.outbox_id = b.outbox_id
@@ -2852,47 +3038,38 @@ as $$
 -- Purpose: records lines of a statement. A line that is there already stays as it is, so that an interrupted run goes on.
 -- Parameters: arrays of one length; p_line_nos, where the line begins in the file; p_paid, whether its status says that
 --   the money has left.
--- Results: how many lines were new. OB003: no such statement, or it was compared already.
+-- Results: how many lines were new. OB003: no such statement, it was compared or voided already or another login began it, or a line
+--   that was booked in another period.
 declare
+    s outbox.reconcile_statements;
     v_recorded integer;
-    v_rail text;
+    v_line record;
 begin
-    select s.rail into v_rail from outbox.reconcile_statements s where s.statement_id = p_statement_id
-       and not exists (select from outbox.reconcile_comparisons c where c.statement_id = p_statement_id);
+    select r.* into s from outbox.reconcile_statements r where r.statement_id = p_statement_id
+       and not exists (select from outbox.reconcile_comparisons c where c.statement_id = p_statement_id)
+       and not exists (select from outbox.reconcile_voidings v where v.statement_id = p_statement_id);
     if not found then
         raise exception 'there is no statement % that takes lines', p_statement_id using errcode = 'OB003', column = 'statement_id';
+    elsif s.run_by <> session_user then
+        raise exception 'statement % was begun by %, who alone adds its lines', p_statement_id, s.run_by
+            using errcode = 'OB003', column = 'statement_id', hint = 'begin it anew after: outboxd reconcile void';
+    end if;
+    select l.line_no, l.booked_at into v_line from unnest(p_line_nos, p_booked_ats) as l (line_no, booked_at)
+     where l.booked_at < s.booked_from - s.slack_ms * interval '1 ms' or l.booked_at >= s.booked_until + s.slack_ms * interval '1 ms'
+     order by l.line_no limit 1;
+    if found then
+        raise exception 'line % was booked at %, outside of the period', v_line.line_no, v_line.booked_at using errcode = 'OB003', column = 'booked_at';
     end if;
     insert into outbox.reconcile_lines
-    select p_statement_id, l.line_no, v_rail, l.wire_key,
-           case when l.wire_key ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then l.wire_key::uuid end,
+    select p_statement_id, l.line_no, s.rail, l.wire_key,
+           -- With its dashes a UUID is longer than the 35 characters of ISO 20022.
+           case when btrim(l.wire_key) ~* '^[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}$' then btrim(l.wire_key)::uuid end,
            l.rail_reference, l.amount_minor, l.currency, l.booked_at, l.status, l.is_paid
       from unnest(p_line_nos, p_wire_keys, p_rail_references, p_amounts, p_currencies, p_booked_ats, p_statuses, p_paid)
         as l (line_no, wire_key, rail_reference, amount_minor, currency, booked_at, status, is_paid)
     on conflict do nothing;
     get diagnostics v_recorded = row_count;
     return v_recorded;
-end
-$$;
-
-create or replace function outbox.resolve_reconcile_break(p_break_id uuid, p_reason text, p_action_id uuid default null) returns void
-language plpgsql volatile security definer
-set search_path = pg_catalog, pg_temp
-as $$
--- Purpose: a person closes a break.
--- Parameters: p_reason, how it was cleared; p_action_id, the operator action that cleared it.
--- Results: OB003: a bad value, no such break or action, or one that is closed already.
-begin
-    if coalesce(btrim(p_reason), '') = '' then
-        raise exception 'a resolution needs a reason' using errcode = 'OB003', column = 'reason';
-    elsif not exists (select from outbox.reconcile_breaks b where b.break_id = p_break_id) then
-        raise exception 'there is no break %', p_break_id using errcode = 'OB003', column = 'break_id';
-    elsif p_action_id is not null and not exists (select from outbox.operator_actions a where a.action_id = p_action_id) then
-        raise exception 'there is no action %', p_action_id using errcode = 'OB003', column = 'action_id';
-    end if;
-    insert into outbox.reconcile_resolutions values (p_break_id, p_reason, p_action_id, null, session_user, clock_timestamp()) on conflict do nothing;
-    if not found then
-        raise exception 'break % is closed already', p_break_id using errcode = 'OB003', column = 'break_id';
-    end if;
 end
 $$;
 
@@ -2907,8 +3084,8 @@ as $$
                when g.tgenabled is null then ' is missing' when g.tgenabled <> 'A' then ' is ' || g.tgenabled::text else ' does not refuse' end
       from unnest(array['payment_outbox_identities', 'payment_outbox_instructions', 'payment_outbox_attempts', 'payment_outbox_late_outcomes',
                         'outbox_cluster', 'operator_actions', 'operator_action_members', 'operator_action_decisions', 'operator_action_results',
-                        'reconcile_statements', 'reconcile_lines', 'reconcile_comparisons', 'reconcile_breaks', 'reconcile_resolutions',
-                        'audit_checkpoints']) as h (name)
+                        'reconcile_statements', 'reconcile_lines', 'reconcile_matches', 'reconcile_comparisons', 'reconcile_voidings',
+                        'reconcile_breaks', 'reconcile_resolutions', 'audit_checkpoints']) as h (name)
      cross join lateral (select p.relid from pg_partition_tree(to_regclass('outbox.' || h.name)) as p
                          union select to_regclass('outbox.' || h.name)) as t (relid)
      -- Before each row of an update and a delete; before each truncate.
@@ -3118,6 +3295,90 @@ as $$
            outbox.partition_headroom_months()
 $$;
 
+create or replace function outbox.resolve_reconcile_breaks(p_break_ids uuid[], p_reason text, p_action_id uuid default null) returns integer
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: a person closes breaks, all or none.
+-- Parameters: p_reason, how they were cleared; p_action_id, the operator action that cleared them, of which each payment must be.
+-- Results: how many. OB003: a bad value, no such break or action, one that is closed already, or whose payment the action does not
+--   have. OB012: the login that ran the statement does not close what it found.
+declare
+    v_ids uuid[] := array(select distinct u.id from unnest(p_break_ids) as u (id) order by 1);
+    v_id uuid;
+    v_closed integer;
+begin
+    if coalesce(btrim(p_reason), '') = '' then
+        raise exception 'a resolution needs a reason' using errcode = 'OB003', column = 'reason';
+    elsif p_action_id is not null and not exists (select from outbox.operator_actions a where a.action_id = p_action_id) then
+        raise exception 'there is no action %', p_action_id using errcode = 'OB003', column = 'action_id';
+    end if;
+    select u.id into v_id from unnest(v_ids) as u (id) where not exists (select from outbox.reconcile_breaks b where b.break_id = u.id) limit 1;
+    if found then
+        raise exception 'there is no break %', v_id using errcode = 'OB003', column = 'break_id';
+    end if;
+    select b.break_id into v_id from outbox.reconcile_breaks b
+      join outbox.reconcile_statements s on s.statement_id = b.statement_id and s.run_by = session_user
+     where b.break_id = any (v_ids) limit 1;
+    if found then
+        raise exception 'break % was found by a statement that % ran: another login closes it', v_id, session_user
+            using errcode = 'OB012', column = 'break_id';
+    end if;
+    select b.break_id into v_id from outbox.reconcile_breaks b
+     where b.break_id = any (v_ids) and p_action_id is not null
+       and not exists (select from outbox.operator_action_members m where m.action_id = p_action_id and m.outbox_id = b.outbox_id) limit 1;
+    if found then
+        raise exception 'action % does not have the payment of break %', p_action_id, v_id using errcode = 'OB003', column = 'action_id';
+    end if;
+    insert into outbox.reconcile_resolutions
+    select u.id, p_reason, p_action_id, null, session_user, clock_timestamp(),
+           (select count(*) + 1 from outbox.reconcile_resolutions r where r.break_id = u.id)
+      from unnest(v_ids) as u (id)
+     where not exists (select from outbox.reconcile_closed c where c.break_id = u.id)
+    on conflict do nothing;
+    get diagnostics v_closed = row_count;
+    if v_closed <> cardinality(v_ids) then
+        raise exception '% of % breaks are closed already', cardinality(v_ids) - v_closed, cardinality(v_ids) using errcode = 'OB003', column = 'break_id';
+    end if;
+    return v_closed;
+end
+$$;
+
+create or replace function outbox.void_reconcile_statement(p_statement_id uuid, p_reason text) returns integer
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: a statement that should not have been recorded counts no more: not for the cover, not as the other booking of a payment, not
+--   for what it closed. What it judged is judged again, and statements that overlap are compared again. Its breaks stay open, for a
+--   person to close: voiding hides nothing.
+-- Results: how many breaks that it had closed are open again. OB003: a bad value, no such statement, or it is void already.
+-- Locks taken: the one of comparisons.
+-- Hazard: a payment may end a little before its booking by the two clocks, and was looked for up to 7 days around it.
+declare
+    s outbox.reconcile_statements;
+    v_judged_until timestamptz;
+begin
+    perform pg_advisory_xact_lock(outbox.reconcile_lock_key());
+    select * into s from outbox.reconcile_statements r where r.statement_id = p_statement_id;
+    if not found then
+        raise exception 'there is no statement %', p_statement_id using errcode = 'OB003', column = 'statement_id';
+    elsif coalesce(btrim(p_reason), '') = '' then
+        raise exception 'a voiding needs a reason' using errcode = 'OB003', column = 'reason';
+    end if;
+    if exists (select from outbox.reconcile_comparisons c where c.statement_id = p_statement_id) then
+        v_judged_until := least(outbox.reconcile_judged_until(s.rail), s.booked_from - interval '7 days');
+    end if;
+    insert into outbox.reconcile_voidings values (p_statement_id, p_reason, v_judged_until, session_user, clock_timestamp()) on conflict do nothing;
+    if not found then
+        raise exception 'statement % is void already', p_statement_id using errcode = 'OB003', column = 'statement_id';
+    end if;
+    -- What it had found stood for the same in statements that overlap: they have to find it themselves.
+    perform outbox.finish_reconcile(t.statement_id, 2147483647) from outbox.reconcile_counted t
+      where t.rail = s.rail and t.booked_from < s.booked_until and t.booked_until > s.booked_from;
+    return (select count(*) from outbox.reconcile_resolutions r where r.statement_id = p_statement_id);
+end
+$$;
+
 -- EXECUTE is nobody's by default (see 0001). The dispatcher's login executes these and touches no table.
 grant execute on function
     outbox.enqueue_payment_outbox(text, text, text, text, bytea, text, bigint, text, timestamptz, timestamptz, text, text, uuid, boolean),
@@ -3162,10 +3423,11 @@ grant execute on function outbox.read_operator_actions(uuid, integer), outbox.re
 grant execute on function outbox.read_outbox_payments(text, text, text, text, text, timestamptz, timestamptz, uuid, integer)
     to outbox_operator, outbox_approver, outbox_auditor;
 grant execute on function
-    outbox.begin_reconcile(text, timestamptz, timestamptz, bigint, text, bytea, bigint, jsonb, text),
+    outbox.begin_reconcile(text, timestamptz, timestamptz, bigint, text, bytea, bigint, bytea, jsonb, text[], text),
     outbox.record_statement_lines(uuid, bigint[], text[], text[], bigint[], text[], timestamptz[], text[], boolean[]),
     outbox.finish_reconcile(uuid, integer),
-    outbox.resolve_reconcile_break(uuid, text, uuid)
+    outbox.void_reconcile_statement(uuid, text)
     to outbox_operator;
+grant execute on function outbox.resolve_reconcile_breaks(uuid[], text, uuid) to outbox_operator, outbox_approver;
 grant execute on function outbox.read_reconcile_breaks(boolean, text, uuid, integer) to outbox_operator, outbox_approver, outbox_auditor;
 grant execute on function outbox.audit_outbox(boolean, integer) to outbox_auditor;

@@ -19,6 +19,9 @@ as $$
         when v.attempt_count <> p_attempts_then then 'it was tried since this was proposed: look at it, and propose it again'
         when p_action.kind = 'RESOLVE_DISPATCHED' then
             case when v.disposition not in ('HELD', 'IN_DOUBT') then 'it is neither held nor in doubt'
+                 when p_action.parameters ? 'statement_id' then
+                     case when (outbox.open_paid_break((p_action.parameters ->> 'statement_id')::uuid, v.outbox_id)).break_id is null
+                          then 'no open break of the statement says that it was paid' end
                  when v.attempt_count = 0 and v.in_doubt_since is null then 'it was never sent' end
         when p_action.kind = 'RESOLVE_FAILED' and v.disposition not in ('HELD', 'IN_DOUBT') then 'it is neither held nor in doubt'
         when p_action.kind <> 'RESOLVE_FAILED' and v.disposition <> 'HELD' then 'it is not held'

@@ -35,11 +35,9 @@ begin
     end if;
     if p_parameters ? 'statement_id' then
         select c.id into v_unknown from unnest(v_ids) as c (id)
-         where not exists (select from outbox.reconcile_breaks b where b.rail = (select r.rail from outbox.reconcile_statements r
-                                where r.statement_id = (p_parameters ->> 'statement_id')::uuid)
-                              and b.subject = c.id::text and b.kind = 'PAID_BUT_NOT_DISPATCHED') limit 1;
+         where (outbox.open_paid_break((p_parameters ->> 'statement_id')::uuid, c.id)).break_id is null limit 1;
         if found then
-            raise exception 'no statement says that % was paid', v_unknown using errcode = 'OB003', column = 'outbox_id';
+            raise exception 'no open break of the statement says that % was paid', v_unknown using errcode = 'OB003', column = 'outbox_id';
         end if;
     end if;
     action_id := outbox.new_outbox_id();

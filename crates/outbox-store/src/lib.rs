@@ -43,8 +43,8 @@ pub use migrate::{
 };
 pub use reading::{read_blocked_keys, read_metrics, read_status, read_timelines};
 pub use reconcile::{
-    Comparison, StatementHead, StatementLine, begin_reconcile, finish_reconcile, read_breaks, record_lines,
-    resolve_break,
+    Comparison, LinesHash, StatementHead, StatementLine, begin_reconcile, finish_reconcile, read_breaks, record_lines,
+    resolve_breaks, void_statement,
 };
 pub use rows::{
     BlockedKey, ClaimBatch, ClaimCursor, ClaimRequest, ClaimSummary, ClaimedPayment, Completion, CompletionVerdict,

@@ -1,6 +1,7 @@
 //! Statements of rails and what differs: one Rust function for each SQL function.
 
 use outbox_core::{Millis, RailName};
+use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -9,11 +10,12 @@ use crate::error::StoreError;
 use crate::session::Session;
 
 pub(crate) const BEGIN_RECONCILE: &str =
-    "select * from outbox.begin_reconcile($1, $2, $3, $4, $5, $6, $7, $8::jsonb, $9)";
+    "select * from outbox.begin_reconcile($1, $2, $3, $4, $5, $6, $7, $8, $9::jsonb, $10, $11)";
 pub(crate) const RECORD_LINES: &str =
     "select outbox.record_statement_lines($1, $2, $3, $4, $5, $6, $7, $8, $9) as recorded";
 pub(crate) const FINISH_RECONCILE: &str = "select * from outbox.finish_reconcile($1, $2)";
-pub(crate) const RESOLVE_BREAK: &str = "select outbox.resolve_reconcile_break($1, $2, $3)";
+pub(crate) const VOID_STATEMENT: &str = "select outbox.void_reconcile_statement($1, $2) as reopened";
+pub(crate) const RESOLVE_BREAKS: &str = "select outbox.resolve_reconcile_breaks($1, $2, $3) as closed";
 pub(crate) const READ_BREAKS: &str =
     "select to_jsonb(b)::text as document from outbox.read_reconcile_breaks($1, $2, $3, $4) as b";
 
@@ -34,8 +36,12 @@ pub struct StatementHead {
     pub file_sha256: Vec<u8>,
     /// How many lines follow.
     pub line_count: i64,
-    /// Their money, a JSON object: a sum in minor units for each currency.
+    /// What [`LinesHash`] says of them.
+    pub lines_sha256: Vec<u8>,
+    /// The money of the paid ones, a JSON object: a sum in minor units for each currency.
     pub sums: String,
+    /// Which statuses mean paid.
+    pub paid_statuses: Vec<String>,
     /// Why it is compared.
     pub reason: String,
 }
@@ -61,19 +67,52 @@ pub struct StatementLine {
     pub is_paid: bool,
 }
 
+/// Hashes the lines of a statement in order, as `statement_lines_sha256` does with those on record.
+#[derive(Clone, Debug, Default)]
+pub struct LinesHash(Sha256);
+
+impl LinesHash {
+    /// Takes the next line.
+    pub fn add(&mut self, line: &StatementLine) {
+        let text = |value: &Option<String>| value.clone().unwrap_or_default();
+        let booked_at = line.booked_at.map(|at| at.unix_timestamp_nanos().div_euclid(1_000).to_string());
+        let fields = [
+            line.line_no.to_string(),
+            text(&line.wire_key),
+            text(&line.rail_reference),
+            line.amount_minor.to_string(),
+            line.currency.clone(),
+            booked_at.unwrap_or_default(),
+            text(&line.status),
+            if line.is_paid { "t" } else { "f" }.to_owned(),
+        ];
+        self.0.update(Sha256::digest(fields.join("\u{1f}")));
+    }
+
+    /// The hash of all lines.
+    #[must_use]
+    pub fn done(self) -> Vec<u8> {
+        self.0.finalize().to_vec()
+    }
+}
+
 /// How a comparison ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Comparison {
     /// Payments on which both sides agree.
     pub matched: i64,
-    /// Payments that the edge of the period leaves to the next statement.
+    /// Payments without a line that wait for another statement.
     pub at_the_edge: i64,
+    /// Payments without a line that may have been booked before the rail's first statement.
+    pub before_cover: i64,
     /// Breaks found now.
     pub found: i32,
     /// Breaks closed now, because both sides agree.
     pub closed: i32,
     /// Breaks of the rail that are open.
     pub open_breaks: i64,
+    /// What lies between the rail's statements and is in none.
+    pub gaps: Vec<(OffsetDateTime, OffsetDateTime)>,
 }
 
 /// Puts a statement on record; returns it, and how many of its lines are there from an earlier run.
@@ -90,7 +129,9 @@ pub async fn begin_reconcile(session: &mut Session, head: &StatementHead) -> Res
         .bind(&head.file_name)
         .bind(&head.file_sha256)
         .bind(head.line_count)
+        .bind(&head.lines_sha256)
         .bind(&head.sums)
+        .bind(&head.paid_statuses)
         .bind(&head.reason);
     let rows = session.fetch(CALL, query).await?;
     let row = only(CALL, &rows)?;
@@ -100,7 +141,7 @@ pub async fn begin_reconcile(session: &mut Session, head: &StatementHead) -> Res
 /// Records lines of a statement that has not been compared yet; returns how many were new.
 ///
 /// # Errors
-/// [`StoreError::Refused`] with `OB003` for a statement that takes no lines.
+/// [`StoreError::Refused`] with `OB003` for a statement that takes no lines of this login.
 pub async fn record_lines(
     session: &mut Session,
     statement_id: Uuid,
@@ -124,7 +165,7 @@ pub async fn record_lines(
 /// Compares a statement with our ledger, and records what differs; refused if that is more than `breaks_max`.
 ///
 /// # Errors
-/// [`StoreError::Refused`] with `OB003` if lines are missing or breaks are too many.
+/// [`StoreError::Refused`] with `OB003` if the lines are not those announced or breaks are too many.
 pub async fn finish_reconcile(
     session: &mut Session,
     statement_id: Uuid,
@@ -133,27 +174,42 @@ pub async fn finish_reconcile(
     const CALL: &str = "finish_reconcile";
     let rows = session.fetch(CALL, sqlx::query(FINISH_RECONCILE).bind(statement_id).bind(small(breaks_max))).await?;
     let row = only(CALL, &rows)?;
+    let times = |name| column::<Vec<OffsetDateTime>>(CALL, row, name);
     Ok(Comparison {
+        gaps: times("gaps_from")?.into_iter().zip(times("gaps_until")?).collect(),
         matched: column(CALL, row, "matched")?,
         at_the_edge: column(CALL, row, "at_the_edge")?,
+        before_cover: column(CALL, row, "before_cover")?,
         found: column(CALL, row, "breaks_found")?,
         closed: column(CALL, row, "breaks_closed")?,
         open_breaks: column(CALL, row, "open_breaks")?,
     })
 }
 
-/// A person closes a break.
+/// A statement counts no more; returns how many breaks that it had closed are open again.
 ///
 /// # Errors
-/// [`StoreError::Refused`] with `OB003` for a bad value, or a break that is closed already.
-pub async fn resolve_break(
+/// [`StoreError::Refused`] with `OB003` for a bad value, or a statement that is void already.
+pub async fn void_statement(session: &mut Session, statement_id: Uuid, reason: &str) -> Result<i32, StoreError> {
+    const CALL: &str = "void_reconcile_statement";
+    let rows = session.fetch(CALL, sqlx::query(VOID_STATEMENT).bind(statement_id).bind(reason)).await?;
+    column(CALL, only(CALL, &rows)?, "reopened")
+}
+
+/// A person closes breaks, all or none; returns how many.
+///
+/// # Errors
+/// [`StoreError::Refused`] with `OB003` for a bad value, or a break that is closed already; with `OB012` for one that this
+/// login's statement found.
+pub async fn resolve_breaks(
     session: &mut Session,
-    break_id: Uuid,
+    break_ids: &[Uuid],
     reason: &str,
     action_id: Option<Uuid>,
-) -> Result<(), StoreError> {
-    let query = sqlx::query(RESOLVE_BREAK).bind(break_id).bind(reason).bind(action_id);
-    session.fetch("resolve_reconcile_break", query).await.map(drop)
+) -> Result<i32, StoreError> {
+    const CALL: &str = "resolve_reconcile_breaks";
+    let rows = session.fetch(CALL, sqlx::query(RESOLVE_BREAKS).bind(break_ids).bind(reason).bind(action_id)).await?;
+    column(CALL, only(CALL, &rows)?, "closed")
 }
 
 /// A page of breaks in the order in which they were found, as JSON documents.

@@ -35,6 +35,8 @@ mod privileges;
 mod rate;
 mod reading;
 mod reconcile;
+mod reconcile_control;
+mod reconcile_cover;
 mod routes;
 mod schema;
 mod seed;

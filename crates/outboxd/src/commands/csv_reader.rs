@@ -41,7 +41,7 @@ impl<R: Read> CsvReader<R> {
             let text = std::str::from_utf8(&raw).map_err(|_| bad("it is not UTF-8"))?;
             let text = text.strip_suffix('\n').unwrap_or(text);
             let text = text.strip_suffix('\r').unwrap_or(text);
-            if !text.is_empty() {
+            if !text.trim_matches([' ', '\t']).is_empty() {
                 return fields(text).map(|fields| Some((begins, fields))).map_err(bad);
             }
         }

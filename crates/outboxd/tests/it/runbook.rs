@@ -70,13 +70,13 @@ impl Day {
 
 /// The rail of the runbook that may be asked again is the rig's `resend`, the one that may not is `hold`.
 const RAILS: [(&str, &str); 2] = [("sepa", RESEND), ("wires", HOLD)];
-/// A period that is long over by the clock of a statement, and one that holds now.
-const PERIOD: [(&str, &str); 2] =
-    [("2026-01-31T00:00:00Z", "2020-01-01T00:00:00Z"), ("2026-02-01T00:00:00Z", "2100-01-01T00:00:00Z")];
-
 impl Rig {
     fn types(&self, day: &mut Day, named: &[(&str, &str)]) -> Ended {
-        day.types(&self.db, self.dir.path(), &[&RAILS[..], &PERIOD[..], named].concat())
+        // The period of a statement ends now, and what was sent just before is in it.
+        let now = time::OffsetDateTime::now_utc().format(&time::format_description::well_known::Rfc3339).unwrap();
+        let until = format!("{now} --slack 0s");
+        let period = [("2026-01-31T00:00:00Z", "2020-01-01T00:00:00Z"), ("2026-02-01T00:00:00Z", until.as_str())];
+        day.types(&self.db, self.dir.path(), &[&RAILS[..], &period[..], named].concat())
     }
 
     async fn last_action(&self) -> String {

@@ -239,17 +239,22 @@ pub(crate) fn run<'a>(command: impl Into<Act<'a>>, out: &mut dyn Write) -> Resul
 pub(crate) fn show_proposal(proposal: &Proposal, output: Output, out: &mut dyn Write) -> Result<(), Failure> {
     let Proposal { action_id, member_count, amounts, .. } = proposal;
     match output {
-        Output::Json => {
-            let amounts: serde_json::Value = super::select::parse(amounts)?;
-            let whole = json!({"action_id": action_id.to_string(), "payments": member_count, "amounts": amounts, "needs_approval": true});
-            writeln!(out, "{whole}")?;
-        }
+        Output::Json => writeln!(out, "{}", proposal_document(proposal)?)?,
         Output::Table => writeln!(
             out,
             "proposed as action {action_id}: {member_count} payments, {amounts}\nanother login approves it: outboxd approve {action_id}"
         )?,
     }
     Ok(())
+}
+
+/// What was proposed, as JSON.
+pub(crate) fn proposal_document(proposal: &Proposal) -> Result<serde_json::Value, Failure> {
+    let Proposal { action_id, member_count, amounts, .. } = proposal;
+    let amounts: serde_json::Value = super::select::parse(amounts)?;
+    Ok(
+        json!({"action_id": action_id.to_string(), "payments": member_count, "amounts": amounts, "needs_approval": true}),
+    )
 }
 
 /// Carries an action out, in steps, until nothing is left or what is left stays locked.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use clap::Args;
 use outbox_core::{Millis, OutboxId, RailName};
 use outbox_store::{
-    ActionKind, Comparison, Session, StatementHead, StatementLine, begin_reconcile, finish_reconcile, propose_action,
-    record_lines,
+    ActionKind, Comparison, Proposal, Session, StatementHead, StatementLine, begin_reconcile, finish_reconcile,
+    propose_action, record_lines,
 };
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::statement_file::{StatementFile, Summary, file_name};
 use super::{breaks, open_or_done, show};
-use crate::commands::control::act::show_proposal;
+use crate::commands::control::act::{proposal_document, show_proposal};
 use crate::commands::control::select::{id_of, parse_time};
 use crate::commands::control::show::money;
 use crate::commands::control::{confirmed, or_end, with_session};
@@ -41,7 +41,7 @@ pub(super) struct Compare {
     /// The beginning of its period (RFC 3339)
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     from: OffsetDateTime,
-    /// The end of its period, not included
+    /// The end of its period, not included, and not in the future
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     until: OffsetDateTime,
     /// By how much the rail's booking may lie before the first byte or after the completion
@@ -75,7 +75,11 @@ pub(super) struct Compare {
 impl Compare {
     /// Compares.
     pub(super) fn run(&self, database: &DatabaseArgs, out: &mut dyn Write) -> Result<(), Failure> {
-        let file = StatementFile { path: self.statement.clone(), paid_statuses: self.paid_status.clone() };
+        let slack =
+            time::Duration::try_from(self.slack).map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+        let booked = self.from.saturating_sub(slack)..self.until.saturating_add(slack);
+        let (path, paid_statuses) = (self.statement.clone(), self.paid_status.clone());
+        let file = StatementFile { path, paid_statuses, booked };
         let summary = file.read(|_| Ok(()))?;
         if self.output == Output::Table {
             self.introduce(&summary, out)?;
@@ -94,11 +98,24 @@ impl Compare {
             }
             let compared = or_end(finish_reconcile(session, statement_id, self.breaks_max).await)?;
             let open = breaks(session, true, Some(&self.rail)).await?;
-            self.report(statement_id, &summary, compared, &open, out)?;
-            if self.propose {
-                self.resolve(session, (statement_id, &summary), &open, out).await?;
+            if self.output == Output::Table {
+                report(statement_id, &compared, &open, out)?;
             }
-            open_or_done(open.len())
+            let proposed = match self.propose {
+                true => self.resolve(session, (statement_id, &summary), &open).await,
+                false => Ok(None),
+            };
+            match (self.output, &proposed) {
+                (Output::Json, _) => {
+                    let proposal =
+                        proposed.as_ref().ok().and_then(Option::as_ref).map(proposal_document).transpose()?;
+                    writeln!(out, "{}", self.document((statement_id, &summary), &compared, &open, proposal))?;
+                }
+                (Output::Table, Ok(Some(proposal))) => show_proposal(proposal, self.output, out)?,
+                (Output::Table, _) => {}
+            }
+            proposed?;
+            open_or_done(open.len(), &compared.gaps)
         })
     }
 
@@ -114,6 +131,8 @@ impl Compare {
             file_name: file_name(&self.statement),
             file_sha256: summary.sha256.clone(),
             line_count: summary.lines,
+            lines_sha256: summary.lines_sha256.clone(),
+            paid_statuses: self.paid_status.clone(),
             sums: format!("{{{}}}", sums.join(",")),
             reason: self.reason.clone(),
         })
@@ -143,30 +162,24 @@ impl Compare {
         Ok(())
     }
 
-    fn report(
+    fn document(
         &self,
-        statement_id: Uuid,
-        summary: &Summary,
-        compared: Comparison,
+        (statement_id, summary): (Uuid, &Summary),
+        compared: &Comparison,
         open: &[Value],
-        out: &mut dyn Write,
-    ) -> Result<(), Failure> {
-        let Comparison { matched, at_the_edge, found, closed, open_breaks } = compared;
-        if self.output == Output::Json {
-            let mut whole = self.described(summary);
-            let answer = json!({"statement_id": statement_id.to_string(), "matched": matched, "at_the_edge": at_the_edge,
-                                "found": found, "closed": closed, "open_breaks": open_breaks, "breaks": open});
-            if let (Value::Object(whole), Value::Object(answer)) = (&mut whole, answer) {
-                whole.extend(answer);
-            }
-            return Ok(writeln!(out, "{whole}")?);
+        proposal: Option<Value>,
+    ) -> Value {
+        let Comparison { matched, at_the_edge, before_cover, found, closed, open_breaks, gaps } = compared;
+        let gaps: Vec<Value> =
+            gaps.iter().map(|(from, until)| json!({"from": utc(*from), "until": utc(*until)})).collect();
+        let mut whole = self.described(summary);
+        let answer = json!({"statement_id": statement_id.to_string(), "matched": matched, "at_the_edge": at_the_edge,
+                            "before_cover": before_cover, "found": found, "closed": closed, "open_breaks": open_breaks,
+                            "gaps": gaps, "breaks": open, "proposal": proposal});
+        if let (Value::Object(whole), Value::Object(answer)) = (&mut whole, answer) {
+            whole.extend(answer);
         }
-        writeln!(
-            out,
-            "statement {statement_id}: {matched} matched, {at_the_edge} left to the next statement, {found} breaks found, \
-             {closed} closed, {open_breaks} open"
-        )?;
-        if open.is_empty() { Ok(()) } else { show(open, out) }
+        whole
     }
 
     async fn resolve(
@@ -174,30 +187,50 @@ impl Compare {
         session: &mut Session,
         (statement_id, summary): (Uuid, &Summary),
         open: &[Value],
-        out: &mut dyn Write,
-    ) -> Result<(), Failure> {
-        let ids = resolvable(open)?;
+    ) -> Result<Option<Proposal>, Failure> {
+        let ids = resolvable(open, statement_id)?;
         if ids.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         confirmed(self.confirm, ActionKind::ResolveDispatched.name(), ids.len())?;
         let evidence = format!("statement {}", hex(&summary.sha256));
         let parameters = json!({"statement_id": statement_id.to_string()}).to_string();
         let kind = ActionKind::ResolveDispatched;
         let proposed = propose_action(session, kind, &ids, &self.reason, Some(&evidence), &parameters).await;
-        show_proposal(&or_end(proposed)?, self.output, out)
+        or_end(proposed).map(Some)
     }
 }
 
-/// Payments that are paid by a statement, wait for a person or are in doubt, and differ in nothing else.
-fn resolvable(open: &[Value]) -> Result<Vec<OutboxId>, Failure> {
+/// What was compared, for people.
+fn report(statement_id: Uuid, compared: &Comparison, open: &[Value], out: &mut dyn Write) -> Result<(), Failure> {
+    let Comparison { matched, at_the_edge, before_cover, found, closed, open_breaks, gaps } = compared;
+    writeln!(
+        out,
+        "statement {statement_id}: {matched} matched, {at_the_edge} wait for another statement, {found} breaks found, \
+         {closed} closed, {open_breaks} open"
+    )?;
+    if *before_cover > 0 {
+        writeln!(out, "{before_cover} may have been booked before the first statement: they are not judged")?;
+    }
+    for (from, until) in gaps {
+        writeln!(out, "no statement covers {} until {}", utc(*from), utc(*until))?;
+    }
+    if open.is_empty() { Ok(()) } else { show(open, out) }
+}
+
+/// Payments of its rail that are paid by this statement, wait for a person or are in doubt, and differ in nothing else.
+fn resolvable(open: &[Value], statement_id: Uuid) -> Result<Vec<OutboxId>, Failure> {
+    let statement_id = statement_id.to_string();
+    let of_this = |one: &Value| {
+        one["statement_id"].as_str() == Some(statement_id.as_str())
+            && one["standing"].as_str().is_some_and(|standing| !standing.starts_with("ON_RAIL"))
+    };
     let differs =
         |id: &Value| open.iter().any(|one| one["outbox_id"] == *id && one["kind"] != "PAID_BUT_NOT_DISPATCHED");
     let waits =
         |one: &Value| one["standing_now"].as_str().is_some_and(|now| now.starts_with("HELD") || now == "IN_DOUBT");
-    let chosen =
-        open.iter().filter(|one| one["kind"] == "PAID_BUT_NOT_DISPATCHED" && waits(one) && !differs(&one["outbox_id"]));
-    chosen.map(id_of).collect()
+    let paid = open.iter().filter(|one| one["kind"] == "PAID_BUT_NOT_DISPATCHED" && of_this(one));
+    paid.filter(|one| waits(one) && !differs(&one["outbox_id"])).map(id_of).collect()
 }
 
 /// Reads the file again and records its lines, batch by batch.

@@ -4,19 +4,21 @@
 mod compare;
 mod statement_file;
 
+use std::collections::BTreeSet;
 use std::io::Write;
 
 use clap::{Args, Subcommand};
 use outbox_core::RailName;
-use outbox_store::{Session, read_breaks, resolve_break};
-use serde_json::Value;
+use outbox_store::{Session, read_breaks, resolve_breaks, void_statement};
+use serde_json::{Value, json};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::control::select::parse;
 use super::control::show::{csv, documents};
 use super::control::{confirmed, list::ListOutput, or_end, with_session};
 use super::database::DatabaseArgs;
-use super::output::{age, printable};
+use super::output::{Output, age, printable, utc};
 use super::rail::parse_rail;
 use crate::exit::{Exit, Failure};
 
@@ -25,8 +27,10 @@ const PAGE: u32 = 1_000;
 
 const COLUMNS: [&str; 9] =
     ["kind", "outbox_id", "rail_reference", "line_no", "ours", "theirs", "standing_now", "age", "break_id"];
-const CSV_COLUMNS: [&str; 16] = [
+const CSV_COLUMNS: [&str; 18] = [
     "break_id",
+    "statement_id",
+    "is_void",
     "rail",
     "kind",
     "outbox_id",
@@ -47,12 +51,12 @@ const CSV_COLUMNS: [&str; 16] = [
 /// Compare a statement of a rail with what was dispatched.
 ///
 /// A statement is a CSV file with the columns wire_key (our outbox_id), rail_reference, amount_minor and currency, and
-/// optionally booked_at and status. Lines are found by wire_key, otherwise by rail_reference. What differs is recorded as a
+/// optionally booked_at and status. Lines are found by wire_key, those without one by rail_reference. What differs is recorded as a
 /// break, which stays open until a later comparison agrees or a person resolves it.
 #[derive(Debug, Args)]
 #[command(
     args_conflicts_with_subcommands = true,
-    after_help = "Exit codes: 0 all agrees and no break of the rail is open; 3 breaks are open; 64 wrong words, or not confirmed; \
+    after_help = "Exit codes: 0 all agrees and no break of the rail is open; 3 breaks are open, or its statements leave a gap; 64 wrong words, or not confirmed; \
 65 refused, with why, such as a bad line; 66 no such file; 69 no database; 76 no schema that this version knows; 77 the login is \
 refused or may not do it."
 )]
@@ -69,8 +73,10 @@ pub(crate) struct Reconcile {
 enum Other {
     /// List breaks that are open, oldest first
     List(List),
-    /// Close a break, with a reason
+    /// Close breaks that another login's statement found, with a reason
     Resolve(Resolve),
+    /// Make a statement that is wrong count no more, with a reason
+    Void(Void),
 }
 
 /// List breaks that are open, oldest first.
@@ -90,8 +96,9 @@ struct List {
     output: ListOutput,
 }
 
-/// Close breaks, with a reason.
+/// Close breaks that another login's statement found, with a reason.
 #[derive(Debug, Args)]
+#[command(after_help = "Exit codes: as of reconcile; 0 if all are closed, otherwise none is.")]
 struct Resolve {
     /// The breaks
     #[arg(required = true, value_name = "BREAK_ID")]
@@ -99,7 +106,7 @@ struct Resolve {
     /// How it was cleared, for the record
     #[arg(long, value_name = "TEXT")]
     reason: String,
-    /// The operator action that cleared it
+    /// The operator action that cleared it, which has the payment of each
     #[arg(long, value_name = "ACTION_ID")]
     action: Option<Uuid>,
     /// Show what would be done, and do nothing
@@ -110,6 +117,29 @@ struct Resolve {
     confirm: Option<usize>,
     #[command(flatten)]
     database: DatabaseArgs,
+    /// The form of the answer
+    #[arg(long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+/// Make a statement that is wrong count no more, with a reason.
+///
+/// What it judged is judged again, and what it closed is open again. The breaks that it found stay open. The same file can
+/// then be compared anew.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit codes: as of reconcile.")]
+struct Void {
+    /// The statement
+    #[arg(value_name = "STATEMENT_ID")]
+    statement: Uuid,
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    #[command(flatten)]
+    database: DatabaseArgs,
+    /// The form of the answer
+    #[arg(long, value_enum, default_value_t = Output::Table)]
+    output: Output,
 }
 
 /// Does it.
@@ -117,6 +147,7 @@ pub(crate) fn run(command: &Reconcile, out: &mut dyn Write) -> Result<(), Failur
     match (&command.command, &command.compare) {
         (Some(Other::List(list)), _) => list.run(out),
         (Some(Other::Resolve(resolve)), _) => resolve.run(out),
+        (Some(Other::Void(void)), _) => void.run(out),
         (None, Some(compare)) => compare.run(&command.database, out),
         (None, None) => Err(Failure::new(
             Exit::Usage,
@@ -134,7 +165,7 @@ impl List {
                 ListOutput::Csv => csv(&all, &CSV_COLUMNS, out)?,
                 ListOutput::Table => show(&all, out)?,
             }
-            open_or_done(all.iter().filter(|one| one["resolved_at"].is_null()).count())
+            open_or_done(all.iter().filter(|one| one["resolved_at"].is_null()).count(), &[])
         })
     }
 }
@@ -143,27 +174,59 @@ impl Resolve {
     fn run(&self, out: &mut dyn Write) -> Result<(), Failure> {
         with_session(&self.database, async |session| {
             let open = breaks(session, true, None).await?;
-            let chosen = self.breaks.iter().map(|id| {
+            let ids: BTreeSet<Uuid> = self.breaks.iter().copied().collect();
+            let chosen = ids.iter().map(|id| {
                 let found = open.iter().find(|one| one["break_id"] == id.to_string());
                 found.cloned().ok_or_else(|| Failure::new(Exit::NoInput, format!("no break {id} is open")))
             });
             let chosen: Vec<Value> = chosen.collect::<Result<_, _>>()?;
-            show(&chosen, out)?;
-            if self.dry_run {
-                return Ok(());
+            if self.output == Output::Table {
+                show(&chosen, out)?;
             }
-            confirmed(self.confirm, "close breaks, each of a payment", chosen.len())?;
-            for id in &self.breaks {
-                or_end(resolve_break(session, *id, &self.reason, self.action).await)?;
+            let closed = if self.dry_run {
+                0
+            } else {
+                confirmed(self.confirm, "close breaks, each of a payment", chosen.len())?;
+                let ids: Vec<Uuid> = ids.into_iter().collect();
+                or_end(resolve_breaks(session, &ids, &self.reason, self.action).await)?
+            };
+            match self.output {
+                Output::Json => writeln!(out, "{}", json!({"closed": closed, "breaks": chosen}))?,
+                Output::Table if self.dry_run => {}
+                Output::Table => writeln!(out, "closed {closed} breaks")?,
             }
-            Ok(writeln!(out, "closed {} breaks", self.breaks.len())?)
+            Ok(())
         })
     }
 }
 
-/// The end of a command that found `count` breaks open.
-fn open_or_done(count: usize) -> Result<(), Failure> {
-    if count == 0 { Ok(()) } else { Err(Failure::new(Exit::OpenBreaks, format!("{count} breaks are open"))) }
+impl Void {
+    fn run(&self, out: &mut dyn Write) -> Result<(), Failure> {
+        with_session(&self.database, async |session| {
+            let reopened = or_end(void_statement(session, self.statement, &self.reason).await)?;
+            match self.output {
+                Output::Json => {
+                    writeln!(out, "{}", json!({"statement_id": self.statement.to_string(), "reopened": reopened}))?;
+                }
+                Output::Table => {
+                    writeln!(
+                        out,
+                        "statement {} is void; {reopened} breaks that it had closed are open",
+                        self.statement
+                    )?;
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+/// The end of a command that found `count` breaks open, and these gaps between the statements.
+fn open_or_done(count: usize, gaps: &[(OffsetDateTime, OffsetDateTime)]) -> Result<(), Failure> {
+    let open = (count > 0).then(|| format!("{count} breaks are open"));
+    let gaps = gaps.iter().map(|(from, until)| format!("no statement covers {} until {}", utc(*from), utc(*until)));
+    let why: Vec<String> = open.into_iter().chain(gaps).collect();
+    if why.is_empty() { Ok(()) } else { Err(Failure::new(Exit::OpenBreaks, why.join("; "))) }
 }
 
 /// All breaks, or those that are open.

@@ -3,9 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use outbox_store::StatementLine;
+use outbox_store::{LinesHash, StatementLine};
+use time::OffsetDateTime;
 
 use crate::commands::control::select::parse_time;
 use crate::commands::csv_reader::CsvReader;
@@ -22,12 +24,15 @@ const TEXT_CHARS_MAX: usize = 256;
 pub(super) struct StatementFile {
     pub(super) path: PathBuf,
     pub(super) paid_statuses: Vec<String>,
+    /// When its lines may have been booked, the end not included: its period and the slack.
+    pub(super) booked: Range<OffsetDateTime>,
 }
 
 /// What a whole file says.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Summary {
     pub(super) sha256: Vec<u8>,
+    pub(super) lines_sha256: Vec<u8>,
     pub(super) lines: i64,
     pub(super) paid_lines: i64,
     /// Of paid lines, in minor units by currency.
@@ -56,11 +61,13 @@ impl StatementFile {
             return Err(self.bad(1, "the file is empty"));
         };
         let columns = self.columns(&header, &mut summary)?;
+        let mut hash = LinesHash::default();
         while let Some((line_no, record)) = reader.next().map_err(|bad| self.bad(bad.line, &bad.why))? {
             if record.len() != header.len() {
                 return Err(self.bad(line_no, &format!("{} fields instead of {}", record.len(), header.len())));
             }
             let line = self.line(&record, &columns, line_no)?;
+            hash.add(&line);
             summary.lines += 1;
             if line.is_paid {
                 summary.paid_lines += 1;
@@ -69,6 +76,7 @@ impl StatementFile {
             take(line)?;
         }
         summary.sha256 = reader.sha256();
+        summary.lines_sha256 = hash.done();
         Ok(summary)
     }
 
@@ -103,7 +111,7 @@ impl StatementFile {
     fn line(&self, record: &[String], columns: &Columns, line_no: u64) -> Result<StatementLine, Failure> {
         let bad = |why: &str| self.bad(line_no, why);
         let text = |place: usize, name: &str| -> Result<Option<String>, Failure> {
-            let value = record[place].as_str();
+            let value = record[place].trim();
             if value.chars().any(char::is_control) || value.chars().count() > TEXT_CHARS_MAX {
                 return Err(bad(&format!("{name} has control characters, or more than {TEXT_CHARS_MAX}")));
             }
@@ -127,6 +135,9 @@ impl StatementFile {
             Some(time) => Some(parse_time(&time).map_err(|why| bad(&format!("booked_at: {why}")))?),
             None => None,
         };
+        if booked_at.is_some_and(|at| !self.booked.contains(&at)) {
+            return Err(bad("booked_at is outside of the period: is it the right one?"));
+        }
         let status = columns.status.map(|place| text(place, "status")).transpose()?.flatten();
         let is_paid =
             columns.status.is_none() || status.as_ref().is_some_and(|status| self.paid_statuses.contains(status));
@@ -150,11 +161,16 @@ mod tests {
 
     const HEADER: &str = "wire_key,rail_reference,amount_minor,currency";
 
+    fn at(text: &str) -> OffsetDateTime {
+        parse_time(text).unwrap()
+    }
+
     fn read(content: impl AsRef<[u8]>, paid: &[&str]) -> Result<(Vec<StatementLine>, Summary), String> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), content).unwrap();
         let paid_statuses = paid.iter().map(|status| (*status).to_owned()).collect();
-        let statement = StatementFile { path: file.path().to_owned(), paid_statuses };
+        let booked = at("2026-01-31T00:00:00Z")..at("2026-02-01T00:00:00Z");
+        let statement = StatementFile { path: file.path().to_owned(), paid_statuses, booked };
         let mut lines = Vec::new();
         let whole = statement.read(|line| {
             lines.push(line);
@@ -187,6 +203,26 @@ mod tests {
         assert_eq!((whole.paid_lines, whole.sums["EUR"]), (1, 5));
         assert!(read(&content, &[]).unwrap_err().contains("--paid-status"));
         assert!(read(format!("{HEADER}\n"), &["BOOKED"]).unwrap_err().contains("needs the column status"));
+    }
+
+    #[test]
+    fn blanks_around_a_value_are_not_part_of_it_and_a_line_of_blanks_is_none() {
+        let (lines, _) = read(format!("{HEADER}\n k1 , R1\t,1,EUR\n  \t\n,\" R2 \",1,EUR\n"), &[]).unwrap();
+        let short: Vec<_> =
+            lines.iter().map(|l| (l.line_no, l.wire_key.as_deref(), l.rail_reference.as_deref())).collect();
+        assert_eq!(short, [(2, Some("k1"), Some("R1")), (4, None, Some("R2"))]);
+    }
+
+    #[test]
+    fn line_that_was_booked_in_another_period_is_refused_by_its_line() {
+        let content = |booked_at: &str| format!("{HEADER},booked_at\nk,R,1,EUR,\nk,R,1,EUR,{booked_at}\n");
+        for inside in ["2026-01-31T00:00:00Z", "2026-01-31T23:59:59.999999Z"] {
+            assert_eq!(read(content(inside), &[]).unwrap().0[1].booked_at, Some(at(inside)));
+        }
+        for outside in ["2026-01-30T23:59:59Z", "2026-02-01T00:00:00Z"] {
+            let refused = read(content(outside), &[]).map(|_| ());
+            assert_eq!(refused, Err("s.csv:3: booked_at is outside of the period: is it the right one?".to_owned()));
+        }
     }
 
     #[test]
