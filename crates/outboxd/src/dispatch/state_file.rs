@@ -1,7 +1,7 @@
 //! The state file: what a dispatcher remembers, kept over restarts. Dispatchers of one name on one host share it, and
 //! so are one memory: what one of them has seen, the others learn within a second.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,6 +18,11 @@ use crate::health::Ticker;
 
 /// The file is at most so old while the daemon runs.
 const WRITE_EVERY: Duration = Duration::from_secs(1);
+
+/// A lock is held for as long as a small file takes to get to disk.
+const LOCK_POLL: Duration = Duration::from_millis(2);
+/// A dispatcher that is frozen while it writes must hold up neither another's start nor its end.
+const LOCK_POLLS: u32 = 5_000;
 
 /// What stands in the file.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
@@ -64,7 +69,7 @@ impl StateFile {
     pub(super) fn open(directory: &Path, name: &str) -> Result<(Self, LogMark), Failure> {
         let path = path_of(directory, name);
         let cannot_write = |error| failure("cannot write", &path, &error);
-        let _lock = lock(&path).map_err(cannot_write)?;
+        let _lock = lock(&path, LOCK_POLLS).map_err(cannot_write)?;
         let record = read_record(&path)?.unwrap_or_else(|| Record::of(Uuid::new_v4(), LogMark::default()));
         write(&path, record).map_err(cannot_write)?;
         Ok((Self { memory_id: record.memory_id, path }, record.mark()))
@@ -76,7 +81,7 @@ impl StateFile {
 
     /// Raises the file to `mark`; returns the furthest of both, on disk.
     fn merge(&self, mark: LogMark) -> io::Result<LogMark> {
-        let _lock = lock(&self.path)?;
+        let _lock = lock(&self.path, LOCK_POLLS)?;
         let found = read_record(&self.path).map_err(|failure| io::Error::other(failure.message))?;
         if found.is_some_and(|found| found.memory_id != self.memory_id) {
             return Err(io::Error::other("it was removed, and is another memory's by now: restart this dispatcher"));
@@ -121,11 +126,18 @@ fn failure(what: &str, path: &Path, error: &dyn std::fmt::Display) -> Failure {
     Failure::new(Exit::BadConfiguration, format!("dispatcher.state_directory: {what} {path}: {error}"))
 }
 
-/// Held until it is dropped. On a file of its own, since the state file is replaced whenever it is written.
-fn lock(path: &Path) -> io::Result<File> {
+/// Held until it is dropped. On a file of its own, since the state file is replaced whenever it is written. It is
+/// waited for so many times [`LOCK_POLL`].
+fn lock(path: &Path, polls: u32) -> io::Result<File> {
     let file = File::options().create(true).truncate(false).write(true).open(path.with_extension("lock"))?;
-    file.lock()?;
-    Ok(file)
+    for _ in 0..polls {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_POLL),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::TimedOut, "another dispatcher of this name stands still with its lock"))
 }
 
 /// Whole or not at all, and on disk when this returns.
@@ -231,7 +243,7 @@ mod tests {
                 .map(|thread| {
                     scope.spawn(move || {
                         let (file, _) = opened(directory);
-                        (0..50).for_each(|n| assert!(file.merge(mark(5, n * 4 + thread, n)).unwrap().beat >= n));
+                        (0..20).for_each(|n| assert!(file.merge(mark(5, n * 4 + thread, n)).unwrap().beat >= n));
                         file
                     })
                 })
@@ -239,10 +251,20 @@ mod tests {
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
         assert!(files.iter().all(|file| *file == files[0]), "{files:?}");
-        assert_eq!(opened(directory).1, mark(5, 199, 49));
+        assert_eq!(opened(directory).1, mark(5, 79, 19));
         let mut left: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         left.sort();
         assert_eq!(left, ["pay-1.high-water.json", "pay-1.high-water.lock"]);
+    }
+
+    #[test]
+    fn a_dispatcher_that_stands_still_with_the_lock_is_not_waited_for_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, _) = opened(dir.path());
+        let held = lock(&file.path, 1).unwrap();
+        assert_eq!(lock(&file.path, 3).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        drop(held);
+        lock(&file.path, 1).unwrap();
     }
 
     #[test]
