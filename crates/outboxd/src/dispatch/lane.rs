@@ -5,30 +5,26 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use outbox_core::breaker::BreakerLimits;
-use outbox_core::{BootTime, Lease, Millis, RailContract, RailName, WorkerId};
-use outbox_rail::Rail;
+use outbox_core::{BootTime, Lease, Millis, RailContract};
 use outbox_store::{ClaimBatch, ClaimCursor, ClaimRequest, ClaimedPayment, Class, HeldLease};
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::backoff::Backoff;
 use super::clock_watch::ClockWatch;
 use super::completer::Settled;
-use super::connection::{Connection, ConnectionError};
-use super::event::{Event, Handle, LaneCommand, Phase};
-use super::leases::{Leases, OpenLease};
+use super::connection::ConnectionError;
+use super::event::{Event, LaneCommand, Phase};
+use super::lane_parts::{LaneParts, LaneSettings};
+use super::leases::OpenLease;
 use super::off::Off;
 use super::pace::{Claimed, Due, Pace, Scan};
 use super::routes::{Choice, RouteNo, Routes, UnderWay};
 use super::sender::{self, End, Said, Send};
-use super::unclaimed::{Unclaimed, Why};
-use super::wakeup_lock::WakeupLock;
+use super::unclaimed::Why;
 use crate::clock::boot_now;
 use crate::events;
 use crate::exit::{Exit, Failure};
-use crate::health::{HealthState, Ticker};
-use crate::metrics::{ClaimResult, RailMetrics};
+use crate::metrics::ClaimResult;
 
 /// How long a lane with few free slots waits for more of them before it claims: a claim for one
 /// payment costs as much as one for fifty. Raised, a fast rail idles.
@@ -49,42 +45,6 @@ const SUSPECT_CRASHES: u32 = 2;
 
 /// How long a server without a connection to spare is taken for a passing crowd.
 const CROWDED_MAX: Millis = Millis(10_000);
-
-/// What a lane is told once.
-#[derive(Clone, Debug)]
-pub(crate) struct LaneSettings {
-    pub(crate) rail: RailName,
-    pub(crate) worker_id: WorkerId,
-    pub(crate) concurrency: usize,
-    /// What the dispatcher is configured for: another database's claims are refused.
-    pub(crate) environment: Option<String>,
-    pub(crate) breaker: BreakerLimits,
-    pub(crate) claim_batch_max: usize,
-    /// How long an exchange with the rail may take.
-    pub(crate) timeout: Millis,
-    /// What an exchange and its completion need.
-    pub(crate) need: Millis,
-    /// The shortest lease that is any use.
-    pub(crate) min_lease: Millis,
-    pub(crate) poll_min: Millis,
-    pub(crate) poll_max: Millis,
-}
-
-/// What a lane works with.
-pub(crate) struct LaneParts {
-    /// In the order in which they are preferred; at least one.
-    pub(crate) clients: Vec<Arc<dyn Rail>>,
-    pub(crate) connection: Connection,
-    pub(crate) commands: mpsc::Receiver<LaneCommand>,
-    pub(crate) wakeup_lock: WakeupLock,
-    pub(crate) results: mpsc::Sender<Settled>,
-    pub(crate) leases: Arc<Leases>,
-    pub(crate) unclaimed: Arc<Unclaimed>,
-    pub(crate) health: Arc<HealthState>,
-    pub(crate) metrics: Arc<RailMetrics>,
-    pub(crate) handle: Handle,
-    pub(crate) ticker: Ticker,
-}
 
 /// What a lane does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,6 +12,7 @@ pub(crate) mod examine;
 mod high_water;
 mod lane;
 mod lane_breaker;
+mod lane_parts;
 mod leases;
 mod listener;
 mod off;

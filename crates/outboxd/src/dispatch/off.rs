@@ -3,7 +3,7 @@
 
 use outbox_core::{OnUnknown, RailContract};
 
-use super::lane::LaneSettings;
+use super::lane_parts::LaneSettings;
 
 /// Why a lane may not claim.
 #[derive(Clone, Debug, PartialEq, Eq)]

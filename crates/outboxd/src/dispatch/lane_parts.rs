@@ -1,0 +1,53 @@
+//! What a lane is given when it is made. Nothing is done here.
+
+use std::sync::Arc;
+
+use outbox_core::breaker::BreakerLimits;
+use outbox_core::{Millis, RailName, WorkerId};
+use outbox_rail::Rail;
+use tokio::sync::mpsc;
+
+use super::completer::Settled;
+use super::connection::Connection;
+use super::event::{Handle, LaneCommand};
+use super::leases::Leases;
+use super::unclaimed::Unclaimed;
+use super::wakeup_lock::WakeupLock;
+use crate::health::{HealthState, Ticker};
+use crate::metrics::RailMetrics;
+
+/// What a lane is told once.
+#[derive(Clone, Debug)]
+pub(crate) struct LaneSettings {
+    pub(crate) rail: RailName,
+    pub(crate) worker_id: WorkerId,
+    pub(crate) concurrency: usize,
+    /// What the dispatcher is configured for: another database's claims are refused.
+    pub(crate) environment: Option<String>,
+    pub(crate) breaker: BreakerLimits,
+    pub(crate) claim_batch_max: usize,
+    /// How long an exchange with the rail may take.
+    pub(crate) timeout: Millis,
+    /// What an exchange and its completion need.
+    pub(crate) need: Millis,
+    /// The shortest lease that is any use.
+    pub(crate) min_lease: Millis,
+    pub(crate) poll_min: Millis,
+    pub(crate) poll_max: Millis,
+}
+
+/// What a lane works with.
+pub(crate) struct LaneParts {
+    /// In the order in which they are preferred; at least one.
+    pub(crate) clients: Vec<Arc<dyn Rail>>,
+    pub(crate) connection: Connection,
+    pub(crate) commands: mpsc::Receiver<LaneCommand>,
+    pub(crate) wakeup_lock: WakeupLock,
+    pub(crate) results: mpsc::Sender<Settled>,
+    pub(crate) leases: Arc<Leases>,
+    pub(crate) unclaimed: Arc<Unclaimed>,
+    pub(crate) health: Arc<HealthState>,
+    pub(crate) metrics: Arc<RailMetrics>,
+    pub(crate) handle: Handle,
+    pub(crate) ticker: Ticker,
+}
