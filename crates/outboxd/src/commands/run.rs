@@ -52,7 +52,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
     // Until the lanes are there, and say for themselves whether they may claim.
     health.not_ready("daemon", "starting");
     let rails = rails(&config)?;
-    let metrics = Metrics::new(rails.keys().cloned());
+    let metrics = Metrics::new(rails.iter().map(|(rail, endpoints)| (rail.clone(), endpoints.len())));
     if let Some(address) = config.health.listen {
         let listener = health_server::bind(address).await?;
         tokio::spawn(health_server::serve(listener, Arc::clone(&health), Arc::clone(&metrics)));

@@ -54,6 +54,8 @@ metrics! {
     READY = Gauge "outboxd_ready" [];
     /// Whether a person has to mend something before the lane claims: 1 or 0.
     LANE_OFF = Gauge "outboxd_lane_off" ["rail"];
+    /// How many endpoints of the rail this dispatcher has: its URL and the fallbacks.
+    ENDPOINTS = Gauge "outboxd_endpoints" ["rail"];
     /// How many endpoints of the rail this dispatcher leaves alone because they fail.
     BREAKER_OPEN = Gauge "outboxd_breaker_open" ["rail"];
     /// How often it began to, each longer opening in a row included.

@@ -38,6 +38,7 @@ pub(super) const KINDS: [AttemptKind; 2] = [AttemptKind::Submit, AttemptKind::In
 /// What is counted of one rail.
 #[derive(Debug, Default)]
 pub(crate) struct RailMetrics {
+    pub(super) endpoints: usize,
     pub(super) claims: [AtomicU64; ClaimResult::ALL.len()],
     pub(super) leases: AtomicU64,
     pub(super) in_flight: AtomicU64,
@@ -130,11 +131,12 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Counters at zero for these rails.
+    /// Counters at zero for these rails, each with the number of its endpoints.
     #[must_use]
-    pub fn new(rails: impl IntoIterator<Item = RailName>) -> Arc<Self> {
+    pub fn new(rails: impl IntoIterator<Item = (RailName, usize)>) -> Arc<Self> {
+        let of_rail = |(rail, endpoints)| (rail, Arc::new(RailMetrics { endpoints, ..RailMetrics::default() }));
         Arc::new(Self {
-            rails: rails.into_iter().map(|rail| (rail, Arc::default())).collect(),
+            rails: rails.into_iter().map(of_rail).collect(),
             samples: Samples::new(boot_now()),
             listener_connected: AtomicBool::new(false),
             unrecorded: AtomicU64::new(0),

@@ -26,6 +26,7 @@ pub fn render(metrics: &Metrics, health: &HealthState, now: BootTime) -> String 
         text.add(&metric::LANE_OFF, &[rail.as_str()], truth(off.iter().any(|lane| lane.subject == subject)));
         let one_of_several = format!("{subject} at ");
         let left_alone = |open: &&NotReady| open.subject == subject || open.subject.starts_with(&one_of_several);
+        text.add(&metric::ENDPOINTS, &[rail.as_str()], float(counted.endpoints as u64));
         text.add(&metric::BREAKER_OPEN, &[rail.as_str()], open.iter().filter(left_alone).count() as f64);
         add_rail(&mut text, rail.as_str(), counted);
     }

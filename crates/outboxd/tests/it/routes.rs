@@ -55,6 +55,10 @@ async fn what_the_first_endpoint_has_certainly_not_executed_goes_to_the_second()
     let opened = daemon.logged("breaker.opened", 1).await;
     assert_eq!((&opened["rail"], &opened["endpoint"]), (&RESEND.into(), &rig.resend.url().into()));
     assert!(daemon.ready().await.contains(&format!("rail {RESEND} at {}", rig.resend.url())));
+    let page = daemon.get("/metrics").await;
+    for told in ["outboxd_endpoints{rail=\"resend\"} 2\n", "outboxd_breaker_open{rail=\"resend\"} 1\n"] {
+        assert!(page.contains(told), "{told} is not on {page}");
+    }
     assert_eq!(with_attempt(&rig, &second, "state = 'DISPATCHED'").await.len(), 40);
     assert!(with_attempt(&rig, &rig.resend, "outcome = 'NOT_SENT'").await.len() >= 3);
     daemon.stop().await;
