@@ -12,6 +12,7 @@ use crate::rig::{Daemon, HOLD, LIMIT, RESEND, Rig};
 
 const PAGE: &str = include_str!("../../../../docs/METRICS.md");
 const ALERTS: &str = include_str!("../../packaging/alerts.yml");
+const ALERTS_TEST: &str = include_str!("../../packaging/alerts_test.yml");
 const DASHBOARD: &str = include_str!("../../packaging/grafana-dashboard.json");
 
 /// The metric that a name in a query, or a sample, belongs to.
@@ -111,6 +112,18 @@ fn documents_name_only_metrics_and_alerts_that_exist() {
     assert_eq!(unknown, Vec::<String>::new());
     let unsaid: Vec<&&str> = alerts.iter().filter(|alert| !seen.contains(**alert)).collect();
     assert_eq!(unsaid, Vec::<&&str>::new(), "alerts that no document speaks of");
+}
+
+#[test]
+fn each_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not() {
+    let cases: Vec<&str> = ALERTS_TEST.split("\n  - name: ").skip(1).collect();
+    for alert in ALERTS.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")) {
+        let asks = format!("ALERTS{{alertname=\"{alert}\", alertstate=\"firing\"}}'");
+        let looks: Vec<&str> =
+            cases.iter().flat_map(|case| case.split("- expr: ")).filter(|look| look.contains(&asks)).collect();
+        assert!(looks.iter().any(|look| look.contains("exp_samples: []")), "{alert} is not seen silent");
+        assert!(looks.iter().any(|look| look.contains("value: 1}")), "{alert} is not seen firing");
+    }
 }
 
 #[test]
