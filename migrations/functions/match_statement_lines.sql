@@ -3,6 +3,8 @@ language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 set jit = off
 set plan_cache_mode = force_custom_plan
+set enable_nestloop = off
+set enable_seqscan = off
 as $$
 -- Purpose: records which payment each paid line is of, for lines that have none yet: by the wire key; only a line without one by its
 --   reference. Internal to finish_reconcile.
@@ -11,21 +13,13 @@ as $$
 --   First come payments that an overlapping statement has under this reference, for it is the same booking, then those
 --   that no statement has.
 -- Hazard: references are in no index of the ledger. They are looked for where attempts ended about the period, and in the
---   whole ledger only for references of which there are fewer payments than lines, which is what we do not know.
+--   whole ledger only for references of which there are fewer payments than lines, which is what we do not know. What the planner
+--   takes for one row is a statement: joined by loops, 20,000 lines took 100 s. What is looked up by key has functions of its own.
 declare
     s outbox.reconcile_statements;
-    v_lo uuid;
-    v_hi uuid;
 begin
     select * into s from outbox.reconcile_statements r where r.statement_id = p_statement_id;
-    select min(l.outbox_id::text)::uuid, max(l.outbox_id::text)::uuid into v_lo, v_hi from outbox.reconcile_lines l where l.statement_id = p_statement_id;
-    insert into outbox.reconcile_matches
-    select p_statement_id, l.line_no, i.outbox_id, p_now
-      from outbox.reconcile_lines l
-      join outbox.payment_outbox_instructions i on i.outbox_id = l.outbox_id and i.outbox_id between v_lo and v_hi
-     where l.statement_id = p_statement_id and l.is_paid
-       and not exists (select from outbox.reconcile_matches m where m.statement_id = p_statement_id and m.line_no = l.line_no);
-
+    perform outbox.match_lines_by_key(p_statement_id, p_now);
     with lines as materialized (
         select l.line_no, l.rail_reference, l.amount_minor, l.currency,
                row_number() over (partition by l.rail_reference, l.amount_minor, l.currency order by l.line_no) as place
@@ -50,22 +44,16 @@ begin
                       group by n.rail_reference) as n on n.rail_reference = l.rail_reference
          where l.how_many > coalesce(n.how_many, 0)
     ), candidates as materialized (
-        select c.rail_reference, c.outbox_id, c.is_dispatched, i.amount_minor, i.currency, coalesce(b.rank, 1) as rank,
+        select c.rail_reference, c.outbox_id, c.is_dispatched, i.amount_minor, i.currency,
+               outbox.booked_before(p_statement_id, c.outbox_id, c.rail_reference) as rank,
                exists (select from outbox.reconcile_matches m where m.statement_id = p_statement_id and m.outbox_id = c.outbox_id) as is_taken
           from (select f.rail_reference, f.outbox_id, bool_or(f.state = 'DISPATCHED') as is_dispatched
                   from (select * from near
                         union all
-                        select a.rail_reference, a.outbox_id, a.state from outbox.payment_outbox_attempts a
-                         where exists (select from scarce) and a.rail = s.rail and a.rail_reference in (select r.rail_reference from scarce r)) as f
+                        select a.rail_reference, a.outbox_id, a.state
+                          from outbox.attempts_by_reference(s.rail, array(select r.rail_reference from scarce r)) as a) as f
                  group by f.rail_reference, f.outbox_id) as c
          cross join lateral (select n.amount_minor, n.currency from outbox.payment_outbox_instructions n where n.outbox_id = c.outbox_id limit 1) as i
-          left join lateral (
-                select min(case when t.booked_from < s.booked_until and t.booked_until > s.booked_from and l.rail_reference = c.rail_reference
-                                then 0 else 2 end) as rank
-                  from outbox.reconcile_matches m
-                  join outbox.reconcile_counted t on t.statement_id = m.statement_id and t.rail = s.rail
-                  join outbox.reconcile_lines l on l.statement_id = m.statement_id and l.line_no = m.line_no
-                 where m.outbox_id = c.outbox_id and m.statement_id <> p_statement_id) as b on true
     ), placed as materialized (
         select c.*, row_number() over (partition by c.rail_reference, c.amount_minor, c.currency order by c.rank, c.is_dispatched desc, c.outbox_id) as place
           from candidates c where not c.is_taken
