@@ -191,10 +191,12 @@ async fn a_lease_lasts_as_long_as_its_result_waits_to_be_recorded() {
 async fn a_lease_of_a_dispatcher_that_fell_silent_is_found_by_one_that_has_nothing_to_do() {
     const LONG_LEASE_MS: i64 = 9_000;
     let rig = Rig::start().await;
-    rig.contract(RESEND, &format!("null, p_lease_duration_ms => {LONG_LEASE_MS}")).await;
+    // The first waits for its answers until the second is up, however slowly that starts.
+    let patient = format!("null, p_rail_timeout_ms => 6000, p_lease_duration_ms => {LONG_LEASE_MS}");
+    rig.contract(RESEND, &patient).await;
     rig.resend.park(Point::BeforeExecution);
     rig.enqueue(RESEND, EACH).await;
-    let mut silent = rig.daemon("silent");
+    let mut silent = rig.daemon_with("silent", rig.proxy.address(), &[format!("rails.{RESEND}.timeout=6s")]);
     tokio::time::timeout(LIMIT, rig.resend.wait_for_parked(Point::BeforeExecution, EACH as u64)).await.unwrap();
     // It polls 1, 3, 7 and 15 s after its start: before the leases run out, and long after.
     let lazy = ["dispatcher.poll_min=1s", "dispatcher.poll_max=60s", "dispatcher.maintenance_interval=10m"];
