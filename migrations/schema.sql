@@ -1592,9 +1592,8 @@ begin
           from still_open o
          where o.kind <> 'TWICE_AT_RAIL' and (o.is_overlapping or o.kind in ('MISSING_AT_RAIL', 'PAID_BUT_NOT_DISPATCHED'))
            and not exists (select from findings f where f.kind = o.kind and f.subject = o.subject)
-           and exists (select from findings f
-                        where f.kind not in ('MISSING_AT_RAIL', 'AT_THE_EDGE', 'BEFORE_COVER', 'UNKNOWN_TO_US')
-                          and case o.kind when 'UNKNOWN_TO_US' then f.booking else f.outbox_id::text end = o.subject)
+           and (o.kind = 'UNKNOWN_TO_US' and o.subject in (select f.booking from findings f where f.booking is not null and f.kind <> 'UNKNOWN_TO_US')
+                or o.kind <> 'UNKNOWN_TO_US' and o.outbox_id in (select f.outbox_id from findings f where f.booking is not null and f.outbox_id is not null))
         returning 1
     )
     select (select count(*) from findings f where f.kind = 'MATCHED'), (select count(*) from findings f where f.kind = 'AT_THE_EDGE'),

@@ -63,10 +63,20 @@ async fn only_who_began_a_statement_adds_its_lines() {
 async fn line_that_was_booked_in_another_period_is_refused_by_its_number() {
     let world = World::new().await;
     let mut session = world.session("t_operator");
-    let mut paper = Paper::new(1).raw(None, Some("X"), 5, "EUR").raw(None, Some("Y"), 5, "EUR");
-    paper.lines[1].booked_at = Some(paper.until);
-    let refused = refusal(paper.compared(&mut session).await);
-    assert!(refused.contains("line 3 was booked at") && refused.contains("outside of the period"), "{refused}");
+    let paper = Paper::new(1).raw(None, Some("X"), 5, "EUR").raw(None, Some("Y"), 5, "EUR");
+    let mut paper = Paper { slack: outbox_core::Millis(1_000), ..paper };
+    let (slack, last) = (Duration::seconds(1), Duration::microseconds(1));
+    for outside in [paper.from - slack - last, paper.until + slack] {
+        paper.lines[1].booked_at = Some(outside);
+        let refused = refusal(paper.compared(&mut session).await);
+        assert!(refused.contains("line 3 was booked at") && refused.contains("outside of the period"), "{refused}");
+        paper.sha += 1;
+    }
+    for inside in [paper.from - slack, paper.until + slack - last] {
+        paper.lines[1].booked_at = Some(inside);
+        assert_eq!(paper.compared(&mut session).await.unwrap().1.matched, 0);
+        paper.sha += 1;
+    }
 }
 
 #[tokio::test]
