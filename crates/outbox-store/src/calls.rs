@@ -77,6 +77,7 @@ pub const STATEMENTS: &[(&str, &str)] = &[
     ("APPLY", control::APPLY),
     ("SET_PAUSE", control::SET_PAUSE),
     ("READ_PAUSES", control::READ_PAUSES),
+    ("READ_RAILS_AND_PAUSES", control::READ_RAILS_AND_PAUSES),
     ("PROPOSE_FAILOVER", control::PROPOSE_FAILOVER),
     ("APPLY_FAILOVER", control::APPLY_FAILOVER),
     ("READ_ACTIONS", control::READ_ACTIONS),
@@ -378,7 +379,7 @@ pub async fn read_payment_rails(session: &mut Session) -> Result<Vec<RailRow>, S
     rows.iter().map(|row| read_rail(CALL, row)).collect()
 }
 
-fn read_rail(call: &'static str, row: &PgRow) -> Result<RailRow, StoreError> {
+pub(crate) fn read_rail(call: &'static str, row: &PgRow) -> Result<RailRow, StoreError> {
     let name: String = column(call, row, "rail")?;
     let rail = RailName::new(name).map_err(|bad| StoreError::Invariant { call, what: bad.to_string() })?;
     let on_unknown: String = column(call, row, "on_unknown")?;

@@ -6,8 +6,9 @@ use sqlx::postgres::PgRow;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::calls::{column, only, small};
+use crate::calls::{column, only, read_rail, small};
 use crate::error::StoreError;
+use crate::rows::RailRow;
 use crate::session::Session;
 
 pub(crate) const PROPOSE: &str = "select p.*, p.amounts::text as amounts_text, encode(p.members_sha256, 'hex') as hash from outbox.propose_operator_action($1, $2, $3, $4, $5::jsonb) as p";
@@ -15,7 +16,9 @@ pub(crate) const DECIDE: &str = "select outbox.decide_operator_action($1, $2, $3
 pub(crate) const WITHDRAW: &str = "select outbox.withdraw_operator_action($1, $2)";
 pub(crate) const APPLY: &str = "select * from outbox.apply_operator_action($1, $2)";
 pub(crate) const SET_PAUSE: &str = "select outbox.set_outbox_pause($1, $2, $3, $4) as action_id";
-pub(crate) const READ_PAUSES: &str = "select * from outbox.read_outbox_pauses()";
+pub(crate) const READ_PAUSES: &str = "select u.rail as paused_rail, u.participant_id, u.paused_by, u.paused_at, u.reason from outbox.read_outbox_pauses() u";
+pub(crate) const READ_RAILS_AND_PAUSES: &str = "select r.*, u.rail as paused_rail, u.participant_id, u.paused_by, u.paused_at, u.reason \
+     from outbox.read_payment_rails() r full join outbox.read_outbox_pauses() u on false";
 pub(crate) const PROPOSE_FAILOVER: &str = "select outbox.propose_failover($1, $2, $3) as action_id";
 pub(crate) const APPLY_FAILOVER: &str = "select * from outbox.apply_failover($1, $2, $3)";
 pub(crate) const READ_ACTIONS: &str =
@@ -250,16 +253,35 @@ pub async fn set_pause(
 pub async fn read_pauses(session: &mut Session) -> Result<Vec<Pause>, StoreError> {
     const CALL: &str = "read_outbox_pauses";
     let rows = session.fetch(CALL, sqlx::query(READ_PAUSES)).await?;
-    let pause = |row: &PgRow| {
-        Ok(Pause {
-            rail: column(CALL, row, "rail")?,
-            participant_id: column(CALL, row, "participant_id")?,
-            paused_by: column(CALL, row, "paused_by")?,
-            paused_at: column(CALL, row, "paused_at")?,
-            reason: column(CALL, row, "reason")?,
-        })
-    };
-    rows.iter().map(pause).collect()
+    rows.iter().map(|row| pause(CALL, row)).collect()
+}
+
+fn pause(call: &'static str, row: &PgRow) -> Result<Pause, StoreError> {
+    Ok(Pause {
+        rail: column(call, row, "paused_rail")?,
+        participant_id: column(call, row, "participant_id")?,
+        paused_by: column(call, row, "paused_by")?,
+        paused_at: column(call, row, "paused_at")?,
+        reason: column(call, row, "reason")?,
+    })
+}
+
+/// The contracts and the pauses in one call: dispatchers ask for both twice a second.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn read_rails_and_pauses(session: &mut Session) -> Result<(Vec<RailRow>, Vec<Pause>), StoreError> {
+    const CALL: &str = "read_rails_and_pauses";
+    let rows = session.fetch(CALL, sqlx::query(READ_RAILS_AND_PAUSES)).await?;
+    let (mut rails, mut pauses) = (Vec::new(), Vec::new());
+    for row in &rows {
+        // A row is of the one or of the other.
+        match column::<Option<String>>(CALL, row, "rail")? {
+            Some(_) => rails.push(read_rail(CALL, row)?),
+            None => pauses.push(pause(CALL, row)?),
+        }
+    }
+    Ok((rails, pauses))
 }
 
 /// Proposes that this cluster is dispatched from now on. Returns the action.

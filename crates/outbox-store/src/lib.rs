@@ -31,7 +31,7 @@ pub use connect::{ClientIdentity, ConnectSettings, Password, Tls};
 pub use control::{
     ActionKind, ActionResult, ApplyReport, FailoverStep, Pause, PaymentFilter, Proposal, apply_action, apply_failover,
     decide_action, propose_action, propose_failover, read_action_members, read_actions, read_pauses, read_payments,
-    set_pause, withdraw_action,
+    read_rails_and_pauses, set_pause, withdraw_action,
 };
 pub use enqueue::{Enqueued, Hint, NewPayment, enqueue_batch, enqueue_in};
 pub use error::{Class, StoreError};

@@ -87,8 +87,7 @@ impl Upkeep {
             self.connection.look().await?;
             self.beat(state).await?;
         }
-        let rails = outbox_store::read_payment_rails(self.connection.session().await?).await?;
-        let pauses = outbox_store::read_pauses(self.connection.session().await?).await?;
+        let (rails, pauses) = outbox_store::read_rails_and_pauses(self.connection.session().await?).await?;
         let paused = rails.iter().filter(|row| row.contract.as_ref().is_some_and(|contract| contract.paused));
         self.handle.pauses.set(pauses, paused.map(|row| row.rail.clone()).collect());
         // A lane that was too busy to be told is told again with the next heartbeat.

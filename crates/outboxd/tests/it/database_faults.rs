@@ -182,8 +182,8 @@ async fn two_idle_daemons_on_the_same_rails_ask_little_of_the_database() {
     wait_until("a window to count in", LIMIT, async || began.elapsed() > Duration::from_secs(4)).await.unwrap();
     let asked = rig.value::<i64>(calls).await - before;
     // Each second, for each of two daemons: two polls of two lanes, as many wishes to sleep, two calls of a
-    // heartbeat, two reads of the contracts and of the pauses, a probe. Counted were 185 to 200.
-    assert!(asked < 260, "{asked} transactions in {:?}", began.elapsed());
+    // heartbeat, a probe.
+    assert!(asked < 200, "{asked} transactions in {:?}", began.elapsed());
     for daemon in daemons {
         daemon.stop().await;
     }
