@@ -41,24 +41,12 @@ INSTALL=no
 . scripts/lib/postgres.sh
 . scripts/lib/demo_processes.sh
 
-unset PGHOST PGPORT PGUSER PGDATABASE PGPASSWORD PGSERVICE PGOPTIONS DATABASE_URL OUTBOXD_CONFIG "${!OUTBOXD__@}"
-export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never}
-
-# Programs that are built already, as for scripts/demo.sh.
-BIN=${DEMO_BIN:-${CARGO_TARGET_DIR:-target}/release}
 DATABASE=empty
 BACKLOG=100000
 # Payments a second on rail b: well below what it takes alone, so that a queue is the other rail's doing.
 RATE=100
 # Half the port range of loopback is never listened on; connecting is refused.
 DEAD_URL=http://127.0.0.1:1/payments
-
-build() {
-  [ -z "${DEMO_BIN:-}" ] || return 0
-  cargo build --release --locked --quiet -p outboxd -p rail-sim </dev/null
-}
-
-as_dba() { psql -X -q -v ON_ERROR_STOP=1 -h "$WORK/pg" -p 5432 -U postgres -d "$DATABASE" "$@"; }
 
 # enqueue_sql RAIL SERIES: a call that enqueues payment `n` of a series, for use inside PL/pgSQL.
 enqueue_sql() {
@@ -68,11 +56,7 @@ enqueue_sql() {
 
 # Two databases to copy: one with nothing due, one with the queue of rail a.
 make_databases() {
-  local socket="$WORK/pg"
-  start_private_postgres "$WORK/pg"
-  psql -X -q -h "$WORK/pg" -U postgres -d postgres -c 'create database empty'
-  as_dba -o "$WORK/bootstrap.log" -f scripts/db/bootstrap.sql
-  "$BIN/outboxd" migrate --database-url "postgres://outbox_migrator@${socket//\//%2F}:5432/empty" >"$WORK/migrate.log"
+  make_database
   as_dba -o /dev/null -c 'create role measured login; grant outbox_dispatcher to measured' \
     -c "select outbox.set_payment_rail('a', 'hold', p_rail_timeout_ms => 5000, p_lease_duration_ms => 13000, p_amount_required => false)" \
     -c "select outbox.set_payment_rail('b', 'hold', p_rail_timeout_ms => 5000, p_lease_duration_ms => 13000, p_amount_required => false)"
@@ -153,11 +137,7 @@ ratio() {
 
 write_evidence() {
   {
-    evidence_header "$COMMAND" "$("$BIN/outboxd" --version), ${DEMO_BIN:+built before}${DEMO_BIN:-release}" \
-      "$(as_dba -At -c 'show server_version'); files on $(stat -f -c %T "$WORK"); settings that differ from the default:"
-    as_dba -At -F ' = ' -c "select '  ' || name, setting from pg_settings where source not in ('default', 'override', 'client')
-                             and setting <> boot_val and name !~ '(_file|director|^lc_|^TimeZone|timezone)' order by name"
-    printf '\n'
+    measured_header
     printf 'rail b: %s payments a second for %s s; rail a: nothing due (alone), or %s due and connections refused\n' \
       "$RATE" "$RUN_S" "$BACKLOG"
     printf 'milliseconds from the enqueue, before its commit, to the first byte\n'
@@ -170,28 +150,8 @@ write_evidence() {
   tail -n 3 "$OUT"
 }
 
-end() {
-  local code=$?
-  trap '' INT TERM HUP
-  trap - EXIT
-  stop_everything
-  if [ "$code" -eq 0 ]; then
-    rm -rf "$WORK"
-    say "$REPORT_NAME: measured in $((SECONDS - REPORT_STARTED)) s; figures in $OUT"
-  else
-    rm -rf "$WORK/pg"
-    say "$REPORT_NAME: FAILED in step '$REPORT_STEP' with code $code; logs are in $WORK"
-  fi
-  exit "$code"
-}
-
-WORK=$(mktemp -d -t outboxd-measure.XXXXXX)
-chmod 711 "$WORK"
-trap end EXIT
-[ "${#WORK}" -le 87 ] || die "TMPDIR is too long for the path of a socket: $WORK"
-find_postgres || die "no Postgres of version 15 to 18 runs as $(test_account)"
-
-step 'build (release)' build
+. scripts/lib/measure.sh
+step 'build (release)' build outboxd rail-sim
 umask 077
 step 'private Postgres and databases' make_databases
 step 'a rail that answers' start_rail b --latency-min-ms 5 --no-sync

@@ -27,8 +27,8 @@ pub(crate) enum Failover {
 /// After a promotion, a restore, or where a copy is meant to be dispatched.
 ///
 /// Claims stay refused until it is approved. Then every payment that may have been sent since --lost-from is doubtful:
-/// on a hold rail it is held, on an inquire rail the rail is asked, on a resend rail its key window counts from
-/// --lost-from.
+/// on a hold rail, and where the contract says fallback, it is held; else on an inquire rail the rail is asked, on a
+/// resend rail its key window counts from --lost-from.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct Acknowledge {
