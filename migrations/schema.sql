@@ -578,7 +578,13 @@ begin
              select count(*) as attempts, min(a.attempt_no) as first_no, max(a.attempt_no) as last_no,
                     count(*) filter (where a.state in ('DISPATCHED', 'FAILED', 'CANCELLED')) as ends,
                     max(a.attempt_no) filter (where a.state in ('DISPATCHED', 'FAILED', 'CANCELLED')) as end_no,
-                    count(*) filter (where a.state = 'DISPATCHED' and coalesce(a.rail_reference, '') = '') as unreferenced
+                    count(*) filter (where a.state = 'DISPATCHED' and coalesce(a.rail_reference, '') = '') as unreferenced,
+                    min(a.attempt_no) filter (where case a.kind
+                        when 'OPERATOR' then a.outcome is not null or a.state not in ('DISPATCHED', 'FAILED', 'CANCELLED')
+                                             or not exists (select from outbox.operator_actions c where c.action_id = a.lease_token)
+                        else a.state <> all (array[outbox.attempt_state_after(a.outcome, false, false),
+                                                   outbox.attempt_state_after(a.outcome, false, true),
+                                                   outbox.attempt_state_after(a.outcome, true, false)]) end) as uncaused_no
                from outbox.payment_outbox_attempts a where a.outbox_id = s.outbox_id) as l
     )
     select b.kind, s.outbox_id, b.detail
@@ -597,6 +603,8 @@ begin
         ('WITHOUT_IDENTITY', s.is_instructed and not s.is_identified, 'there is no identity'),
         ('PAYLOAD_DIFFERS', not s.is_true, 'the payload is not what payload_sha256 says'),
         ('INSTRUCTION_DIFFERS', s.is_true and not s.is_itself, 'rail, payload, amount, currency, times or key are not those of the enqueue'),
+        ('STATE_WITHOUT_CAUSE', s.uncaused_no is not null,
+            'attempt ' || s.uncaused_no || ': no outcome leads to its state, or no person''s action'),
         ('DISPATCHED_WITHOUT_REFERENCE', s.unreferenced > 0, 'dispatched, and no reference')) as b (kind, is_so, detail)
      where b.is_so
     union all

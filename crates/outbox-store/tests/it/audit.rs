@@ -16,7 +16,7 @@ const ATTEMPT: &str = "insert into outbox.payment_outbox_attempts (rail, kind, w
                        rail_reference, outbox_id, attempt_no, state) select 'wire', 'OPERATOR', 'x', gen_random_uuid(), now(), now(), 'R', v.* from";
 
 /// What is done by force, and what an audit calls it.
-const BROKEN: [(&str, &[&str]); 13] = [
+const BROKEN: [(&str, &[&str]); 15] = [
     ("delete from outbox.payment_outbox_pending where outbox_id = '{open}'", &["LOST {open}"]),
     (
         "delete from outbox.payment_outbox_attempts where outbox_id = '{ended}' and state = 'DISPATCHED'",
@@ -28,12 +28,15 @@ const BROKEN: [(&str, &[&str]); 13] = [
     ),
     (
         "drop index outbox.payment_outbox_attempts_one_terminal; {ATTEMPT} (values ('{ended}'::uuid, 3, 'FAILED')) as v",
-        &["ENDED_TWICE {ended}", "ENDS_UNGUARDED -"],
+        &["ENDED_TWICE {ended}", "ENDS_UNGUARDED -", "STATE_WITHOUT_CAUSE {ended}"],
     ),
-    ("{ATTEMPT} (values ('{ended}'::uuid, 3, 'RETRYABLE')) as v", &["ENDED_BEFORE_LAST {ended}"]),
+    (
+        "{ATTEMPT} (values ('{ended}'::uuid, 3, 'RETRYABLE')) as v",
+        &["ENDED_BEFORE_LAST {ended}", "STATE_WITHOUT_CAUSE {ended}"],
+    ),
     (
         "{ATTEMPT} (values ('{open}'::uuid, 2, 'FAILED')) as v",
-        &["LEDGER_AND_FENCE_DIFFER {open}", "PENDING_AND_ENDED {open}"],
+        &["LEDGER_AND_FENCE_DIFFER {open}", "PENDING_AND_ENDED {open}", "STATE_WITHOUT_CAUSE {open}"],
     ),
     (
         "update outbox.payment_outbox_pending set attempt_count = 7 where outbox_id = '{open}'",
@@ -57,6 +60,14 @@ const BROKEN: [(&str, &[&str]); 13] = [
         "alter table outbox.payment_outbox_attempts drop constraint dispatched_has_a_reference; \
          update outbox.payment_outbox_attempts set rail_reference = '' where outbox_id = '{ended}' and state = 'DISPATCHED'",
         &["DISPATCHED_WITHOUT_REFERENCE {ended}"],
+    ),
+    (
+        "update outbox.payment_outbox_attempts set state = 'FAILED' where outbox_id = '{ended}' and attempt_no = 2",
+        &["STATE_WITHOUT_CAUSE {ended}"],
+    ),
+    (
+        "update outbox.payment_outbox_attempts set outcome = 'REFUSED' where outbox_id = '{ended}' and attempt_no = 2",
+        &["STATE_WITHOUT_CAUSE {ended}"],
     ),
 ];
 
