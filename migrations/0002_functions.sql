@@ -650,9 +650,10 @@ as $$
 --   the epoch then in force was recorded, in microseconds since 1970 (0: none), how many bytes of log were on disk, its
 --   memory, and how many heartbeats of that memory were on record.
 -- Results: null, it may be; ENVIRONMENT, it is for another one; CLUSTER, not the cluster or timeline on record; or it is
---   older than what was seen: EPOCH, its epoch is; BEATS, heartbeats are missing; LOG, nothing else is, and its log is
---   shorter. All but the last stay true however much is written; a log grows. A newer epoch than was seen was
---   acknowledged by two people, and what was seen before it counts no more.
+--   older than what was seen: EPOCH, its epoch is, or does not follow the one that was; BEATS, heartbeats are missing; LOG, nothing else is, and its log is
+--   shorter. All but the last stay true however much is written; a log grows. A newer epoch than was seen
+--   counts only if two people acknowledged it: then what was seen before counts no more. A first epoch that is newer is another database's,
+--   or was recorded by a dispatcher that had seen nothing, on one that was put back to before its first.
 declare
     v_now record;
     v_known outbox.outbox_cluster;
@@ -665,6 +666,7 @@ begin
         when v_known.environment <> coalesce(p_environment, '') then 'ENVIRONMENT'
         when v_known.system_identifier <> v_now.system_identifier or v_known.timeline <> v_now.timeline then 'CLUSTER'
         when v_epoch_us < p_seen_epoch_us then 'EPOCH'
+        when v_epoch_us > p_seen_epoch_us and p_seen_epoch_us > 0 and v_known.action_id is null then 'EPOCH'
         when v_epoch_us > p_seen_epoch_us then null
         when coalesce((select m.beat from outbox.outbox_dispatcher_memories m where m.memory_id = p_memory_id), 0) < p_seen_beat then 'BEATS'
         when v_now.flush_lsn - '0/0' < p_seen_log_position then 'LOG' end;
@@ -1785,6 +1787,16 @@ as $$
      limit 1
 $$;
 
+create or replace function outbox.evidence_too_early(p_doubt_until timestamptz) returns text
+language sql stable
+as $$
+-- Purpose: in words for people, why evidence does not count that was given while a send may have been under way. Internal to
+--   fault_of_action and redrive_payment.
+-- Parameters: p_doubt_until, when it was certainly over.
+    select 'what was sent may still be under way until ' || to_char(p_doubt_until at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+           || ', and this was proposed before: look at it then, and propose it again'
+$$;
+
 create or replace function outbox.fault_of_action(p_action outbox.operator_actions, p_attempts_then integer, v outbox.payment_outbox_pending,
     p_now timestamptz) returns text
 language sql stable
@@ -1792,8 +1804,9 @@ set search_path = pg_catalog, pg_temp
 as $$
 -- Purpose: why an action cannot be applied to a payment as it stands, in words for people; null if it can. Internal
 --   to apply_to_payment.
--- Parameters: p_attempts_then, its attempt_count when the action was proposed: evidence of then says nothing of what was sent since.
--- Hazard: "failed" and "send again" inside the quarantine may be overtaken by a send that is still on its way.
+-- Parameters: p_attempts_then, how many attempts had ended when the action was proposed: evidence of then says nothing of what was sent since.
+-- Hazard: "failed" and "send again" by evidence from inside the quarantine may be overtaken by a send that was still on its way when the
+--   evidence was given. What counts is the time of the proposal, however late it is applied.
     select case
         when p_action.kind = 'HOLD' then case when v.disposition = 'HELD' then 'it is held already: ' || v.hold_reason end
         when v.lease_token is not null then 'an attempt is under way: hold it first'
@@ -1819,7 +1832,7 @@ as $$
                       then 'nobody knows at which endpoint to ask after it: resolve it by evidence' end
         when p_action.kind = 'RELEASE' and (v.first_sent_at is not null or v.in_doubt_since is not null)
             then 'it was sent: that takes RELEASE_AS_RESEND, with evidence that it was not executed'
-        when v.quarantine_until > p_now then 'what was sent may still be under way until ' || to_char(v.quarantine_until at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+        when v.quarantine_until > p_action.proposed_at then outbox.evidence_too_early(v.quarantine_until)
         when p_action.kind <> 'RESOLVE_FAILED'
              and case when p_action.parameters ? 'not_after' then (p_action.parameters ->> 'not_after')::timestamptz else v.not_after end < p_now
             then 'its not_after is past: give another'
@@ -1832,7 +1845,7 @@ language sql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 -- Purpose: the ledger's row of what a person decided about a payment: an attempt of kind OPERATOR, whose token is the
---   action, and the reference the evidence, or what the rail's statement that the action names says of each. Internal to apply_to_payment and redrive_payment.
+--   action, and the reference the evidence, or what the rail's statement that the action names says of each. Internal to apply_to_payment.
     insert into outbox.payment_outbox_attempts
         (outbox_id, attempt_no, rail, kind, state, worker_id, lease_token, claimed_at, completed_at, rail_reference, error_class, error_detail)
     values (v.outbox_id, v.attempt_count + 1, v.rail, 'OPERATOR', p_state, session_user, p_action.action_id, p_now, p_now,
@@ -1852,7 +1865,7 @@ as $$
 --   new key to the rail. Internal to apply_to_payment.
 -- Results: as apply_to_payment; new_outbox_id is the new payment. Only the last generation, only if it ended FAILED or
 --   DISPATCHED, and not if the rail said later, or says in a statement, that it had accepted it. Where an attempt may have been executed
---   it takes evidence, and the quarantine of that attempt must be over.
+--   it takes evidence that was given when the quarantine of that attempt was over.
 -- Parameters: p_attempts_then, as in apply_to_payment.
 -- Locks taken: the instruction's row, so that of two redrives the second finds the first.
 -- Hazard: the rail executes the new key. What was executed under the old one is then paid twice: the evidence has to
@@ -1890,7 +1903,7 @@ begin
                    when v_state = 'FAILED' and exists (select from outbox.payment_outbox_late_outcomes l where l.outbox_id = p_outbox_id and l.outcome = 'ACCEPTED')
                        then 'the rail said later that it had accepted it'
                    when outbox.is_paid_by_statement(p_outbox_id) then 'a statement of the rail says that it was paid: void the statement if that is wrong'
-                   when v_doubt_until > v_now then 'what was sent may still be under way until ' || to_char(v_doubt_until at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+                   when v_doubt_until > p_action.proposed_at then outbox.evidence_too_early(v_doubt_until)
                    when v_doubt_until is not null and p_action.evidence is null then 'an attempt of it may have been executed: that takes evidence that it was not'
                    when v_state = 'DISPATCHED' and p_action.evidence is null then 'it was dispatched: that takes evidence that the rail never got it'
                    when v_not_after < v_now then 'its not_after is past: give another' end;
@@ -1929,12 +1942,12 @@ as $$
 --   RELEASE: a held payment that was certainly never sent is ready again, and one in doubt on an inquire rail is asked after again;
 --     the limits count anew, not_after stays unless the action gives another.
 --   RELEASE_AS_RESEND: a held payment that was sent and, by the evidence, not executed is ready again under the same
---     key; the doubt ends, limits and key window begin anew. Not after a late success, nor inside the quarantine. It is sent marked as
+--     key; the doubt ends, limits and key window begin anew. Not after a late success, nor by evidence from inside the quarantine. It is sent marked as
 --     a possible duplicate, and can never be cancelled.
 --   RESOLVE_DISPATCHED, RESOLVE_FAILED: a held or doubtful payment ends so, by the evidence; failed not after a late
---     success, nor inside the quarantine.
+--     success, nor by evidence from inside the quarantine.
 --   REDRIVE: redrive_payment.
--- Parameters: p_attempts_then, how many attempts it had when the action was proposed.
+-- Parameters: p_attempts_then, how many attempts of it had ended when the action was proposed.
 -- Results: APPLIED; SKIPPED with why; BUSY, somebody else has the row.
 -- Hazard: a lease in force means that a worker may be sending now: only HOLD touches such a payment. A lost one is settled first, since
 --   where nothing is claimed nobody else does.
@@ -2118,6 +2131,7 @@ as $$
 --   one, null to drop it; `statement_id` for RESOLVE_DISPATCHED: each payment gets the reference that its break names.
 -- Results: what a second person approves: how many, the hash of the ids in order, and the money by currency.
 --   OB003: a bad value, or an id that nobody knows, by name.
+-- Hazard: an attempt under way has its number already. How many had ended is frozen, so that one that was under way counts as made since.
 declare
     v_ids uuid[] := array(select distinct c.id from unnest(p_outbox_ids) as c (id) order by c.id);
     v_unknown uuid;
@@ -2148,7 +2162,7 @@ begin
     end if;
     action_id := outbox.new_outbox_id();
     insert into outbox.operator_action_members
-    select action_id, c.id, p.disposition, p.hold_reason, p.first_sent_at is not null, coalesce(p.attempt_count, t.attempt_no, 0), i.amount_minor, i.currency
+    select action_id, c.id, p.disposition, p.hold_reason, p.first_sent_at is not null, coalesce(p.attempt_count - ((p.lease_expires_at > clock_timestamp()) is true)::integer, t.attempt_no, 0), i.amount_minor, i.currency
       from unnest(v_ids) as c (id)
      cross join lateral (select n.amount_minor, n.currency from outbox.payment_outbox_instructions n where n.outbox_id = c.id limit 1) as i
       left join lateral (select q.* from outbox.payment_outbox_pending q where q.outbox_id = c.id limit 1) as p on true
@@ -3162,6 +3176,30 @@ as $$
                           and pg_get_expr(x.indpred, x.indrelid) = $p$(state = ANY (ARRAY['DISPATCHED'::text, 'FAILED'::text, 'CANCELLED'::text]))$p$)
 $$;
 
+create or replace function outbox.follows_from_cause(a outbox.payment_outbox_attempts) returns boolean
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: whether an attempt is in a state that its outcome leads to, or a person's action that was applied to this payment. Internal
+--   to audit_payments.
+-- Hazard: what a kind of attempt cannot end in is recorded as it was reported, and counts as unknown (after_attempt).
+    select case
+        when a.kind = 'OPERATOR' then a.outcome is null and exists (
+            select from outbox.operator_actions c
+              join outbox.operator_action_members m on m.action_id = c.action_id and m.outbox_id = a.outbox_id
+              join outbox.operator_action_results r on r.action_id = c.action_id and r.outbox_id = a.outbox_id and r.result = 'APPLIED'
+             where c.action_id = a.lease_token
+               and a.state = case c.kind when 'CANCEL' then 'CANCELLED' when 'RELEASE_AS_RESEND' then 'RETRYABLE'
+                                         when 'RESOLVE_DISPATCHED' then 'DISPATCHED' when 'RESOLVE_FAILED' then 'FAILED' end)
+        when a.state = 'LEASE_EXPIRED' then a.outcome is null
+        else coalesce((select a.state in (outbox.attempt_state_after(e.outcome, false, false), outbox.attempt_state_after(e.outcome, false, true),
+                                          outbox.attempt_state_after(e.outcome, true, false))
+                         from (select case when a.kind = 'SUBMIT' and a.outcome in ('NOT_FOUND', 'INCONCLUSIVE')
+                                             or a.kind = 'INQUIRE' and a.outcome in ('NOT_EXECUTED', 'KEY_REUSED')
+                                           then 'UNKNOWN' else a.outcome end as outcome) as e), false)
+    end
+$$;
+
 create or replace function outbox.audit_payments(p_from timestamptz, p_slice integer, p_swept_from uuid, p_swept_to uuid)
 returns table (kind text, outbox_id uuid, detail text)
 language plpgsql stable
@@ -3208,12 +3246,7 @@ begin
                     count(*) filter (where a.state in ('DISPATCHED', 'FAILED', 'CANCELLED')) as ends,
                     max(a.attempt_no) filter (where a.state in ('DISPATCHED', 'FAILED', 'CANCELLED')) as end_no,
                     count(*) filter (where a.state = 'DISPATCHED' and coalesce(a.rail_reference, '') = '') as unreferenced,
-                    min(a.attempt_no) filter (where case a.kind
-                        when 'OPERATOR' then a.outcome is not null or a.state not in ('DISPATCHED', 'FAILED', 'CANCELLED')
-                                             or not exists (select from outbox.operator_actions c where c.action_id = a.lease_token)
-                        else a.state <> all (array[outbox.attempt_state_after(a.outcome, false, false),
-                                                   outbox.attempt_state_after(a.outcome, false, true),
-                                                   outbox.attempt_state_after(a.outcome, true, false)]) end) as uncaused_no
+                    min(a.attempt_no) filter (where not outbox.follows_from_cause(a)) as uncaused_no
                from outbox.payment_outbox_attempts a where a.outbox_id = s.outbox_id) as l
     )
     select b.kind, s.outbox_id, b.detail
@@ -3366,9 +3399,9 @@ language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 -- Purpose: a person closes breaks, all or none.
--- Parameters: p_reason, how they were cleared; p_action_id, the operator action that cleared them, of which each payment must be.
--- Results: how many. OB003: a bad value, no such break or action, one that is closed already, or whose payment the action does not
---   have. OB012: the login that ran the statement does not close what it found.
+-- Parameters: p_reason, how they were cleared; p_action_id, the operator action that cleared them, and was applied to each payment.
+-- Results: how many. OB003: a bad value, no such break or action, one that is closed already, or whose payment the action was not
+--   applied to. OB012: the login that ran the statement does not close what it found.
 declare
     v_ids uuid[] := array(select distinct u.id from unnest(p_break_ids) as u (id) order by 1);
     v_id uuid;
@@ -3392,9 +3425,10 @@ begin
     end if;
     select b.break_id into v_id from outbox.reconcile_breaks b
      where b.break_id = any (v_ids) and p_action_id is not null
-       and not exists (select from outbox.operator_action_members m where m.action_id = p_action_id and m.outbox_id = b.outbox_id) limit 1;
+       and not exists (select from outbox.operator_action_results r
+                        where r.action_id = p_action_id and r.outbox_id = b.outbox_id and r.result = 'APPLIED') limit 1;
     if found then
-        raise exception 'action % does not have the payment of break %', p_action_id, v_id using errcode = 'OB003', column = 'action_id';
+        raise exception 'action % was not applied to the payment of break %', p_action_id, v_id using errcode = 'OB003', column = 'action_id';
     end if;
     insert into outbox.reconcile_resolutions
     select u.id, p_reason, p_action_id, null, session_user, clock_timestamp(),

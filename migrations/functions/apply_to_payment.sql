@@ -11,12 +11,12 @@ as $$
 --   RELEASE: a held payment that was certainly never sent is ready again, and one in doubt on an inquire rail is asked after again;
 --     the limits count anew, not_after stays unless the action gives another.
 --   RELEASE_AS_RESEND: a held payment that was sent and, by the evidence, not executed is ready again under the same
---     key; the doubt ends, limits and key window begin anew. Not after a late success, nor inside the quarantine. It is sent marked as
+--     key; the doubt ends, limits and key window begin anew. Not after a late success, nor by evidence from inside the quarantine. It is sent marked as
 --     a possible duplicate, and can never be cancelled.
 --   RESOLVE_DISPATCHED, RESOLVE_FAILED: a held or doubtful payment ends so, by the evidence; failed not after a late
---     success, nor inside the quarantine.
+--     success, nor by evidence from inside the quarantine.
 --   REDRIVE: redrive_payment.
--- Parameters: p_attempts_then, how many attempts it had when the action was proposed.
+-- Parameters: p_attempts_then, how many attempts of it had ended when the action was proposed.
 -- Results: APPLIED; SKIPPED with why; BUSY, somebody else has the row.
 -- Hazard: a lease in force means that a worker may be sending now: only HOLD touches such a payment. A lost one is settled first, since
 --   where nothing is claimed nobody else does.

@@ -44,12 +44,7 @@ begin
                     count(*) filter (where a.state in ('DISPATCHED', 'FAILED', 'CANCELLED')) as ends,
                     max(a.attempt_no) filter (where a.state in ('DISPATCHED', 'FAILED', 'CANCELLED')) as end_no,
                     count(*) filter (where a.state = 'DISPATCHED' and coalesce(a.rail_reference, '') = '') as unreferenced,
-                    min(a.attempt_no) filter (where case a.kind
-                        when 'OPERATOR' then a.outcome is not null or a.state not in ('DISPATCHED', 'FAILED', 'CANCELLED')
-                                             or not exists (select from outbox.operator_actions c where c.action_id = a.lease_token)
-                        else a.state <> all (array[outbox.attempt_state_after(a.outcome, false, false),
-                                                   outbox.attempt_state_after(a.outcome, false, true),
-                                                   outbox.attempt_state_after(a.outcome, true, false)]) end) as uncaused_no
+                    min(a.attempt_no) filter (where not outbox.follows_from_cause(a)) as uncaused_no
                from outbox.payment_outbox_attempts a where a.outbox_id = s.outbox_id) as l
     )
     select b.kind, s.outbox_id, b.detail

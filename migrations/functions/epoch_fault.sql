@@ -8,9 +8,10 @@ as $$
 --   the epoch then in force was recorded, in microseconds since 1970 (0: none), how many bytes of log were on disk, its
 --   memory, and how many heartbeats of that memory were on record.
 -- Results: null, it may be; ENVIRONMENT, it is for another one; CLUSTER, not the cluster or timeline on record; or it is
---   older than what was seen: EPOCH, its epoch is; BEATS, heartbeats are missing; LOG, nothing else is, and its log is
---   shorter. All but the last stay true however much is written; a log grows. A newer epoch than was seen was
---   acknowledged by two people, and what was seen before it counts no more.
+--   older than what was seen: EPOCH, its epoch is, or does not follow the one that was; BEATS, heartbeats are missing; LOG, nothing else is, and its log is
+--   shorter. All but the last stay true however much is written; a log grows. A newer epoch than was seen
+--   counts only if two people acknowledged it: then what was seen before counts no more. A first epoch that is newer is another database's,
+--   or was recorded by a dispatcher that had seen nothing, on one that was put back to before its first.
 declare
     v_now record;
     v_known outbox.outbox_cluster;
@@ -23,6 +24,7 @@ begin
         when v_known.environment <> coalesce(p_environment, '') then 'ENVIRONMENT'
         when v_known.system_identifier <> v_now.system_identifier or v_known.timeline <> v_now.timeline then 'CLUSTER'
         when v_epoch_us < p_seen_epoch_us then 'EPOCH'
+        when v_epoch_us > p_seen_epoch_us and p_seen_epoch_us > 0 and v_known.action_id is null then 'EPOCH'
         when v_epoch_us > p_seen_epoch_us then null
         when coalesce((select m.beat from outbox.outbox_dispatcher_memories m where m.memory_id = p_memory_id), 0) < p_seen_beat then 'BEATS'
         when v_now.flush_lsn - '0/0' < p_seen_log_position then 'LOG' end;

@@ -5,8 +5,9 @@ set search_path = pg_catalog, pg_temp
 as $$
 -- Purpose: why an action cannot be applied to a payment as it stands, in words for people; null if it can. Internal
 --   to apply_to_payment.
--- Parameters: p_attempts_then, its attempt_count when the action was proposed: evidence of then says nothing of what was sent since.
--- Hazard: "failed" and "send again" inside the quarantine may be overtaken by a send that is still on its way.
+-- Parameters: p_attempts_then, how many attempts had ended when the action was proposed: evidence of then says nothing of what was sent since.
+-- Hazard: "failed" and "send again" by evidence from inside the quarantine may be overtaken by a send that was still on its way when the
+--   evidence was given. What counts is the time of the proposal, however late it is applied.
     select case
         when p_action.kind = 'HOLD' then case when v.disposition = 'HELD' then 'it is held already: ' || v.hold_reason end
         when v.lease_token is not null then 'an attempt is under way: hold it first'
@@ -32,7 +33,7 @@ as $$
                       then 'nobody knows at which endpoint to ask after it: resolve it by evidence' end
         when p_action.kind = 'RELEASE' and (v.first_sent_at is not null or v.in_doubt_since is not null)
             then 'it was sent: that takes RELEASE_AS_RESEND, with evidence that it was not executed'
-        when v.quarantine_until > p_now then 'what was sent may still be under way until ' || to_char(v.quarantine_until at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+        when v.quarantine_until > p_action.proposed_at then outbox.evidence_too_early(v.quarantine_until)
         when p_action.kind <> 'RESOLVE_FAILED'
              and case when p_action.parameters ? 'not_after' then (p_action.parameters ->> 'not_after')::timestamptz else v.not_after end < p_now
             then 'its not_after is past: give another'

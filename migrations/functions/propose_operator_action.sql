@@ -12,6 +12,7 @@ as $$
 --   one, null to drop it; `statement_id` for RESOLVE_DISPATCHED: each payment gets the reference that its break names.
 -- Results: what a second person approves: how many, the hash of the ids in order, and the money by currency.
 --   OB003: a bad value, or an id that nobody knows, by name.
+-- Hazard: an attempt under way has its number already. How many had ended is frozen, so that one that was under way counts as made since.
 declare
     v_ids uuid[] := array(select distinct c.id from unnest(p_outbox_ids) as c (id) order by c.id);
     v_unknown uuid;
@@ -42,7 +43,7 @@ begin
     end if;
     action_id := outbox.new_outbox_id();
     insert into outbox.operator_action_members
-    select action_id, c.id, p.disposition, p.hold_reason, p.first_sent_at is not null, coalesce(p.attempt_count, t.attempt_no, 0), i.amount_minor, i.currency
+    select action_id, c.id, p.disposition, p.hold_reason, p.first_sent_at is not null, coalesce(p.attempt_count - ((p.lease_expires_at > clock_timestamp()) is true)::integer, t.attempt_no, 0), i.amount_minor, i.currency
       from unnest(v_ids) as c (id)
      cross join lateral (select n.amount_minor, n.currency from outbox.payment_outbox_instructions n where n.outbox_id = c.id limit 1) as i
       left join lateral (select q.* from outbox.payment_outbox_pending q where q.outbox_id = c.id limit 1) as p on true

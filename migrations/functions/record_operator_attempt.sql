@@ -4,7 +4,7 @@ language sql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 -- Purpose: the ledger's row of what a person decided about a payment: an attempt of kind OPERATOR, whose token is the
---   action, and the reference the evidence, or what the rail's statement that the action names says of each. Internal to apply_to_payment and redrive_payment.
+--   action, and the reference the evidence, or what the rail's statement that the action names says of each. Internal to apply_to_payment.
     insert into outbox.payment_outbox_attempts
         (outbox_id, attempt_no, rail, kind, state, worker_id, lease_token, claimed_at, completed_at, rail_reference, error_class, error_detail)
     values (v.outbox_id, v.attempt_count + 1, v.rail, 'OPERATOR', p_state, session_user, p_action.action_id, p_now, p_now,

@@ -9,7 +9,7 @@ as $$
 --   new key to the rail. Internal to apply_to_payment.
 -- Results: as apply_to_payment; new_outbox_id is the new payment. Only the last generation, only if it ended FAILED or
 --   DISPATCHED, and not if the rail said later, or says in a statement, that it had accepted it. Where an attempt may have been executed
---   it takes evidence, and the quarantine of that attempt must be over.
+--   it takes evidence that was given when the quarantine of that attempt was over.
 -- Parameters: p_attempts_then, as in apply_to_payment.
 -- Locks taken: the instruction's row, so that of two redrives the second finds the first.
 -- Hazard: the rail executes the new key. What was executed under the old one is then paid twice: the evidence has to
@@ -47,7 +47,7 @@ begin
                    when v_state = 'FAILED' and exists (select from outbox.payment_outbox_late_outcomes l where l.outbox_id = p_outbox_id and l.outcome = 'ACCEPTED')
                        then 'the rail said later that it had accepted it'
                    when outbox.is_paid_by_statement(p_outbox_id) then 'a statement of the rail says that it was paid: void the statement if that is wrong'
-                   when v_doubt_until > v_now then 'what was sent may still be under way until ' || to_char(v_doubt_until at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+                   when v_doubt_until > p_action.proposed_at then outbox.evidence_too_early(v_doubt_until)
                    when v_doubt_until is not null and p_action.evidence is null then 'an attempt of it may have been executed: that takes evidence that it was not'
                    when v_state = 'DISPATCHED' and p_action.evidence is null then 'it was dispatched: that takes evidence that the rail never got it'
                    when v_not_after < v_now then 'its not_after is past: give another' end;

@@ -3,9 +3,9 @@ language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 -- Purpose: a person closes breaks, all or none.
--- Parameters: p_reason, how they were cleared; p_action_id, the operator action that cleared them, of which each payment must be.
--- Results: how many. OB003: a bad value, no such break or action, one that is closed already, or whose payment the action does not
---   have. OB012: the login that ran the statement does not close what it found.
+-- Parameters: p_reason, how they were cleared; p_action_id, the operator action that cleared them, and was applied to each payment.
+-- Results: how many. OB003: a bad value, no such break or action, one that is closed already, or whose payment the action was not
+--   applied to. OB012: the login that ran the statement does not close what it found.
 declare
     v_ids uuid[] := array(select distinct u.id from unnest(p_break_ids) as u (id) order by 1);
     v_id uuid;
@@ -29,9 +29,10 @@ begin
     end if;
     select b.break_id into v_id from outbox.reconcile_breaks b
      where b.break_id = any (v_ids) and p_action_id is not null
-       and not exists (select from outbox.operator_action_members m where m.action_id = p_action_id and m.outbox_id = b.outbox_id) limit 1;
+       and not exists (select from outbox.operator_action_results r
+                        where r.action_id = p_action_id and r.outbox_id = b.outbox_id and r.result = 'APPLIED') limit 1;
     if found then
-        raise exception 'action % does not have the payment of break %', p_action_id, v_id using errcode = 'OB003', column = 'action_id';
+        raise exception 'action % was not applied to the payment of break %', p_action_id, v_id using errcode = 'OB003', column = 'action_id';
     end if;
     insert into outbox.reconcile_resolutions
     select u.id, p_reason, p_action_id, null, session_user, clock_timestamp(),

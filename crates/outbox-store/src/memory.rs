@@ -62,7 +62,7 @@ pub enum EpochFault {
     Environment,
     /// It is not the cluster or timeline on record.
     Cluster,
-    /// Its epoch is older than the one that was seen.
+    /// Its epoch is older than the one that was seen, or is a first one that does not follow it.
     Epoch,
     /// It lacks heartbeats that were seen.
     Beats,

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use outbox_core::{OutboxId, Outcome};
-use outbox_store::{AuditScope, Hint, Session, audit, enqueue_batch};
+use outbox_store::{ActionKind, AuditScope, Hint, Session, audit, enqueue_batch};
 use serde_json::Value;
 use sqlx::postgres::PgConnection;
 
+use crate::control::Desk;
 use crate::sql::{run, scalar};
 use crate::world::{World, completion, lease, payment};
 
@@ -16,7 +17,7 @@ const ATTEMPT: &str = "insert into outbox.payment_outbox_attempts (rail, kind, w
                        rail_reference, outbox_id, attempt_no, state) select 'wire', 'OPERATOR', 'x', gen_random_uuid(), now(), now(), 'R', v.* from";
 
 /// What is done by force, and what an audit calls it.
-const BROKEN: [(&str, &[&str]); 15] = [
+const BROKEN: [(&str, &[&str]); 17] = [
     ("delete from outbox.payment_outbox_pending where outbox_id = '{open}'", &["LOST {open}"]),
     (
         "delete from outbox.payment_outbox_attempts where outbox_id = '{ended}' and state = 'DISPATCHED'",
@@ -67,6 +68,17 @@ const BROKEN: [(&str, &[&str]); 15] = [
     ),
     (
         "update outbox.payment_outbox_attempts set outcome = 'REFUSED' where outbox_id = '{ended}' and attempt_no = 2",
+        &["STATE_WITHOUT_CAUSE {ended}"],
+    ),
+    (
+        "update outbox.payment_outbox_attempts set outcome = 'PAID' where outbox_id = '{ended}' and attempt_no = 2",
+        &["STATE_WITHOUT_CAUSE {ended}"],
+    ),
+    // With the token of an action of another kind, for another payment.
+    (
+        "insert into outbox.operator_actions select '01900000-0000-7000-8000-000000000001', 'REDRIVE', null, null, '{}', 'r', 'e', true, 1, \
+         sha256(''), '{}', 'm', now(); update outbox.payment_outbox_attempts set kind = 'OPERATOR', outcome = null, \
+         lease_token = '01900000-0000-7000-8000-000000000001' where outbox_id = '{ended}' and attempt_no = 2",
         &["STATE_WITHOUT_CAUSE {ended}"],
     ),
 ];
@@ -262,4 +274,39 @@ async fn what_ended_long_ago_is_looked_at_again_in_its_turn() {
     assert_eq!(breaches(&report), [format!("INSTRUCTION_DIFFERS {ended}")], "{report}");
     // Then it is broken, and named by each.
     assert_eq!(breaches(&audited(&mut session, AuditScope::Changed).await).len(), 1);
+}
+
+#[tokio::test]
+async fn what_people_decide_and_dispatchers_report_is_no_breach() {
+    let mut world = World::new().await;
+    world.contract("on_unknown = 'inquire', not_found_is_final = true").await;
+    let (mut worker, mut desk) = (world.worker("w"), Desk::of(&world));
+    let ids = world.enqueue("a", 4).await;
+    assert!(desk.does(ActionKind::Cancel, &ids[..1]).await[0].applied);
+    for id in &ids[1..] {
+        world
+            .tamper(*id, "first_sent_at = now(), in_doubt_since = now(), disposition = 'HELD', hold_reason = 'UNKNOWN'")
+            .await;
+    }
+    for (kind, id) in
+        [ActionKind::ReleaseAsResend, ActionKind::ResolveDispatched, ActionKind::ResolveFailed].iter().zip(&ids[1..])
+    {
+        assert!(desk.does(*kind, &[*id]).await[0].applied);
+    }
+    // Each outcome, from a send and from an inquiry, those among them that cannot be.
+    let sent = world.enqueue("b", 2 * Outcome::ALL.len()).await;
+    for id in &sent[Outcome::ALL.len()..] {
+        world.tamper(*id, "disposition = 'IN_DOUBT', in_doubt_since = now(), first_sent_at = now()").await;
+    }
+    for claimed in worker.claim(100).await.leased {
+        let place = sent.iter().position(|id| *id == claimed.outbox_id);
+        let outcome = place.map_or(Outcome::Refused, |place| Outcome::ALL[place % Outcome::ALL.len()]);
+        let mut done = completion(lease(&claimed), outcome);
+        done.rail_reference = Some("R".to_owned());
+        worker.complete(&[done]).await;
+    }
+    let kinds = "select count(distinct (kind, outcome)) from outbox.payment_outbox_attempts where outcome is not null";
+    assert_eq!(scalar::<i64>(&mut world.dba, kinds).await, 2 * i64::try_from(Outcome::ALL.len()).unwrap());
+    let report = audited(&mut world.session("t_auditor"), AuditScope::Full).await;
+    assert_eq!(breaches(&report), Vec::<String>::new());
 }

@@ -34,7 +34,9 @@ const BROKEN: &str = "
      where p.attempt_count <> coalesce(l.last, 0) + (p.lease_token is not null)::integer
     union all
     select 'terminal is not last: ' || a.outbox_id from outbox.payment_outbox_attempts a join ledger l using (outbox_id)
-     where a.state in ('DISPATCHED', 'FAILED', 'CANCELLED') and a.attempt_no <> l.last";
+     where a.state in ('DISPATCHED', 'FAILED', 'CANCELLED') and a.attempt_no <> l.last
+    union all
+    select 'a state without a cause: ' || a.outbox_id from outbox.payment_outbox_attempts a where not outbox.follows_from_cause(a)";
 
 /// Panics with every broken promise.
 pub(crate) async fn assert_conserved(dba: &mut PgConnection) {

@@ -28,12 +28,20 @@ impl World {
 
     /// As long ago as the rail may still have been executing what was sent.
     async fn long_ago(&mut self, id: OutboxId) {
+        self.completed(id, "completed_at - interval '1 hour'").await;
+    }
+
+    /// So long ago that the rail has just now certainly ended what was sent.
+    async fn just_over(&mut self, id: OutboxId) {
+        let doubt = "(select (r.rail_timeout_ms + r.processing_bound_ms) * interval '1 ms' from outbox.payment_rails r where r.rail = 'wire')";
+        self.completed(id, &format!("clock_timestamp() - {doubt}")).await;
+    }
+
+    async fn completed(&mut self, id: OutboxId, at: &str) {
         let guard =
             |what: &str| format!("alter table outbox.payment_outbox_attempts {what} trigger history_is_never_changed");
         run(&mut self.dba, &guard("disable")).await;
-        let text = format!(
-            "update outbox.payment_outbox_attempts set completed_at = completed_at - interval '1 hour' where outbox_id = '{id}'"
-        );
+        let text = format!("update outbox.payment_outbox_attempts set completed_at = {at} where outbox_id = '{id}'");
         run(&mut self.dba, &text).await;
         run(&mut self.dba, &guard("enable always")).await;
     }
@@ -63,6 +71,57 @@ async fn evidence_says_nothing_of_what_was_sent_after_it_was_given() {
     }
     assert_eq!(world.attempts(id).await, ["1 IN_DOUBT UNKNOWN", "2 RETRYABLE", "3 IN_DOUBT UNKNOWN"]);
     assert!(desk.does_by(ActionKind::ReleaseAsResend, id, "ANOTHER").await.applied);
+    assert_conserved(&mut world.dba).await;
+}
+
+#[tokio::test]
+async fn evidence_of_before_or_during_a_send_decides_nothing_once_the_send_is_over() {
+    let mut world = World::new().await;
+    world.contract("on_unknown = 'hold'").await;
+    let (mut worker, mut desk) = (world.worker("w"), Desk::of(&world));
+    let id = world.enqueue("a", 1).await[0];
+    let first = lease(&worker.claim_one().await);
+    let kinds = [ActionKind::ReleaseAsResend, ActionKind::ResolveFailed];
+    // While it is leased: its attempt has its number already.
+    let mut leased = Vec::new();
+    for kind in kinds {
+        leased.push(desk.propose(kind, &[id]).await);
+    }
+    worker.complete_one(first, Outcome::Unknown).await;
+    // While what was sent may still be executed.
+    let mut quarantined = Vec::new();
+    for kind in kinds {
+        quarantined.push(desk.propose(kind, &[id]).await);
+    }
+    // The quarantine ends after those were proposed, and before they are applied.
+    world.tamper(id, "quarantine_until = clock_timestamp()").await;
+    for stale in &leased {
+        let result = desk.carry_out(stale).await;
+        assert!(!result.applied && result.detail.unwrap().contains("tried since this was proposed"));
+    }
+    for stale in &quarantined {
+        let result = desk.carry_out(stale).await;
+        assert!(!result.applied && result.detail.unwrap().contains("this was proposed before: look at it then"));
+    }
+    assert!(desk.does(ActionKind::ResolveFailed, &[id]).await[0].applied);
+    assert_conserved(&mut world.dba).await;
+}
+
+#[tokio::test]
+async fn evidence_counts_no_more_when_a_worker_reports_later_that_it_was_sending() {
+    let mut world = World::new().await;
+    world.contract("on_unknown = 'hold'").await;
+    let (mut worker, mut desk) = (world.worker("w"), Desk::of(&world));
+    let id = world.enqueue("a", 1).await[0];
+    let stopped = lease(&worker.claim_one().await);
+    world.lose_lease(id).await;
+    worker.claim(1).await;
+    world.after_quarantine(id).await;
+    let proposed = desk.propose(ActionKind::ResolveFailed, &[id]).await;
+    worker.complete_one(stopped, Outcome::Unknown).await;
+    world.tamper(id, "quarantine_until = clock_timestamp()").await;
+    let result = desk.carry_out(&proposed).await;
+    assert!(!result.applied && result.detail.unwrap().contains("this was proposed before: look at it then"));
     assert_conserved(&mut world.dba).await;
 }
 
@@ -113,7 +172,11 @@ async fn redrive_of_what_may_have_been_executed_is_done_by_evidence_once_its_tim
     let id = world.sent_into_doubt(&mut worker, "a").await;
     let again = lease(&worker.claim_one().await);
     worker.complete_one(again, Outcome::Refused).await;
-    world.long_ago(id).await;
+    let mut maker = world.session("t_operator");
+    let early = propose_action(&mut maker, ActionKind::Redrive, &[id], "r", Some("BANK-6"), "{}").await.unwrap();
+    world.just_over(id).await;
+    let result = desk.carry_out(&early).await;
+    assert!(!result.applied && result.detail.unwrap().contains("this was proposed before: look at it then"));
     assert!(desk.does_by(ActionKind::Redrive, id, "BANK-7").await.applied);
 }
 
@@ -126,9 +189,13 @@ async fn redrive_proposed_before_the_payment_ended_does_nothing() {
         .await
         .unwrap();
     let claimed = lease(&worker.claim_one().await);
+    // The attempt under way has its number already, and is not the end that the evidence speaks of.
+    let under_way = desk.propose(ActionKind::Redrive, &[id]).await;
     worker.complete_one(claimed, Outcome::Refused).await;
-    let result = desk.carry_out(&early).await;
-    assert!(!result.applied && result.detail.unwrap().contains("had not ended when this was proposed"));
+    for stale in [&early, &under_way] {
+        let result = desk.carry_out(stale).await;
+        assert!(!result.applied && result.detail.unwrap().contains("had not ended when this was proposed"));
+    }
 }
 
 #[tokio::test]

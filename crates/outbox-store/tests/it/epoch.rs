@@ -137,6 +137,26 @@ async fn first_heartbeat_records_where_it_runs_and_another_cluster_or_environmen
 }
 
 #[tokio::test]
+async fn first_epoch_that_nobody_acknowledged_clears_nothing_that_was_seen_before() {
+    let mut world = World::new().await;
+    world.enqueue("a", 1).await;
+    let seen = world.remembers(2).await;
+    // Put back to before its first epoch; then a dispatcher that has seen nothing records another.
+    run(
+        &mut world.dba,
+        "alter table outbox.outbox_cluster disable trigger history_is_never_changed; delete from outbox.outbox_cluster; \
+         delete from outbox.outbox_dispatcher_memories; alter table outbox.outbox_cluster enable always trigger history_is_never_changed",
+    )
+    .await;
+    world.beat(None).await;
+    let reply = world.beat_with(None, DispatcherState::Running, seen).await;
+    assert_eq!(reply.fault, Some(EpochFault::Epoch));
+    assert_eq!(world.claims_with(seen).await.unwrap_err().refusal(), Some("OB015"));
+    world.acknowledge(OffsetDateTime::now_utc(), 10).await;
+    assert_eq!(world.beat_with(None, DispatcherState::Running, seen).await.fault, None);
+}
+
+#[tokio::test]
 async fn first_heartbeats_at_once_record_one_epoch() {
     let mut world = World::new().await;
     tokio::join!(

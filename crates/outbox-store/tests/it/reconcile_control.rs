@@ -90,16 +90,31 @@ async fn break_is_closed_by_another_login_than_found_it_and_all_of_a_call_or_non
     let alone = refusal(resolve_breaks(&mut session, &breaks, "trust me", None).await);
     assert!(alone.contains("another login closes it"), "{alone}");
     let mut other = world.session("t_approver");
-    let action = propose_action(&mut session, ActionKind::Redrive, &ids[..1], "again", Some("LETTER"), "{}").await;
-    let action = Some(action.unwrap().action_id);
+    let proposed =
+        propose_action(&mut session, ActionKind::Redrive, &ids[..1], "again", Some("LETTER"), "{}").await.unwrap();
+    let action = Some(proposed.action_id);
+    let sql = format!("select break_id from outbox.reconcile_breaks where outbox_id = '{}'", ids[0]);
+    let its: Uuid = scalar(&mut world.dba, &sql).await;
+    // What was only asked for has cleared nothing.
+    let refused = refusal(resolve_breaks(&mut other, &[its], "paid anew", action).await);
+    assert!(refused.contains("was not applied to the payment of break"), "{refused}");
+    decide_action(&mut other, &proposed, true, "checked").await.unwrap();
+    assert!(apply_action(&mut session, proposed.action_id, 10).await.unwrap().results[0].applied);
+    // Nor has what found nothing to do.
+    let skipped =
+        propose_action(&mut session, ActionKind::ResolveFailed, &ids[1..], "no", Some("LETTER"), "{}").await.unwrap();
+    decide_action(&mut other, &skipped, true, "checked").await.unwrap();
+    assert!(!apply_action(&mut session, skipped.action_id, 10).await.unwrap().results[0].applied);
+    let sql = format!("select break_id from outbox.reconcile_breaks where outbox_id = '{}'", ids[1]);
+    let of_the_other: Uuid = scalar(&mut world.dba, &sql).await;
+    let refused = refusal(resolve_breaks(&mut other, &[of_the_other], "failed", Some(skipped.action_id)).await);
+    assert!(refused.contains("was not applied to the payment of break"), "{refused}");
     // One of the two payments, and the unknown line, are not of the action.
     let refused = refusal(resolve_breaks(&mut other, &breaks, "paid anew", action).await);
-    assert!(refused.contains("does not have the payment of break"), "{refused}");
+    assert!(refused.contains("was not applied to the payment of break"), "{refused}");
     let unknown = [&breaks[..], &[Uuid::now_v7()]].concat();
     assert!(refusal(resolve_breaks(&mut other, &unknown, "all", None).await).contains("there is no break"));
     assert_eq!(open(&mut session).await.1.len(), 3);
-    let sql = format!("select break_id from outbox.reconcile_breaks where outbox_id = '{}'", ids[0]);
-    let its: Uuid = scalar(&mut world.dba, &sql).await;
     assert_eq!(resolve_breaks(&mut other, &[its, its], "paid anew", action).await.unwrap(), 1);
     let refused = refusal(resolve_breaks(&mut other, &breaks, "all", None).await);
     assert!(refused.contains("1 of 3 breaks are closed already"), "{refused}");
