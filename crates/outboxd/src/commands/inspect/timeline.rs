@@ -43,6 +43,8 @@ struct Pending {
     crash_count: i32,
     #[serde(with = "time::serde::rfc3339::option")]
     in_doubt_since: Option<OffsetDateTime>,
+    #[serde(with = "time::serde::rfc3339::option")]
+    quarantine_until: Option<OffsetDateTime>,
     late_success: bool,
     #[serde(with = "time::serde::rfc3339")]
     next_attempt_at: OffsetDateTime,
@@ -170,6 +172,9 @@ impl Pending {
         if let Some(since) = self.in_doubt_since {
             parts.push(format!("may have been executed, in doubt since {}", utc(since)));
         }
+        if let Some(until) = self.quarantine_until {
+            parts.push(format!("what was sent may be under way until {}", utc(until)));
+        }
         if self.late_success {
             parts.push("a late success is known".to_owned());
         }
@@ -259,7 +264,8 @@ mod tests {
         "currency": "EUR", "not_before": null, "not_after": null, "traceparent": null, "attestation_id": null,
         "enqueued_by": "t", "enqueued_at": "2026-01-31T08:00:00+00:00",
         "pending": {"disposition": "HELD", "hold_reason": "UNKNOWN", "attempt_count": 2, "send_count": 2,
-            "crash_count": 0, "in_doubt_since": "2026-01-31T08:00:12+00:00", "late_success": false,
+            "crash_count": 0, "in_doubt_since": "2026-01-31T08:00:12+00:00",
+            "quarantine_until": "2026-01-31T08:01:42+00:00", "late_success": false,
             "next_attempt_at": "2026-01-31T08:00:12+00:00", "claimed_by": null, "claimed_at": null,
             "lease_expires_at": null, "a_later_column": 1},
         "attempts": [
@@ -283,6 +289,7 @@ mod tests {
         assert_eq!(event("2026-01-31T08:00:06.900Z")[1..6], ["-100ms", "attempt", "2:", "first", "byte"]);
         assert_eq!(event("2026-01-31T08:00:02.000Z")[1..5], ["500ms", "attempt", "1:", "RETRYABLE"]);
         assert!(text.contains("HELD, UNKNOWN: waits for a person; may have been executed"), "{text}");
+        assert!(text.contains("what was sent may be under way until 2026-01-31T08:01:42.000Z"), "{text}");
         assert!(text.contains("refused\\u{1b}[2J") && !text.contains('\u{1b}'), "{text}");
     }
 
