@@ -1867,7 +1867,7 @@ as $$
 --   DISPATCHED, and not if the rail said later, or says in a statement, that it had accepted it. Where an attempt may have been executed
 --   it takes evidence that was given when the quarantine of that attempt was over.
 -- Parameters: p_attempts_then, as in apply_to_payment.
--- Locks taken: the instruction's row, so that of two redrives the second finds the first.
+-- Locks taken: the instruction's row, skip locked, so that of two redrives the second finds the first.
 -- Hazard: the rail executes the new key. What was executed under the old one is then paid twice: the evidence has to
 --   say that it was not.
 declare
@@ -1881,18 +1881,25 @@ declare
     v_now timestamptz := clock_timestamp();
     v_not_after timestamptz;
 begin
-    select * into v_i from outbox.payment_outbox_instructions i where i.outbox_id = p_outbox_id for no key update;
+    select * into v_i from outbox.payment_outbox_instructions i where i.outbox_id = p_outbox_id for no key update skip locked;
+    if not found then
+        result := 'BUSY';
+        return next;
+        return;
+    end if;
     select n.generation, n.outbox_id, n.idempotency_key into v_generation, v_last, v_key from outbox.payment_outbox_identities n
      where n.participant_id = v_i.participant_id and n.instruction_id = v_i.instruction_id order by n.generation desc limit 1;
     select a.state, a.attempt_no into v_state, v_attempts from outbox.payment_outbox_attempts a
      where a.outbox_id = p_outbox_id and a.state in ('DISPATCHED', 'FAILED', 'CANCELLED');
-    -- What is not certainly unexecuted: an unknown outcome, a lost lease, and what was learned late.
+    -- What is not certainly unexecuted: an unknown outcome, a lost lease, what was learned late, and what a failover may have lost.
     select max(d.at) + (r.rail_timeout_ms + r.processing_bound_ms) * interval '1 ms' into v_doubt_until
       from (select a.completed_at as at from outbox.payment_outbox_attempts a
              where a.outbox_id = p_outbox_id and a.kind = 'SUBMIT' and a.state in ('IN_DOUBT', 'LEASE_EXPIRED')
             union all
             select l.recorded_at from outbox.payment_outbox_late_outcomes l
-             where l.outbox_id = p_outbox_id and l.outcome not in ('REFUSED', 'NOT_SENT', 'NOT_EXECUTED', 'THROTTLED', 'RAIL_REFUSED_US')) as d
+             where l.outbox_id = p_outbox_id and l.outcome not in ('REFUSED', 'NOT_SENT', 'NOT_EXECUTED', 'THROTTLED', 'RAIL_REFUSED_US')
+            union all
+            select c.recorded_at from outbox.outbox_cluster c where c.action_id is not null and c.recorded_at > v_i.created_at) as d
       join outbox.payment_rails r on r.rail = v_i.rail
      group by r.rail;
     v_not_after := case when p_action.parameters ? 'not_after' then (p_action.parameters ->> 'not_after')::timestamptz else v_i.not_after end;
@@ -2039,6 +2046,36 @@ begin
 end
 $$;
 
+create or replace function outbox.refuse_untimely_action(p_action outbox.operator_actions) returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: refuses to carry out what was decided without knowing what a failover lost. Internal to apply_operator_action.
+-- Results: nothing, or raises OB011: this is another cluster or timeline than on record, and nobody has said what it lacks; or a failover was
+--   acknowledged after the action was proposed.
+-- Hazards: on a promoted standby a payment that was dispatched can be "certainly never sent", and a redrive that was applied and sent can be
+--   waiting to be applied. A hold cannot pay, and is never refused. A disk snapshot that was put back cannot be told here: only
+--   dispatchers remember more.
+declare
+    v_known outbox.outbox_cluster;
+    v_now record;
+begin
+    select * into v_known from outbox.outbox_cluster c order by c.epoch_no desc limit 1;
+    if not found or p_action.kind = 'HOLD' then
+        return;
+    end if;
+    select * into v_now from outbox.cluster_now();
+    if v_known.system_identifier <> v_now.system_identifier or v_known.timeline <> v_now.timeline then
+        raise exception 'this is cluster % on timeline %, on record is % on %: what was sent may be missing here', v_now.system_identifier,
+            v_now.timeline, v_known.system_identifier, v_known.timeline using errcode = 'OB011',
+            hint = 'until it is acknowledged payments can only be held: outboxd failover acknowledge --lost-from TIME';
+    elsif v_known.action_id is not null and p_action.proposed_at < v_known.recorded_at then
+        raise exception 'action % was proposed before the failover that was acknowledged at %: it may have been carried out already, and is not known here',
+            p_action.action_id, v_known.recorded_at using errcode = 'OB011', hint = 'look at the rail''s books, and propose it again';
+    end if;
+end
+$$;
+
 create or replace function outbox.apply_operator_action(p_action_id uuid, p_limit integer default 1000)
 returns table (outbox_id uuid, result text, detail text, new_outbox_id uuid, remaining bigint)
 language plpgsql volatile security definer
@@ -2048,7 +2085,7 @@ as $$
 #variable_conflict use_column
 -- Purpose: carries an action out on at most p_limit of its payments that it has not reached yet.
 -- Results: what became of each: APPLIED, or SKIPPED with why. Then one row without outbox_id: how many remain. A
---   payment that somebody else has locked remains; call again.
+--   payment that somebody else has locked remains; call again. OB011: see refuse_untimely_action.
 -- Locks taken: the action's; each payment's row, for no key update, skip locked, in order of id.
 declare
     v_action outbox.operator_actions := outbox.approved_action(p_action_id);
@@ -2056,6 +2093,7 @@ declare
     v_attempts integer;
     v_outcome record;
 begin
+    perform outbox.refuse_untimely_action(v_action);
     for v_id, v_attempts in
         select m.outbox_id, m.attempt_count from outbox.operator_action_members m
          where m.action_id = p_action_id
@@ -2136,11 +2174,12 @@ declare
     v_ids uuid[] := array(select distinct c.id from unnest(p_outbox_ids) as c (id) order by c.id);
     v_unknown uuid;
 begin
+    p_evidence := nullif(btrim(p_evidence), '');
     if p_kind is null or p_kind not in ('HOLD', 'CANCEL', 'RETRY_NOW', 'RELEASE', 'RELEASE_AS_RESEND', 'RESOLVE_DISPATCHED', 'RESOLVE_FAILED', 'REDRIVE') then
         raise exception 'an action on payments cannot be %', coalesce(quote_literal(p_kind), 'null') using errcode = 'OB003';
     elsif coalesce(btrim(p_reason), '') = '' then
         raise exception 'an action needs a reason' using errcode = 'OB003', column = 'reason';
-    elsif p_kind in ('RELEASE_AS_RESEND', 'RESOLVE_DISPATCHED', 'RESOLVE_FAILED') and coalesce(btrim(p_evidence), '') = '' then
+    elsif p_kind in ('RELEASE_AS_RESEND', 'RESOLVE_DISPATCHED', 'RESOLVE_FAILED') and p_evidence is null then
         raise exception '% replaces the word of the rail: it needs evidence', p_kind using errcode = 'OB003', column = 'evidence';
     elsif cardinality(v_ids) not between 1 and 100000 or array_position(v_ids, null) is not null then
         raise exception 'an action has 1 to 100000 payments, this one %', cardinality(v_ids) using errcode = 'OB003';
@@ -2410,13 +2449,15 @@ as $$
 -- Purpose: lists payments, in order of their outbox_id, which is that of their enqueue.
 -- Parameters: what is null does not filter; p_ended_as looks in the ledger (DISPATCHED, FAILED, CANCELLED), otherwise
 --   the queue is listed; p_since and p_until bound the time of the enqueue; p_after, the last id of the page before.
--- Results: at most p_limit. Never a payload.
+-- Results: at most p_limit. Never a payload. OB003: a hold_reason of what has ended.
 -- Hazard: pages are read by key, in order, so that all pages together read the queue once: a sort would read it for each.
 declare
     v_lo uuid := greatest(outbox.outbox_id_floor(coalesce(p_since, 'epoch')), coalesce(p_after, '00000000-0000-0000-0000-000000000000'));
     v_hi uuid := outbox.outbox_id_floor(coalesce(p_until, '9999-01-01Z'));
 begin
-    if p_ended_as is not null then
+    if p_ended_as is not null and p_hold_reason is not null then
+        raise exception 'what has ended is not held: a state of % and a hold reason exclude each other', p_ended_as using errcode = 'OB003', column = 'hold_reason';
+    elsif p_ended_as is not null then
         return query
         select a.outbox_id, i.participant_id, i.instruction_id, a.rail, i.amount_minor, i.currency, i.created_at, null::text, null::text, a.state,
                null::timestamptz, null::timestamptz, i.not_after, a.attempt_no, i.ordering_key
@@ -2454,6 +2495,22 @@ as $$
              where a.pid <> pg_backend_pid() and (a.datid is null or a.datid = (select b.oid from pg_database b where b.datname = current_database()))
              union all select l.xmin from pg_replication_slots l
              union all select x.transaction from pg_prepared_xacts x where x.database = current_database()) as s
+$$;
+
+create or replace function outbox.oldest_retrying() returns table (rail text, since timestamptz)
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: since when the oldest payment of each rail that was tried, is not in doubt and has not ended could have been sent: what backs off
+--   again and again is due only for moments. Internal to read_outbox_metrics.
+-- Hazard: not_before stands in the instruction, which is looked up: for the thousand of each rail that were enqueued first.
+    select c.rail, min(greatest(c.created_at, i.not_before))
+      from (select p.rail, p.outbox_id, p.created_at, row_number() over (partition by p.rail order by p.outbox_id) as place
+              from outbox.payment_outbox_pending p
+             where p.disposition = 'READY' and p.attempt_count > 0 and p.in_doubt_since is null) as c
+     cross join lateral (select n.not_before from outbox.payment_outbox_instructions n where n.outbox_id = c.outbox_id limit 1) as i
+     where c.place <= 1000
+     group by c.rail
 $$;
 
 create or replace function outbox.read_outbox_metrics(p_rails text[] default '{}', p_horizons_ms bigint[] default '{}') returns table (
@@ -2524,7 +2581,7 @@ begin
         select c.rail, count(*) filter (where c.kind = 'FAILED_BUT_ACCEPTED') as failed_but_accepted, count(*) filter (where c.kind = 'ACCEPTED_TWICE') as accepted_twice
           from outbox.contradicted_payments() c
          group by c.rail
-    ), money as materialized (
+    ), retrying as materialized (select * from outbox.oldest_retrying()), money as materialized (
         select c.rail, c.kind, c.reason, i.currency, sum(i.amount_minor) as amount
           from unnest(v_ids, v_rails, v_kinds, v_reasons) as c (id, rail, kind, reason)
          cross join lateral (select n.currency, n.amount_minor from outbox.payment_outbox_instructions n
@@ -2546,6 +2603,7 @@ begin
            ('payments_in_doubt', coalesce(q.in_doubt, 0)), ('payments_parked', coalesce(q.parked, 0)),
            ('payments_failed_but_accepted', coalesce(c.failed_but_accepted, 0)), ('payments_accepted_twice', coalesce(c.accepted_twice, 0)),
            ('oldest_due_age_seconds', coalesce(extract(epoch from v_now - q.oldest_due_at), 0)),
+           ('oldest_retrying_age_seconds', coalesce(extract(epoch from v_now - (select o.since from retrying o where o.rail = r.rail)), 0)),
            ('oldest_in_doubt_age_seconds', coalesce(extract(epoch from v_now - q.oldest_in_doubt_at), 0)),
            ('earliest_not_after_timestamp_seconds', extract(epoch from q.earliest_not_after)),
            ('payments_not_after_at_risk', case when r.rail = any (p_rails) then coalesce(q.at_risk, 0) end),

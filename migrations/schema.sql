@@ -204,7 +204,7 @@ CREATE FUNCTION outbox.apply_operator_action(p_action_id uuid, p_limit integer D
 #variable_conflict use_column
 -- Purpose: carries an action out on at most p_limit of its payments that it has not reached yet.
 -- Results: what became of each: APPLIED, or SKIPPED with why. Then one row without outbox_id: how many remain. A
---   payment that somebody else has locked remains; call again.
+--   payment that somebody else has locked remains; call again. OB011: see refuse_untimely_action.
 -- Locks taken: the action's; each payment's row, for no key update, skip locked, in order of id.
 declare
     v_action outbox.operator_actions := outbox.approved_action(p_action_id);
@@ -212,6 +212,7 @@ declare
     v_attempts integer;
     v_outcome record;
 begin
+    perform outbox.refuse_untimely_action(v_action);
     for v_id, v_attempts in
         select m.outbox_id, m.attempt_count from outbox.operator_action_members m
          where m.action_id = p_action_id
@@ -1981,6 +1982,24 @@ $$;
 
 ALTER FUNCTION outbox.new_outbox_id() OWNER TO outbox_owner;
 
+CREATE FUNCTION outbox.oldest_retrying() RETURNS TABLE(rail text, since timestamp with time zone)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+-- Purpose: since when the oldest payment of each rail that was tried, is not in doubt and has not ended could have been sent: what backs off
+--   again and again is due only for moments. Internal to read_outbox_metrics.
+-- Hazard: not_before stands in the instruction, which is looked up: for the thousand of each rail that were enqueued first.
+    select c.rail, min(greatest(c.created_at, i.not_before))
+      from (select p.rail, p.outbox_id, p.created_at, row_number() over (partition by p.rail order by p.outbox_id) as place
+              from outbox.payment_outbox_pending p
+             where p.disposition = 'READY' and p.attempt_count > 0 and p.in_doubt_since is null) as c
+     cross join lateral (select n.not_before from outbox.payment_outbox_instructions n where n.outbox_id = c.outbox_id limit 1) as i
+     where c.place <= 1000
+     group by c.rail
+$$;
+
+ALTER FUNCTION outbox.oldest_retrying() OWNER TO outbox_owner;
+
 CREATE FUNCTION outbox.oldest_snapshot_age() RETURNS bigint
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2201,11 +2220,12 @@ declare
     v_ids uuid[] := array(select distinct c.id from unnest(p_outbox_ids) as c (id) order by c.id);
     v_unknown uuid;
 begin
+    p_evidence := nullif(btrim(p_evidence), '');
     if p_kind is null or p_kind not in ('HOLD', 'CANCEL', 'RETRY_NOW', 'RELEASE', 'RELEASE_AS_RESEND', 'RESOLVE_DISPATCHED', 'RESOLVE_FAILED', 'REDRIVE') then
         raise exception 'an action on payments cannot be %', coalesce(quote_literal(p_kind), 'null') using errcode = 'OB003';
     elsif coalesce(btrim(p_reason), '') = '' then
         raise exception 'an action needs a reason' using errcode = 'OB003', column = 'reason';
-    elsif p_kind in ('RELEASE_AS_RESEND', 'RESOLVE_DISPATCHED', 'RESOLVE_FAILED') and coalesce(btrim(p_evidence), '') = '' then
+    elsif p_kind in ('RELEASE_AS_RESEND', 'RESOLVE_DISPATCHED', 'RESOLVE_FAILED') and p_evidence is null then
         raise exception '% replaces the word of the rail: it needs evidence', p_kind using errcode = 'OB003', column = 'evidence';
     elsif cardinality(v_ids) not between 1 and 100000 or array_position(v_ids, null) is not null then
         raise exception 'an action has 1 to 100000 payments, this one %', cardinality(v_ids) using errcode = 'OB003';
@@ -2489,7 +2509,7 @@ begin
         select c.rail, count(*) filter (where c.kind = 'FAILED_BUT_ACCEPTED') as failed_but_accepted, count(*) filter (where c.kind = 'ACCEPTED_TWICE') as accepted_twice
           from outbox.contradicted_payments() c
          group by c.rail
-    ), money as materialized (
+    ), retrying as materialized (select * from outbox.oldest_retrying()), money as materialized (
         select c.rail, c.kind, c.reason, i.currency, sum(i.amount_minor) as amount
           from unnest(v_ids, v_rails, v_kinds, v_reasons) as c (id, rail, kind, reason)
          cross join lateral (select n.currency, n.amount_minor from outbox.payment_outbox_instructions n
@@ -2511,6 +2531,7 @@ begin
            ('payments_in_doubt', coalesce(q.in_doubt, 0)), ('payments_parked', coalesce(q.parked, 0)),
            ('payments_failed_but_accepted', coalesce(c.failed_but_accepted, 0)), ('payments_accepted_twice', coalesce(c.accepted_twice, 0)),
            ('oldest_due_age_seconds', coalesce(extract(epoch from v_now - q.oldest_due_at), 0)),
+           ('oldest_retrying_age_seconds', coalesce(extract(epoch from v_now - (select o.since from retrying o where o.rail = r.rail)), 0)),
            ('oldest_in_doubt_age_seconds', coalesce(extract(epoch from v_now - q.oldest_in_doubt_at), 0)),
            ('earliest_not_after_timestamp_seconds', extract(epoch from q.earliest_not_after)),
            ('payments_not_after_at_risk', case when r.rail = any (p_rails) then coalesce(q.at_risk, 0) end),
@@ -2571,13 +2592,15 @@ CREATE FUNCTION outbox.read_outbox_payments(p_rail text DEFAULT NULL::text, p_pa
 -- Purpose: lists payments, in order of their outbox_id, which is that of their enqueue.
 -- Parameters: what is null does not filter; p_ended_as looks in the ledger (DISPATCHED, FAILED, CANCELLED), otherwise
 --   the queue is listed; p_since and p_until bound the time of the enqueue; p_after, the last id of the page before.
--- Results: at most p_limit. Never a payload.
+-- Results: at most p_limit. Never a payload. OB003: a hold_reason of what has ended.
 -- Hazard: pages are read by key, in order, so that all pages together read the queue once: a sort would read it for each.
 declare
     v_lo uuid := greatest(outbox.outbox_id_floor(coalesce(p_since, 'epoch')), coalesce(p_after, '00000000-0000-0000-0000-000000000000'));
     v_hi uuid := outbox.outbox_id_floor(coalesce(p_until, '9999-01-01Z'));
 begin
-    if p_ended_as is not null then
+    if p_ended_as is not null and p_hold_reason is not null then
+        raise exception 'what has ended is not held: a state of % and a hold reason exclude each other', p_ended_as using errcode = 'OB003', column = 'hold_reason';
+    elsif p_ended_as is not null then
         return query
         select a.outbox_id, i.participant_id, i.instruction_id, a.rail, i.amount_minor, i.currency, i.created_at, null::text, null::text, a.state,
                null::timestamptz, null::timestamptz, i.not_after, a.attempt_no, i.ordering_key
@@ -2877,7 +2900,7 @@ CREATE FUNCTION outbox.redrive_payment(p_action outbox.operator_actions, p_outbo
 --   DISPATCHED, and not if the rail said later, or says in a statement, that it had accepted it. Where an attempt may have been executed
 --   it takes evidence that was given when the quarantine of that attempt was over.
 -- Parameters: p_attempts_then, as in apply_to_payment.
--- Locks taken: the instruction's row, so that of two redrives the second finds the first.
+-- Locks taken: the instruction's row, skip locked, so that of two redrives the second finds the first.
 -- Hazard: the rail executes the new key. What was executed under the old one is then paid twice: the evidence has to
 --   say that it was not.
 declare
@@ -2891,18 +2914,25 @@ declare
     v_now timestamptz := clock_timestamp();
     v_not_after timestamptz;
 begin
-    select * into v_i from outbox.payment_outbox_instructions i where i.outbox_id = p_outbox_id for no key update;
+    select * into v_i from outbox.payment_outbox_instructions i where i.outbox_id = p_outbox_id for no key update skip locked;
+    if not found then
+        result := 'BUSY';
+        return next;
+        return;
+    end if;
     select n.generation, n.outbox_id, n.idempotency_key into v_generation, v_last, v_key from outbox.payment_outbox_identities n
      where n.participant_id = v_i.participant_id and n.instruction_id = v_i.instruction_id order by n.generation desc limit 1;
     select a.state, a.attempt_no into v_state, v_attempts from outbox.payment_outbox_attempts a
      where a.outbox_id = p_outbox_id and a.state in ('DISPATCHED', 'FAILED', 'CANCELLED');
-    -- What is not certainly unexecuted: an unknown outcome, a lost lease, and what was learned late.
+    -- What is not certainly unexecuted: an unknown outcome, a lost lease, what was learned late, and what a failover may have lost.
     select max(d.at) + (r.rail_timeout_ms + r.processing_bound_ms) * interval '1 ms' into v_doubt_until
       from (select a.completed_at as at from outbox.payment_outbox_attempts a
              where a.outbox_id = p_outbox_id and a.kind = 'SUBMIT' and a.state in ('IN_DOUBT', 'LEASE_EXPIRED')
             union all
             select l.recorded_at from outbox.payment_outbox_late_outcomes l
-             where l.outbox_id = p_outbox_id and l.outcome not in ('REFUSED', 'NOT_SENT', 'NOT_EXECUTED', 'THROTTLED', 'RAIL_REFUSED_US')) as d
+             where l.outbox_id = p_outbox_id and l.outcome not in ('REFUSED', 'NOT_SENT', 'NOT_EXECUTED', 'THROTTLED', 'RAIL_REFUSED_US')
+            union all
+            select c.recorded_at from outbox.outbox_cluster c where c.action_id is not null and c.recorded_at > v_i.created_at) as d
       join outbox.payment_rails r on r.rail = v_i.rail
      group by r.rail;
     v_not_after := case when p_action.parameters ? 'not_after' then (p_action.parameters ->> 'not_after')::timestamptz else v_i.not_after end;
@@ -3081,6 +3111,38 @@ end
 $$;
 
 ALTER FUNCTION outbox.refuse_other_epoch(p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint, p_memory_id uuid, p_seen_beat bigint) OWNER TO outbox_owner;
+
+CREATE FUNCTION outbox.refuse_untimely_action(p_action outbox.operator_actions) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+-- Purpose: refuses to carry out what was decided without knowing what a failover lost. Internal to apply_operator_action.
+-- Results: nothing, or raises OB011: this is another cluster or timeline than on record, and nobody has said what it lacks; or a failover was
+--   acknowledged after the action was proposed.
+-- Hazards: on a promoted standby a payment that was dispatched can be "certainly never sent", and a redrive that was applied and sent can be
+--   waiting to be applied. A hold cannot pay, and is never refused. A disk snapshot that was put back cannot be told here: only
+--   dispatchers remember more.
+declare
+    v_known outbox.outbox_cluster;
+    v_now record;
+begin
+    select * into v_known from outbox.outbox_cluster c order by c.epoch_no desc limit 1;
+    if not found or p_action.kind = 'HOLD' then
+        return;
+    end if;
+    select * into v_now from outbox.cluster_now();
+    if v_known.system_identifier <> v_now.system_identifier or v_known.timeline <> v_now.timeline then
+        raise exception 'this is cluster % on timeline %, on record is % on %: what was sent may be missing here', v_now.system_identifier,
+            v_now.timeline, v_known.system_identifier, v_known.timeline using errcode = 'OB011',
+            hint = 'until it is acknowledged payments can only be held: outboxd failover acknowledge --lost-from TIME';
+    elsif v_known.action_id is not null and p_action.proposed_at < v_known.recorded_at then
+        raise exception 'action % was proposed before the failover that was acknowledged at %: it may have been carried out already, and is not known here',
+            p_action.action_id, v_known.recorded_at using errcode = 'OB011', hint = 'look at the rail''s books, and propose it again';
+    end if;
+end
+$$;
+
+ALTER FUNCTION outbox.refuse_untimely_action(p_action outbox.operator_actions) OWNER TO outbox_owner;
 
 CREATE FUNCTION outbox.release_outbox_leases(p_worker_id text, p_outbox_ids uuid[], p_attempt_nos integer[], p_lease_tokens uuid[]) RETURNS TABLE(ordinal integer, verdict text)
     LANGUAGE sql SECURITY DEFINER
@@ -4841,6 +4903,8 @@ REVOKE ALL ON FUNCTION outbox.members_sha256(p_outbox_ids uuid[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION outbox.new_outbox_id() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION outbox.oldest_retrying() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION outbox.oldest_snapshot_age() FROM PUBLIC;
 
 GRANT SELECT ON TABLE outbox.reconcile_breaks TO outbox_auditor;
@@ -4963,6 +5027,8 @@ REVOKE ALL ON FUNCTION outbox.refuse_bad_payments(p_participant_ids text[], p_in
 REVOKE ALL ON FUNCTION outbox.refuse_history_change() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION outbox.refuse_other_epoch(p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint, p_memory_id uuid, p_seen_beat bigint) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION outbox.refuse_untimely_action(p_action outbox.operator_actions) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION outbox.release_outbox_leases(p_worker_id text, p_outbox_ids uuid[], p_attempt_nos integer[], p_lease_tokens uuid[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION outbox.release_outbox_leases(p_worker_id text, p_outbox_ids uuid[], p_attempt_nos integer[], p_lease_tokens uuid[]) TO outbox_dispatcher;

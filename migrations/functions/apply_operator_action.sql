@@ -7,7 +7,7 @@ as $$
 #variable_conflict use_column
 -- Purpose: carries an action out on at most p_limit of its payments that it has not reached yet.
 -- Results: what became of each: APPLIED, or SKIPPED with why. Then one row without outbox_id: how many remain. A
---   payment that somebody else has locked remains; call again.
+--   payment that somebody else has locked remains; call again. OB011: see refuse_untimely_action.
 -- Locks taken: the action's; each payment's row, for no key update, skip locked, in order of id.
 declare
     v_action outbox.operator_actions := outbox.approved_action(p_action_id);
@@ -15,6 +15,7 @@ declare
     v_attempts integer;
     v_outcome record;
 begin
+    perform outbox.refuse_untimely_action(v_action);
     for v_id, v_attempts in
         select m.outbox_id, m.attempt_count from outbox.operator_action_members m
          where m.action_id = p_action_id

@@ -66,7 +66,7 @@ begin
         select c.rail, count(*) filter (where c.kind = 'FAILED_BUT_ACCEPTED') as failed_but_accepted, count(*) filter (where c.kind = 'ACCEPTED_TWICE') as accepted_twice
           from outbox.contradicted_payments() c
          group by c.rail
-    ), money as materialized (
+    ), retrying as materialized (select * from outbox.oldest_retrying()), money as materialized (
         select c.rail, c.kind, c.reason, i.currency, sum(i.amount_minor) as amount
           from unnest(v_ids, v_rails, v_kinds, v_reasons) as c (id, rail, kind, reason)
          cross join lateral (select n.currency, n.amount_minor from outbox.payment_outbox_instructions n
@@ -88,6 +88,7 @@ begin
            ('payments_in_doubt', coalesce(q.in_doubt, 0)), ('payments_parked', coalesce(q.parked, 0)),
            ('payments_failed_but_accepted', coalesce(c.failed_but_accepted, 0)), ('payments_accepted_twice', coalesce(c.accepted_twice, 0)),
            ('oldest_due_age_seconds', coalesce(extract(epoch from v_now - q.oldest_due_at), 0)),
+           ('oldest_retrying_age_seconds', coalesce(extract(epoch from v_now - (select o.since from retrying o where o.rail = r.rail)), 0)),
            ('oldest_in_doubt_age_seconds', coalesce(extract(epoch from v_now - q.oldest_in_doubt_at), 0)),
            ('earliest_not_after_timestamp_seconds', extract(epoch from q.earliest_not_after)),
            ('payments_not_after_at_risk', case when r.rail = any (p_rails) then coalesce(q.at_risk, 0) end),

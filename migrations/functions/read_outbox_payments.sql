@@ -20,13 +20,15 @@ as $$
 -- Purpose: lists payments, in order of their outbox_id, which is that of their enqueue.
 -- Parameters: what is null does not filter; p_ended_as looks in the ledger (DISPATCHED, FAILED, CANCELLED), otherwise
 --   the queue is listed; p_since and p_until bound the time of the enqueue; p_after, the last id of the page before.
--- Results: at most p_limit. Never a payload.
+-- Results: at most p_limit. Never a payload. OB003: a hold_reason of what has ended.
 -- Hazard: pages are read by key, in order, so that all pages together read the queue once: a sort would read it for each.
 declare
     v_lo uuid := greatest(outbox.outbox_id_floor(coalesce(p_since, 'epoch')), coalesce(p_after, '00000000-0000-0000-0000-000000000000'));
     v_hi uuid := outbox.outbox_id_floor(coalesce(p_until, '9999-01-01Z'));
 begin
-    if p_ended_as is not null then
+    if p_ended_as is not null and p_hold_reason is not null then
+        raise exception 'what has ended is not held: a state of % and a hold reason exclude each other', p_ended_as using errcode = 'OB003', column = 'hold_reason';
+    elsif p_ended_as is not null then
         return query
         select a.outbox_id, i.participant_id, i.instruction_id, a.rail, i.amount_minor, i.currency, i.created_at, null::text, null::text, a.state,
                null::timestamptz, null::timestamptz, i.not_after, a.attempt_no, i.ordering_key

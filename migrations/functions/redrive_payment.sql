@@ -11,7 +11,7 @@ as $$
 --   DISPATCHED, and not if the rail said later, or says in a statement, that it had accepted it. Where an attempt may have been executed
 --   it takes evidence that was given when the quarantine of that attempt was over.
 -- Parameters: p_attempts_then, as in apply_to_payment.
--- Locks taken: the instruction's row, so that of two redrives the second finds the first.
+-- Locks taken: the instruction's row, skip locked, so that of two redrives the second finds the first.
 -- Hazard: the rail executes the new key. What was executed under the old one is then paid twice: the evidence has to
 --   say that it was not.
 declare
@@ -25,18 +25,25 @@ declare
     v_now timestamptz := clock_timestamp();
     v_not_after timestamptz;
 begin
-    select * into v_i from outbox.payment_outbox_instructions i where i.outbox_id = p_outbox_id for no key update;
+    select * into v_i from outbox.payment_outbox_instructions i where i.outbox_id = p_outbox_id for no key update skip locked;
+    if not found then
+        result := 'BUSY';
+        return next;
+        return;
+    end if;
     select n.generation, n.outbox_id, n.idempotency_key into v_generation, v_last, v_key from outbox.payment_outbox_identities n
      where n.participant_id = v_i.participant_id and n.instruction_id = v_i.instruction_id order by n.generation desc limit 1;
     select a.state, a.attempt_no into v_state, v_attempts from outbox.payment_outbox_attempts a
      where a.outbox_id = p_outbox_id and a.state in ('DISPATCHED', 'FAILED', 'CANCELLED');
-    -- What is not certainly unexecuted: an unknown outcome, a lost lease, and what was learned late.
+    -- What is not certainly unexecuted: an unknown outcome, a lost lease, what was learned late, and what a failover may have lost.
     select max(d.at) + (r.rail_timeout_ms + r.processing_bound_ms) * interval '1 ms' into v_doubt_until
       from (select a.completed_at as at from outbox.payment_outbox_attempts a
              where a.outbox_id = p_outbox_id and a.kind = 'SUBMIT' and a.state in ('IN_DOUBT', 'LEASE_EXPIRED')
             union all
             select l.recorded_at from outbox.payment_outbox_late_outcomes l
-             where l.outbox_id = p_outbox_id and l.outcome not in ('REFUSED', 'NOT_SENT', 'NOT_EXECUTED', 'THROTTLED', 'RAIL_REFUSED_US')) as d
+             where l.outbox_id = p_outbox_id and l.outcome not in ('REFUSED', 'NOT_SENT', 'NOT_EXECUTED', 'THROTTLED', 'RAIL_REFUSED_US')
+            union all
+            select c.recorded_at from outbox.outbox_cluster c where c.action_id is not null and c.recorded_at > v_i.created_at) as d
       join outbox.payment_rails r on r.rail = v_i.rail
      group by r.rail;
     v_not_after := case when p_action.parameters ? 'not_after' then (p_action.parameters ->> 'not_after')::timestamptz else v_i.not_after end;

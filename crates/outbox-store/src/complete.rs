@@ -15,7 +15,7 @@ const CALL: &str = "complete_outbox_batch";
 /// free text: a strange answer of a rail must not cost a lease.
 ///
 /// # Errors
-/// [`StoreError`]; [`StoreError::Invariant`] if the ledger does not take a result at all; after a timeout or a broken connection, call again: the same result of the same
+/// [`StoreError`]; [`StoreError::Invariant`] if the ledger does not take a result at all: the others are recorded nevertheless; after a timeout or a broken connection, call again: the same result of the same
 /// attempt comes back as [`CompletionVerdict::AlreadyApplied`].
 pub async fn complete(
     session: &mut Session,
@@ -25,6 +25,7 @@ pub async fn complete(
     let mut verdicts = Vec::with_capacity(completions.len());
     // A stack of parts still to do, the next one last.
     let mut parts = vec![completions];
+    let mut broken = None;
     while let Some(part) = parts.pop() {
         match call(session, worker_id, part).await {
             Ok(done) => verdicts.extend(done),
@@ -34,12 +35,16 @@ pub async fn complete(
                 parts.push(left);
             }
             Err(StoreError::BadValue { .. }) if part.len() == 1 => {
-                verdicts.extend(call_bare(session, worker_id, &part[0]).await?);
+                match call_bare(session, worker_id, &part[0]).await {
+                    Ok(done) => verdicts.extend(done),
+                    Err(error @ StoreError::Invariant { .. }) => broken = broken.or(Some(error)),
+                    Err(error) => return Err(error),
+                }
             }
             Err(error) => return Err(error),
         }
     }
-    Ok(verdicts)
+    broken.map_or(Ok(verdicts), Err)
 }
 
 /// One completion without its free text. If the database does not take even that, the ledger holds

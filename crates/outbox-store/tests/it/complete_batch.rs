@@ -164,4 +164,8 @@ async fn ledger_that_already_has_a_terminal_attempt_is_a_broken_invariant_and_no
     let error = world.worker("w").try_complete(&completions).await.unwrap_err();
     assert_eq!(error.class(), outbox_store::Class::Corrupt, "{error}");
     assert!(error.to_string().contains(&id.to_string()), "{error}");
+    // It costs nobody else a lease, behind it in the batch neither.
+    for other in [&completions[0], &completions[2]] {
+        assert_eq!(world.attempts(other.lease.outbox_id).await, ["1 DISPATCHED ACCEPTED"]);
+    }
 }

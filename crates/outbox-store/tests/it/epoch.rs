@@ -4,7 +4,7 @@
 use outbox_core::{Millis, OutboxId, Outcome, WorkerId};
 use outbox_store::{
     ActionKind, ClaimRequest, DispatcherState, EpochFault, Heartbeat, HeartbeatReply, LogMark, Memory, Proposal,
-    StoreError, apply_failover, check_epoch, claim, decide_action, dispatcher_heartbeat, propose_action,
+    StoreError, apply_action, apply_failover, check_epoch, claim, decide_action, dispatcher_heartbeat, propose_action,
     propose_failover,
 };
 use sqlx::Row as _;
@@ -12,6 +12,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::conservation::assert_conserved;
+use crate::control::Desk;
 use crate::sql::{refused, run, scalar};
 use crate::world::{World, lease, payment};
 
@@ -404,4 +405,67 @@ async fn claims_write_nothing_to_what_dispatchers_remember() {
         assert_eq!(world.claims_with(seen).await.unwrap(), 1);
     }
     assert_eq!(scalar::<String>(&mut world.dba, version).await, before);
+}
+
+#[tokio::test]
+async fn on_a_cluster_that_nobody_acknowledged_payments_can_only_be_held() {
+    let mut world = World::new().await;
+    world.beat(None).await;
+    let ids = world.enqueue("a", 2).await;
+    let mut desk = Desk::of(&world);
+    let early = desk.propose(ActionKind::Cancel, &ids[..1]).await;
+    world.other_epoch("+ 1").await;
+    // Here it looks as if it had never been sent; where the log went on it may have been.
+    let cancel = desk.propose(ActionKind::Cancel, &ids[..1]).await;
+    for action in [&early, &cancel] {
+        let refused = apply_action(&mut desk.maker, action.action_id, 10).await.unwrap_err();
+        assert!(refused.refusal() == Some("OB011") && refused.to_string().contains("may be missing here"), "{refused}");
+    }
+    assert!(desk.does(ActionKind::Hold, &ids[1..]).await[0].applied);
+    world.acknowledge(OffsetDateTime::now_utc(), 10).await;
+    for action in [&early, &cancel] {
+        let refused = apply_action(&mut desk.maker, action.action_id, 10).await.unwrap_err();
+        assert!(refused.to_string().contains("was proposed before the failover"), "{refused}");
+    }
+    assert_eq!(desk.refuses(ActionKind::Cancel, ids[0]).await, "it may have been sent");
+    assert_conserved(&mut world.dba).await;
+}
+
+#[tokio::test]
+async fn what_was_enqueued_before_a_failover_is_paid_anew_only_by_evidence_of_after_it() {
+    let mut world = World::new().await;
+    world.contract("on_unknown = 'resend', idempotency_window_ms = 3600000, rail_timeout_ms = 1, processing_bound_ms = 3600000").await;
+    world.beat(None).await;
+    let (mut worker, mut desk) = (world.worker("w"), Desk::of(&world));
+    // One ended before, and was redriven in what is lost; one is refused after it was sent again.
+    let ids = world.enqueue("a", 2).await;
+    let claimed = worker.claim(2).await.leased;
+    let place = usize::from(claimed[0].outbox_id != ids[0]);
+    worker.complete_one(lease(&claimed[place]), Outcome::Refused).await;
+    worker.complete_one(lease(&claimed[1 - place]), Outcome::NotSent).await;
+    let redrive = desk.propose(ActionKind::Redrive, &ids[..1]).await;
+    decide_action(&mut desk.checker, &redrive, true, "ok").await.unwrap();
+    world.other_epoch("+ 1").await;
+    world.acknowledge(OffsetDateTime::now_utc(), 10).await;
+    let refused = apply_action(&mut desk.maker, redrive.action_id, 10).await.unwrap_err();
+    assert!(refused.to_string().contains("was proposed before the failover"), "{refused}");
+    world.tamper(ids[1], "next_attempt_at = now()").await;
+    let again = lease(&worker.claim_one().await);
+    worker.complete_one(again, Outcome::Refused).await;
+    for id in &ids {
+        let early = desk.does_by(ActionKind::Redrive, *id, "BANK-7").await;
+        assert!(!early.applied && early.detail.unwrap().contains("may still be under way until"));
+    }
+    world.contract("processing_bound_ms = 0").await;
+    for id in &ids {
+        assert!(desk.refuses(ActionKind::Redrive, *id).await.contains("takes evidence"));
+        assert!(desk.does_by(ActionKind::Redrive, *id, "BANK-7").await.applied);
+    }
+    // What was enqueued since is as ever.
+    let other = world.enqueue("b", 1).await[0];
+    let claimed = worker.claim(10).await.leased;
+    let its = claimed.iter().find(|one| one.outbox_id == other).unwrap();
+    worker.complete_one(lease(its), Outcome::Refused).await;
+    assert!(desk.does(ActionKind::Redrive, &[other]).await[0].applied);
+    assert_conserved(&mut world.dba).await;
 }

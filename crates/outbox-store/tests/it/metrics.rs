@@ -36,6 +36,41 @@ fn money(name: &str, amount_minor: i64, currency: &str) -> NewPayment {
 }
 
 #[tokio::test]
+async fn payment_that_backs_off_again_and_again_has_an_age_though_it_is_never_due() {
+    let mut world = World::new().await;
+    let ids = world.enqueue("a", 5).await;
+    let mut worker = world.worker("w");
+    for claimed in worker.claim(5).await.leased {
+        let outcome = if claimed.outbox_id == ids[3] { Outcome::Unknown } else { Outcome::Throttled };
+        worker.complete_one(lease(&claimed), outcome).await;
+    }
+    for (place, change) in [
+        (0, "created_at = now() - interval '2 hours'"),
+        // What could not have been sent before a later time counts from then.
+        (1, "created_at = now() - interval '9 hours'"),
+        (2, "created_at = now() - interval '9 hours', disposition = 'HELD', hold_reason = 'REQUESTED'"),
+        (3, "created_at = now() - interval '9 hours'"),
+        (4, "created_at = now() - interval '9 hours', attempt_count = 0"),
+    ] {
+        world.tamper(ids[place], &format!("{change}, next_attempt_at = now() + interval '5 minutes'")).await;
+    }
+    run(
+        &mut world.dba,
+        &format!(
+            "alter table outbox.payment_outbox_instructions disable trigger history_is_never_changed; \
+             update outbox.payment_outbox_instructions set not_before = now() - interval '1 hour' where outbox_id = '{}'; \
+             alter table outbox.payment_outbox_instructions enable always trigger history_is_never_changed",
+            ids[1]
+        ),
+    )
+    .await;
+    let figures = figures(&world, &[]).await;
+    let age = figures["oldest_retrying_age_seconds wire"];
+    assert!((7_200.0..7_260.0).contains(&age), "{age}");
+    assert_eq!(figures["oldest_due_age_seconds wire"], 0.0);
+}
+
+#[tokio::test]
 async fn figures_count_payments_and_add_up_money_by_currency_and_reason() {
     let mut world = World::new().await;
     let payments: Vec<NewPayment> =

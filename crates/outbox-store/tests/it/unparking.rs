@@ -98,3 +98,23 @@ async fn participants_that_go_on_together_share_each_pass() {
     world.pass(10).await;
     assert_eq!((world.parked("acme").await, world.parked("umbrella").await), (45, 45));
 }
+
+#[tokio::test]
+async fn many_parked_payments_of_a_participant_come_back_in_bounded_passes() {
+    let world = World::new().await;
+    world.enqueue("a", 25).await;
+    let mut operator = world.session("t_operator");
+    set_pause(&mut operator, None, Some("acme"), true, "stop").await.unwrap();
+    let mut worker = world.worker("w");
+    assert_eq!(worker.claim(100).await.summary.parked, 25);
+    set_pause(&mut operator, None, Some("acme"), false, "go").await.unwrap();
+    let rail = RailName::new(RAIL).unwrap();
+    let mut session = world.session("t_dispatcher");
+    let mut passes = Vec::new();
+    for _ in 0..4 {
+        let pass = unpark(&mut session, &rail, 10).await.unwrap();
+        passes.push((pass.keys, pass.is_full));
+    }
+    assert_eq!(passes, [(10, true), (10, true), (5, false), (0, false)]);
+    assert_eq!(worker.claim(100).await.leased.len(), 25);
+}

@@ -172,6 +172,8 @@ impl Completer {
                 if corrupt {
                     let failure = Failure::new(Exit::InvariantBroken, format!("completing: {error}"));
                     self.handle.tell(Event::Broken(failure)).await;
+                    // What the ledger does not take must not keep what is behind it from being recorded before the end.
+                    backlog.items.rotate_left(size);
                 }
                 self.leases.set_unrecorded(true);
                 if matches!(&error, ConnectionError::Store(store) if store.is_too_slow()) && size > 1 {

@@ -94,11 +94,13 @@ metrics! {
     DUE = Gauge "outboxd_payments_due" ["rail"];
     /// Since when the oldest of them has been due; 0 if there is none.
     OLDEST_DUE = Gauge "outboxd_oldest_due_age_seconds" ["rail"];
+    /// Since when the oldest payment that was tried, is not in doubt and has not ended could have been sent; 0 if there is none.
+    OLDEST_RETRYING = Gauge "outboxd_oldest_retrying_age_seconds" ["rail"];
     /// Payments that are not due before a later time.
     WAITING = Gauge "outboxd_payments_waiting" ["rail"];
     /// Payments under a lease that holds, over all dispatchers.
     LEASED = Gauge "outboxd_payments_leased" ["rail"];
-    /// Payments that stand behind another of their ordering key.
+    /// Payments that stand behind another of their ordering key, or whose participant is paused.
     PARKED = Gauge "outboxd_payments_parked" ["rail"];
     /// Payments that may have been executed and are neither held nor in flight; lost leases included.
     IN_DOUBT = Gauge "outboxd_payments_in_doubt" ["rail"];

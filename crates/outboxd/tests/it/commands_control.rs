@@ -46,10 +46,16 @@ async fn change_is_made_only_when_its_number_of_payments_is_confirmed() {
     let ended = desk.run("t_operator", &[&hold[..], &["--confirm", "3", "--output", "json"]].concat());
     assert_eq!(ended.json()["applied"], 3);
     assert_eq!(listed(&desk, &["--state", "held", "--hold-reason", "requested"]).len(), 3);
+    let both = desk.run("t_operator", &["list", "--state", "failed", "--hold-reason", "requested"]);
+    assert!(both.code == Some(64) && both.err.contains("--hold-reason is of what is held"), "{both:?}");
     // What is held already is skipped, and the end says so.
     let again = desk.run("t_operator", &[&hold[..], &["--confirm", "3"]].concat());
     assert_eq!(again.code, Some(1), "{again:?}");
     assert!(again.out.contains("it is held already: REQUESTED") && again.err.contains("3 of 3"), "{again:?}");
+    // So does who carries on what somebody else has begun.
+    let id = listed(&desk, &["--actions"])[0]["action_id"].as_str().unwrap().to_owned();
+    let carried = desk.run("t_operator", &["apply", &id, "--reason", "r", "--confirm", "3"]);
+    assert!(carried.code == Some(1) && carried.err.contains("3 of 3"), "{carried:?}");
 }
 
 #[tokio::test]

@@ -238,6 +238,35 @@ async fn a_claim_that_breaks_its_promise_ends_with_70_and_nothing_of_it_is_sent(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn result_that_the_ledger_does_not_take_ends_with_70_and_keeps_no_other_from_being_recorded() {
+    let rig = Rig::start().await;
+    // Each result is recorded alone, so that one waits behind the other.
+    let alone = ["dispatcher.completion_batch_size=1", "rails.hold.timeout=30s", "rails.resend.timeout=30s"];
+    for rail in RAILS {
+        rig.contract(rail, "null, p_rail_timeout_ms => 30000, p_lease_duration_ms => 60000").await;
+    }
+    for rail in [RESEND, HOLD] {
+        rig.sim(rail).park(Point::AfterExecution);
+        rig.enqueue(rail, 1).await;
+    }
+    let mut daemon = rig.daemon_with("a", rig.proxy.address(), &alone);
+    for rail in [RESEND, HOLD] {
+        rig.sim(rail).wait_for_parked(Point::AfterExecution, 1).await;
+    }
+    rig.run(
+        "insert into outbox.payment_outbox_attempts (outbox_id, attempt_no, rail, kind, state, outcome, worker_id, lease_token, claimed_at, completed_at) \
+         select outbox_id, 7, rail, 'SUBMIT', 'FAILED', 'REFUSED', 'nobody', gen_random_uuid(), now(), now() \
+           from outbox.payment_outbox_pending where rail = 'resend'",
+    )
+    .await;
+    rig.resend.release();
+    daemon.logged("complete.failed", 1).await;
+    rig.hold.release();
+    assert_eq!(daemon.ended().await, Some(INVARIANT_BROKEN), "{}", daemon.child.log());
+    assert_eq!(rig.count(HOLD, "DISPATCHED").await, 1, "{}", daemon.child.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn loops_tick_and_the_watchdog_is_fed_while_the_database_is_frozen() {
     let server = own_server();
     let db = outbox_testkit::TestDb::create_on(server.address()).await.unwrap();

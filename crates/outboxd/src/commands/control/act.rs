@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use clap::{Args, ValueEnum};
-use outbox_store::{ActionKind, Proposal, Session, apply_action, propose_action};
+use outbox_store::{ActionKind, Proposal, Session, apply_action, propose_action, read_actions};
 use serde_json::json;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -277,13 +277,19 @@ pub(super) async fn carry_out(
         }
     };
     results(action_id, &all, remaining, output, out)?;
-    let skipped = all.iter().filter(|result| !result.applied).count();
     if remaining > 0 {
-        let message = format!("{remaining} payments are locked by others; go on with: outboxd apply {action_id}");
+        let message =
+            format!("{remaining} payments are locked by others; go on with: outboxd apply {action_id} --reason TEXT");
         return Err(Failure::new(Exit::Unavailable, message));
     }
-    if skipped > 0 {
-        return Err(Failure::new(Exit::Failure, format!("{skipped} of {} payments were skipped", all.len())));
+    // Those of all who carried it out: it may have been begun by somebody else.
+    let of_all = or_end(read_actions(session, Some(action_id), 1).await)?;
+    let of_all: Vec<serde_json::Value> =
+        of_all.iter().map(|text| super::select::parse(text)).collect::<Result<_, _>>()?;
+    let count = |name: &str| of_all.first().and_then(|action| action[name].as_u64()).unwrap_or(0);
+    if count("skipped") > 0 {
+        let message = format!("{} of {} payments were skipped", count("skipped"), count("member_count"));
+        return Err(Failure::new(Exit::Failure, message));
     }
     Ok(())
 }

@@ -126,7 +126,7 @@ pub(crate) fn run(command: &List, out: &mut dyn Write) -> Result<(), Failure> {
 }
 
 async fn payments(command: &List, session: &mut Session) -> Result<Vec<Value>, Failure> {
-    let mut filter = command.filters.filter();
+    let mut filter = command.filters.filter()?;
     filter.after = command.after.map(OutboxId);
     let mut all = Vec::new();
     while all.len() < command.limit {

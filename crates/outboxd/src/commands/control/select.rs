@@ -77,7 +77,13 @@ impl Filters {
         self.rail.is_none() && texts && self.state.is_none() && self.since.is_none() && self.until.is_none()
     }
 
-    pub(crate) fn filter(&self) -> PaymentFilter {
+    /// # Errors
+    /// A usage error, where two filters exclude each other: one that did not count would choose more than was said.
+    pub(crate) fn filter(&self) -> Result<PaymentFilter, Failure> {
+        if self.hold_reason.is_some() && !matches!(self.state, None | Some(State::Held)) {
+            let message = "--hold-reason is of what is held: leave --state out, or say --state held";
+            return Err(Failure::new(Exit::Usage, message.to_owned()));
+        }
         let (disposition, ended_as) = match self.state {
             None => (None, None),
             Some(State::Ready) => (Some("READY"), None),
@@ -88,7 +94,7 @@ impl Filters {
             Some(State::Failed) => (None, Some("FAILED")),
             Some(State::Cancelled) => (None, Some("CANCELLED")),
         };
-        PaymentFilter {
+        Ok(PaymentFilter {
             rail: self.rail.as_ref().map(ToString::to_string),
             participant_id: self.participant.clone(),
             disposition: disposition.map(str::to_owned),
@@ -97,7 +103,7 @@ impl Filters {
             since: self.since,
             until: self.until,
             after: None,
-        }
+        })
     }
 }
 
@@ -166,7 +172,7 @@ impl Selection {
         let chosen = if let Some(action_id) = self.action {
             members(session, action_id).await?
         } else if !self.filters.are_empty() {
-            found(session, self.filters.filter()).await?
+            found(session, self.filters.filter()?).await?
         } else {
             let ids = match &self.ids_from {
                 Some(path) => read_ids(path)?,
