@@ -2071,7 +2071,7 @@ begin
             hint = 'until it is acknowledged payments can only be held: outboxd failover acknowledge --lost-from TIME';
     elsif v_known.action_id is not null and p_action.proposed_at < v_known.recorded_at then
         raise exception 'action % was proposed before the failover that was acknowledged at %: it may have been carried out already, and is not known here',
-            p_action.action_id, v_known.recorded_at using errcode = 'OB011', hint = 'look at the rail''s books, and propose it again';
+            p_action.action_id, v_known.recorded_at using errcode = 'OB011', hint = 'look for the instruction in the rail''s books, also under a key that is not known here, and propose it again';
     end if;
 end
 $$;

@@ -139,10 +139,14 @@ fn iso_20022(status: u16, code: Option<&str>) -> Option<Meaning> {
     if !(200..300).contains(&status) {
         return None;
     }
-    match code? {
-        "RCVD" | "ACTC" | "ACCP" | "ACFC" | "ACSP" | "ACWC" | "PATC" | "PDNG" => Some(Meaning::Interim),
+    match code?.to_ascii_uppercase().as_str() {
+        "RCVD" | "ACTC" | "ACCP" | "ACFC" | "ACSP" | "ACWC" | "ACWP" | "ACPD" | "PART" | "PATC" | "PDNG" | "PRES" => {
+            Some(Meaning::Interim)
+        }
         "ACSC" | "ACCC" => Some(Meaning::Accepted),
         "RJCT" => Some(Meaning::Refused),
+        // Cancelled, or neither posted nor returned: no success, and nothing that lets it be sent again.
+        "CANC" | "BLCK" => Some(Meaning::Unknown),
         _ => None,
     }
 }

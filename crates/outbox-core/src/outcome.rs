@@ -176,8 +176,11 @@ fn meaning(reply: Reply<'_>, codes: &CodeTable, default: fn(u16) -> Meaning) -> 
     if !body.is_whole() && code.is_none() && codes.depends_on_code(status) {
         return Err(Outcome::Unknown);
     }
-    match codes.named(status, code).unwrap_or_else(|| default(status)) {
-        Meaning::Accepted if body != Body::WithReference => Err(Outcome::Unknown),
+    // Where the table tells a status by its code, a code that it does not name, or that cannot be read, is no success.
+    let named = codes.named(status, code);
+    let is_unnamed = named.is_none() && codes.depends_on_code(status);
+    match named.unwrap_or_else(|| default(status)) {
+        Meaning::Accepted if body != Body::WithReference || is_unnamed => Err(Outcome::Unknown),
         meaning => Ok(meaning),
     }
 }
@@ -251,7 +254,16 @@ mod tests {
         check(422, Some("KEY_REUSED"), body, &table, Outcome::KeyReused);
         check(422, None, body, &table, Outcome::Refused);
         check(200, Some("PENDING"), body, &table, Outcome::Interim);
-        check(200, None, body, &table, Outcome::Accepted);
+        // A success that is told by its code is named, or there is none: the code may be one that nobody thought of.
+        check(200, None, body, &table, Outcome::Unknown);
+        check(200, Some("OTHER"), body, &table, Outcome::Unknown);
+        let with_plain =
+            CodeTable::new(vec![rule(200, Some("PENDING"), Meaning::Interim), rule(200, None, Meaning::Accepted)]);
+        for (code, expected) in
+            [(None, Outcome::Accepted), (Some("OTHER"), Outcome::Accepted), (Some("PENDING"), Outcome::Interim)]
+        {
+            check(200, code, body, &with_plain, expected);
+        }
     }
 
     #[test]
@@ -286,6 +298,12 @@ mod tests {
             ("ACSC", Outcome::Accepted),
             ("ACCC", Outcome::Accepted),
             ("RJCT", Outcome::Refused),
+            ("rjct", Outcome::Refused),
+            ("ACWP", Outcome::Interim),
+            ("PRES", Outcome::Interim),
+            ("PART", Outcome::Interim),
+            ("CANC", Outcome::Unknown),
+            ("BLCK", Outcome::Unknown),
             ("OTHER", Outcome::Accepted),
         ] {
             check(200, Some(code), Body::WithReference, &none, expected);

@@ -2,7 +2,7 @@
 //! here, before a connection is made. Secret headers come last, and are not part of the hash.
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST};
+use http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 use http_body_util::Full;
 use sha2::{Digest, Sha256};
@@ -134,6 +134,8 @@ impl Template {
         let uri = Uri::from_parts(parts).ok()?;
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        // A "not found" of before the payment arrived, kept by a cache on the way, must not be the last word (RFC 9111, 5.2.1).
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-store"));
         if let Some(traceparent) = inquiry.traceparent.as_deref().and_then(traceparent) {
             headers.insert(HeaderName::from_static("traceparent"), traceparent);
         }

@@ -97,13 +97,15 @@ async fn request_hash_of_an_inquiry_covers_method_url_and_headers() {
     };
     let hash = ask(&rail(plain.clone())).await.request_sha256.expect("a hash");
     let url = format!("http://{}/status?key={KEY}", hostile.address);
-    let fields: [&[u8]; 11] = [
+    let fields: [&[u8]; 13] = [
         b"outbox-rail/request/1",
         b"GET",
         url.as_bytes(),
-        &3_u64.to_be_bytes(),
+        &4_u64.to_be_bytes(),
         b"accept-encoding",
         b"identity",
+        b"cache-control",
+        b"no-cache, no-store",
         b"traceparent",
         TRACE.as_bytes(),
         b"x-participant",

@@ -200,12 +200,15 @@ impl Completer {
             }
         }
         let session = self.connection.session().await?;
-        let mut completed = outbox_store::complete(session, &self.worker_id, &completions).await?.into_iter();
+        let completed = outbox_store::complete(session, &self.worker_id, &completions).await;
         let mut released = Vec::new();
-        if !releases.is_empty() {
+        // What the ledger does not take must not keep what was certainly not sent from being given back.
+        let goes_on = completed.as_ref().map_or_else(|error| error.class() == Class::Corrupt, |_| true);
+        if !releases.is_empty() && goes_on {
             // A completion is idempotent: if this fails, all of the batch is repeated.
             released = outbox_store::release_leases(session, &self.worker_id, &releases).await?;
         }
+        let mut completed = completed?.into_iter();
         let mut released = released.into_iter();
         let verdicts = items.iter().map(|item| match &item.settlement {
             Settlement::Complete(_) => completed.next(),

@@ -12,6 +12,9 @@ pub(super) const QUEUE: &str = "queue";
 /// A payment that has been due for longer, in seconds, is looked at; the alert `OutboxdOldestDue` has the same bound.
 const DUE_AGE_MAX: f64 = 300.0;
 
+/// A payment that has been tried for longer, in seconds, backs off without end; the alert `OutboxdRetriesForLong` has the same bound.
+const RETRYING_AGE_MAX: f64 = 3_600.0;
+
 /// The queue of each configured rail.
 pub(super) async fn queue(session: &mut Session, config: &Config) -> Vec<Finding> {
     match outbox_store::read_metrics(session, &[]).await {
@@ -36,6 +39,15 @@ fn judge(rail: &RailName, figures: &[Figure]) -> Finding {
             QUEUE,
             seen,
             "if all else is well, the rail is slower than what comes in: outboxd status",
+        );
+    }
+    let retrying = count("oldest_retrying_age_seconds");
+    if retrying > RETRYING_AGE_MAX {
+        let seen = format!("{seen}; the oldest that was tried has waited for {retrying:.0} s");
+        return Finding::warning(
+            QUEUE,
+            seen,
+            "it backs off between its attempts: throttled, refused a connection, or bound to an endpoint that is gone; outboxd inspect says which",
         );
     }
     if held > 0.0 {
@@ -69,6 +81,9 @@ mod tests {
         assert!(
             judged(0.0, 2.0).contains("verdict: Warning") && judged(0.0, 2.0).contains("due 7, in doubt 0, held 3")
         );
+        let tried = [figure("payments_due", &["a"], 0.0), figure("oldest_retrying_age_seconds", &["a"], 3_601.0)];
+        let tried = format!("{:?}", judge(&RailName::new("a").unwrap(), &tried));
+        assert!(tried.contains("verdict: Warning") && tried.contains("waited for 3601 s"), "{tried}");
         assert!(judged(301.0, -1.0).contains("verdict: Warning") && judged(301.0, -1.0).contains("due for 301 s"));
         assert!(format!("{:?}", judge(&RailName::new("c").unwrap(), &[])).contains("verdict: Skipped"));
     }
