@@ -679,7 +679,7 @@ language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 -- Purpose: refuses to claim on a cluster that is not the one on record: a promoted standby, a restore or a clone may
---   have lost attempts that were made. Internal to claim.
+--   have lost attempts that were made. Internal to claim and refuse_untimely_action.
 -- Parameters: those of epoch_fault, which judges.
 -- Results: nothing, or raises OB011; OB015, the database is older than what the dispatcher has seen. As long as no
 --   epoch is on record, nothing has been dispatched.
@@ -2058,18 +2058,14 @@ as $$
 --   dispatchers remember more.
 declare
     v_known outbox.outbox_cluster;
-    v_now record;
 begin
     select * into v_known from outbox.outbox_cluster c order by c.epoch_no desc limit 1;
     if not found or p_action.kind = 'HOLD' then
         return;
     end if;
-    select * into v_now from outbox.cluster_now();
-    if v_known.system_identifier <> v_now.system_identifier or v_known.timeline <> v_now.timeline then
-        raise exception 'this is cluster % on timeline %, on record is % on %: what was sent may be missing here', v_now.system_identifier,
-            v_now.timeline, v_known.system_identifier, v_known.timeline using errcode = 'OB011',
-            hint = 'until it is acknowledged payments can only be held: outboxd failover acknowledge --lost-from TIME';
-    elsif v_known.action_id is not null and p_action.proposed_at < v_known.recorded_at then
+    -- As a dispatcher of this database that has seen nothing: only another cluster is refused.
+    perform outbox.refuse_other_epoch(v_known.environment, 0, 0, null, 0);
+    if v_known.action_id is not null and p_action.proposed_at < v_known.recorded_at then
         raise exception 'action % was proposed before the failover that was acknowledged at %: it may have been carried out already, and is not known here',
             p_action.action_id, v_known.recorded_at using errcode = 'OB011', hint = 'look for the instruction in the rail''s books, also under a key that is not known here, and propose it again';
     end if;

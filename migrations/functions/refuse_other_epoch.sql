@@ -4,7 +4,7 @@ language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 -- Purpose: refuses to claim on a cluster that is not the one on record: a promoted standby, a restore or a clone may
---   have lost attempts that were made. Internal to claim.
+--   have lost attempts that were made. Internal to claim and refuse_untimely_action.
 -- Parameters: those of epoch_fault, which judges.
 -- Results: nothing, or raises OB011; OB015, the database is older than what the dispatcher has seen. As long as no
 --   epoch is on record, nothing has been dispatched.
