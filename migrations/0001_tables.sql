@@ -314,7 +314,7 @@ create table outbox.operator_actions (
     proposed_at timestamptz not null,
     constraint kind_is_known check (kind in ('PAUSE', 'RESUME', 'HOLD', 'CANCEL', 'RETRY_NOW', 'RELEASE', 'RELEASE_AS_RESEND', 'RESOLVE_DISPATCHED',
         'RESOLVE_FAILED', 'REDRIVE', 'FAILOVER')),
-    constraint reason_is_given check (length(reason) between 1 and 1000),
+    constraint reason_is_given check (length(reason) <= 1000 and reason ~ '\S'),
     constraint evidence_is_bounded check (length(evidence) between 1 and 256),
     constraint members_sha256_is_whole check (octet_length(members_sha256) = 32)
 );
@@ -340,7 +340,7 @@ create table outbox.operator_action_decisions (
     decided_by text not null,
     decided_at timestamptz not null,
     constraint decision_is_known check (decision in ('APPROVED', 'REJECTED', 'WITHDRAWN')),
-    constraint reason_is_given check (length(reason) between 1 and 1000)
+    constraint reason_is_given check (length(reason) <= 1000 and reason ~ '\S')
 );
 
 -- What became of each payment of an action.
@@ -380,7 +380,7 @@ create table outbox.reconcile_statements (
     constraint line_count_is_bounded check (line_count between 0 and 10000000),
     constraint file_sha256_is_whole check (octet_length(file_sha256) = 32),
     constraint lines_sha256_is_whole check (octet_length(lines_sha256) = 32),
-    constraint reason_is_given check (length(reason) between 1 and 1000)
+    constraint reason_is_given check (length(reason) <= 1000 and reason ~ '\S')
 );
 
 create table outbox.reconcile_lines (
@@ -433,7 +433,7 @@ create table outbox.reconcile_voidings (
     judged_until timestamptz,
     voided_by text not null,
     voided_at timestamptz not null,
-    constraint reason_is_given check (length(reason) between 1 and 1000)
+    constraint reason_is_given check (length(reason) <= 1000 and reason ~ '\S')
 );
 
 -- What differs. `subject` is the payment, or the booking: what the statement calls it, with its money, and the how many
@@ -470,7 +470,7 @@ create table outbox.reconcile_resolutions (
     resolved_at timestamptz not null,
     resolution_no integer not null,
     constraint reconcile_resolutions_pkey primary key (break_id, resolution_no),
-    constraint reason_is_given check (length(reason) between 1 and 1000),
+    constraint reason_is_given check (length(reason) <= 1000 and reason ~ '\S'),
     constraint person_or_statement check (action_id is null or statement_id is null)
 );
 

@@ -2170,10 +2170,10 @@ declare
     v_ids uuid[] := array(select distinct c.id from unnest(p_outbox_ids) as c (id) order by c.id);
     v_unknown uuid;
 begin
-    p_evidence := nullif(btrim(p_evidence), '');
+    p_evidence := nullif(btrim(p_evidence, E' \t\r\n'), '');
     if p_kind is null or p_kind not in ('HOLD', 'CANCEL', 'RETRY_NOW', 'RELEASE', 'RELEASE_AS_RESEND', 'RESOLVE_DISPATCHED', 'RESOLVE_FAILED', 'REDRIVE') then
         raise exception 'an action on payments cannot be %', coalesce(quote_literal(p_kind), 'null') using errcode = 'OB003';
-    elsif coalesce(btrim(p_reason), '') = '' then
+    elsif coalesce(p_reason, '') !~ '\S' then
         raise exception 'an action needs a reason' using errcode = 'OB003', column = 'reason';
     elsif p_kind in ('RELEASE_AS_RESEND', 'RESOLVE_DISPATCHED', 'RESOLVE_FAILED') and p_evidence is null then
         raise exception '% replaces the word of the rail: it needs evidence', p_kind using errcode = 'OB003', column = 'evidence';
@@ -2239,7 +2239,7 @@ as $$
 declare
     v_action uuid := outbox.new_outbox_id();
 begin
-    if coalesce(btrim(p_reason), '') = '' then
+    if coalesce(p_reason, '') !~ '\S' then
         raise exception 'an action needs a reason' using errcode = 'OB003', column = 'reason';
     elsif p_rail is not null and not exists (select from outbox.payment_rails r where r.rail = p_rail) then
         raise exception 'rail % has no contract', p_rail using errcode = 'OB004', column = 'rail';
@@ -2363,7 +2363,7 @@ begin
     select * into v_cluster from outbox.cluster_now();
     if p_lost_from is null or not isfinite(p_lost_from) or p_lost_from > clock_timestamp() then
         raise exception 'lost_from must be a time that is past' using errcode = 'OB003', column = 'lost_from';
-    elsif coalesce(btrim(p_reason), '') = '' then
+    elsif coalesce(p_reason, '') !~ '\S' then
         raise exception 'an action needs a reason' using errcode = 'OB003', column = 'reason';
     end if;
     insert into outbox.operator_actions
@@ -2651,7 +2651,7 @@ declare
 begin
     if not exists (select from outbox.payment_rails r where r.rail = p_rail) then
         raise exception 'there is no rail %', quote_nullable(p_rail) using errcode = 'OB004', column = 'rail';
-    elsif coalesce(btrim(p_reason), '') = '' then
+    elsif coalesce(p_reason, '') !~ '\S' then
         raise exception 'a reconciliation needs a reason' using errcode = 'OB003', column = 'reason';
     elsif not p_booked_from < p_booked_until then
         raise exception 'the period ends before it begins' using errcode = 'OB003', column = 'booked_until';
@@ -3461,7 +3461,7 @@ declare
     v_id uuid;
     v_closed integer;
 begin
-    if coalesce(btrim(p_reason), '') = '' then
+    if coalesce(p_reason, '') !~ '\S' then
         raise exception 'a resolution needs a reason' using errcode = 'OB003', column = 'reason';
     elsif p_action_id is not null and not exists (select from outbox.operator_actions a where a.action_id = p_action_id) then
         raise exception 'there is no action %', p_action_id using errcode = 'OB003', column = 'action_id';
@@ -3516,7 +3516,7 @@ begin
     select * into s from outbox.reconcile_statements r where r.statement_id = p_statement_id;
     if not found then
         raise exception 'there is no statement %', p_statement_id using errcode = 'OB003', column = 'statement_id';
-    elsif coalesce(btrim(p_reason), '') = '' then
+    elsif coalesce(p_reason, '') !~ '\S' then
         raise exception 'a voiding needs a reason' using errcode = 'OB003', column = 'reason';
     end if;
     if exists (select from outbox.reconcile_comparisons c where c.statement_id = p_statement_id) then

@@ -251,7 +251,7 @@ CREATE TABLE outbox.operator_actions (
     CONSTRAINT evidence_is_bounded CHECK (((length(evidence) >= 1) AND (length(evidence) <= 256))),
     CONSTRAINT kind_is_known CHECK ((kind = ANY (ARRAY['PAUSE'::text, 'RESUME'::text, 'HOLD'::text, 'CANCEL'::text, 'RETRY_NOW'::text, 'RELEASE'::text, 'RELEASE_AS_RESEND'::text, 'RESOLVE_DISPATCHED'::text, 'RESOLVE_FAILED'::text, 'REDRIVE'::text, 'FAILOVER'::text]))),
     CONSTRAINT members_sha256_is_whole CHECK ((octet_length(members_sha256) = 32)),
-    CONSTRAINT reason_is_given CHECK (((length(reason) >= 1) AND (length(reason) <= 1000)))
+    CONSTRAINT reason_is_given CHECK (((length(reason) <= 1000) AND (reason ~ '\S'::text)))
 );
 
 ALTER TABLE outbox.operator_actions OWNER TO outbox_owner;
@@ -633,7 +633,7 @@ declare
 begin
     if not exists (select from outbox.payment_rails r where r.rail = p_rail) then
         raise exception 'there is no rail %', quote_nullable(p_rail) using errcode = 'OB004', column = 'rail';
-    elsif coalesce(btrim(p_reason), '') = '' then
+    elsif coalesce(p_reason, '') !~ '\S' then
         raise exception 'a reconciliation needs a reason' using errcode = 'OB003', column = 'reason';
     elsif not p_booked_from < p_booked_until then
         raise exception 'the period ends before it begins' using errcode = 'OB003', column = 'booked_until';
@@ -2190,7 +2190,7 @@ begin
     select * into v_cluster from outbox.cluster_now();
     if p_lost_from is null or not isfinite(p_lost_from) or p_lost_from > clock_timestamp() then
         raise exception 'lost_from must be a time that is past' using errcode = 'OB003', column = 'lost_from';
-    elsif coalesce(btrim(p_reason), '') = '' then
+    elsif coalesce(p_reason, '') !~ '\S' then
         raise exception 'an action needs a reason' using errcode = 'OB003', column = 'reason';
     end if;
     insert into outbox.operator_actions
@@ -2220,10 +2220,10 @@ declare
     v_ids uuid[] := array(select distinct c.id from unnest(p_outbox_ids) as c (id) order by c.id);
     v_unknown uuid;
 begin
-    p_evidence := nullif(btrim(p_evidence), '');
+    p_evidence := nullif(btrim(p_evidence, E' \t\r\n'), '');
     if p_kind is null or p_kind not in ('HOLD', 'CANCEL', 'RETRY_NOW', 'RELEASE', 'RELEASE_AS_RESEND', 'RESOLVE_DISPATCHED', 'RESOLVE_FAILED', 'REDRIVE') then
         raise exception 'an action on payments cannot be %', coalesce(quote_literal(p_kind), 'null') using errcode = 'OB003';
-    elsif coalesce(btrim(p_reason), '') = '' then
+    elsif coalesce(p_reason, '') !~ '\S' then
         raise exception 'an action needs a reason' using errcode = 'OB003', column = 'reason';
     elsif p_kind in ('RELEASE_AS_RESEND', 'RESOLVE_DISPATCHED', 'RESOLVE_FAILED') and p_evidence is null then
         raise exception '% replaces the word of the rail: it needs evidence', p_kind using errcode = 'OB003', column = 'evidence';
@@ -3232,7 +3232,7 @@ declare
     v_id uuid;
     v_closed integer;
 begin
-    if coalesce(btrim(p_reason), '') = '' then
+    if coalesce(p_reason, '') !~ '\S' then
         raise exception 'a resolution needs a reason' using errcode = 'OB003', column = 'reason';
     elsif p_action_id is not null and not exists (select from outbox.operator_actions a where a.action_id = p_action_id) then
         raise exception 'there is no action %', p_action_id using errcode = 'OB003', column = 'action_id';
@@ -3283,7 +3283,7 @@ CREATE FUNCTION outbox.set_outbox_pause(p_rail text, p_participant_id text, p_pa
 declare
     v_action uuid := outbox.new_outbox_id();
 begin
-    if coalesce(btrim(p_reason), '') = '' then
+    if coalesce(p_reason, '') !~ '\S' then
         raise exception 'an action needs a reason' using errcode = 'OB003', column = 'reason';
     elsif p_rail is not null and not exists (select from outbox.payment_rails r where r.rail = p_rail) then
         raise exception 'rail % has no contract', p_rail using errcode = 'OB004', column = 'rail';
@@ -3709,7 +3709,7 @@ begin
     select * into s from outbox.reconcile_statements r where r.statement_id = p_statement_id;
     if not found then
         raise exception 'there is no statement %', p_statement_id using errcode = 'OB003', column = 'statement_id';
-    elsif coalesce(btrim(p_reason), '') = '' then
+    elsif coalesce(p_reason, '') !~ '\S' then
         raise exception 'a voiding needs a reason' using errcode = 'OB003', column = 'reason';
     end if;
     if exists (select from outbox.reconcile_comparisons c where c.statement_id = p_statement_id) then
@@ -3757,7 +3757,7 @@ CREATE TABLE outbox.reconcile_statements (
     CONSTRAINT line_count_is_bounded CHECK (((line_count >= 0) AND (line_count <= 10000000))),
     CONSTRAINT lines_sha256_is_whole CHECK ((octet_length(lines_sha256) = 32)),
     CONSTRAINT period_is_not_empty CHECK ((booked_until > booked_from)),
-    CONSTRAINT reason_is_given CHECK (((length(reason) >= 1) AND (length(reason) <= 1000))),
+    CONSTRAINT reason_is_given CHECK (((length(reason) <= 1000) AND (reason ~ '\S'::text))),
     CONSTRAINT slack_is_bounded CHECK (((slack_ms >= 0) AND (slack_ms <= 604800000)))
 );
 
@@ -3855,7 +3855,7 @@ CREATE TABLE outbox.operator_action_decisions (
     decided_by text NOT NULL,
     decided_at timestamp with time zone NOT NULL,
     CONSTRAINT decision_is_known CHECK ((decision = ANY (ARRAY['APPROVED'::text, 'REJECTED'::text, 'WITHDRAWN'::text]))),
-    CONSTRAINT reason_is_given CHECK (((length(reason) >= 1) AND (length(reason) <= 1000)))
+    CONSTRAINT reason_is_given CHECK (((length(reason) <= 1000) AND (reason ~ '\S'::text)))
 );
 
 ALTER TABLE outbox.operator_action_decisions OWNER TO outbox_owner;
@@ -4261,7 +4261,7 @@ CREATE TABLE outbox.reconcile_resolutions (
     resolved_at timestamp with time zone NOT NULL,
     resolution_no integer NOT NULL,
     CONSTRAINT person_or_statement CHECK (((action_id IS NULL) OR (statement_id IS NULL))),
-    CONSTRAINT reason_is_given CHECK (((length(reason) >= 1) AND (length(reason) <= 1000)))
+    CONSTRAINT reason_is_given CHECK (((length(reason) <= 1000) AND (reason ~ '\S'::text)))
 );
 
 ALTER TABLE outbox.reconcile_resolutions OWNER TO outbox_owner;
@@ -4272,7 +4272,7 @@ CREATE TABLE outbox.reconcile_voidings (
     judged_until timestamp with time zone,
     voided_by text NOT NULL,
     voided_at timestamp with time zone NOT NULL,
-    CONSTRAINT reason_is_given CHECK (((length(reason) >= 1) AND (length(reason) <= 1000)))
+    CONSTRAINT reason_is_given CHECK (((length(reason) <= 1000) AND (reason ~ '\S'::text)))
 );
 
 ALTER TABLE outbox.reconcile_voidings OWNER TO outbox_owner;

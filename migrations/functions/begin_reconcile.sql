@@ -19,7 +19,7 @@ declare
 begin
     if not exists (select from outbox.payment_rails r where r.rail = p_rail) then
         raise exception 'there is no rail %', quote_nullable(p_rail) using errcode = 'OB004', column = 'rail';
-    elsif coalesce(btrim(p_reason), '') = '' then
+    elsif coalesce(p_reason, '') !~ '\S' then
         raise exception 'a reconciliation needs a reason' using errcode = 'OB003', column = 'reason';
     elsif not p_booked_from < p_booked_until then
         raise exception 'the period ends before it begins' using errcode = 'OB003', column = 'booked_until';

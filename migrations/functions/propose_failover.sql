@@ -14,7 +14,7 @@ begin
     select * into v_cluster from outbox.cluster_now();
     if p_lost_from is null or not isfinite(p_lost_from) or p_lost_from > clock_timestamp() then
         raise exception 'lost_from must be a time that is past' using errcode = 'OB003', column = 'lost_from';
-    elsif coalesce(btrim(p_reason), '') = '' then
+    elsif coalesce(p_reason, '') !~ '\S' then
         raise exception 'an action needs a reason' using errcode = 'OB003', column = 'reason';
     end if;
     insert into outbox.operator_actions

@@ -17,10 +17,10 @@ declare
     v_ids uuid[] := array(select distinct c.id from unnest(p_outbox_ids) as c (id) order by c.id);
     v_unknown uuid;
 begin
-    p_evidence := nullif(btrim(p_evidence), '');
+    p_evidence := nullif(btrim(p_evidence, E' \t\r\n'), '');
     if p_kind is null or p_kind not in ('HOLD', 'CANCEL', 'RETRY_NOW', 'RELEASE', 'RELEASE_AS_RESEND', 'RESOLVE_DISPATCHED', 'RESOLVE_FAILED', 'REDRIVE') then
         raise exception 'an action on payments cannot be %', coalesce(quote_literal(p_kind), 'null') using errcode = 'OB003';
-    elsif coalesce(btrim(p_reason), '') = '' then
+    elsif coalesce(p_reason, '') !~ '\S' then
         raise exception 'an action needs a reason' using errcode = 'OB003', column = 'reason';
     elsif p_kind in ('RELEASE_AS_RESEND', 'RESOLVE_DISPATCHED', 'RESOLVE_FAILED') and p_evidence is null then
         raise exception '% replaces the word of the rail: it needs evidence', p_kind using errcode = 'OB003', column = 'evidence';

@@ -11,7 +11,7 @@ declare
     v_id uuid;
     v_closed integer;
 begin
-    if coalesce(btrim(p_reason), '') = '' then
+    if coalesce(p_reason, '') !~ '\S' then
         raise exception 'a resolution needs a reason' using errcode = 'OB003', column = 'reason';
     elsif p_action_id is not null and not exists (select from outbox.operator_actions a where a.action_id = p_action_id) then
         raise exception 'there is no action %', p_action_id using errcode = 'OB003', column = 'action_id';

@@ -10,7 +10,7 @@ as $$
 declare
     v_action uuid := outbox.new_outbox_id();
 begin
-    if coalesce(btrim(p_reason), '') = '' then
+    if coalesce(p_reason, '') !~ '\S' then
         raise exception 'an action needs a reason' using errcode = 'OB003', column = 'reason';
     elsif p_rail is not null and not exists (select from outbox.payment_rails r where r.rail = p_rail) then
         raise exception 'rail % has no contract', p_rail using errcode = 'OB004', column = 'rail';

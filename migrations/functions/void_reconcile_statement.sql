@@ -16,7 +16,7 @@ begin
     select * into s from outbox.reconcile_statements r where r.statement_id = p_statement_id;
     if not found then
         raise exception 'there is no statement %', p_statement_id using errcode = 'OB003', column = 'statement_id';
-    elsif coalesce(btrim(p_reason), '') = '' then
+    elsif coalesce(p_reason, '') !~ '\S' then
         raise exception 'a voiding needs a reason' using errcode = 'OB003', column = 'reason';
     end if;
     if exists (select from outbox.reconcile_comparisons c where c.statement_id = p_statement_id) then

@@ -3,12 +3,13 @@
 
 use std::time::SystemTime;
 
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, RETRY_AFTER, TRANSFER_ENCODING};
+use http::header::{AGE, CONTENT_ENCODING, CONTENT_LENGTH, RETRY_AFTER, TRANSFER_ENCODING};
+use http::response::Parts;
 use http::{HeaderMap, HeaderName, Version};
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
-use outbox_core::Millis;
 use outbox_core::outcome::Body;
+use outbox_core::{AttemptKind, Millis};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
@@ -122,9 +123,10 @@ pub(crate) struct Said {
     pub(crate) fault: Option<Fault>,
 }
 
-/// Finds reference and code in an answer.
-pub(crate) fn understand(version: Version, headers: &HeaderMap, read: &Read, reference: &Field, code: &Field) -> Said {
-    let fault = read.fault.clone().or_else(|| encoded(headers));
+/// Finds reference and code in the answer to `kind`.
+pub(crate) fn understand(kind: AttemptKind, head: &Parts, read: &Read, reference: &Field, code: &Field) -> Said {
+    let (version, headers) = (head.version, &head.headers);
+    let fault = read.fault.clone().or_else(|| encoded(headers)).or_else(|| cached(kind, headers));
     let json = match (&fault, read.bytes.is_empty()) {
         (None, false) => serde_json::from_slice(&read.bytes).ok(),
         _ => None,
@@ -155,6 +157,13 @@ fn encoded(headers: &HeaderMap) -> Option<Fault> {
     let plain =
         headers.get_all(CONTENT_ENCODING).iter().all(|value| value.as_bytes().eq_ignore_ascii_case(b"identity"));
     (!plain).then(|| Fault::plain("body_encoded"))
+}
+
+/// An answer out of a cache is from before the question: "not found" of then is not "not found" of now. An `Age` shows
+/// it (RFC 9111, 5.1); some gateways write a zero on what they fetched. No cache answers a POST (RFC 9111, 4).
+fn cached(kind: AttemptKind, headers: &HeaderMap) -> Option<Fault> {
+    let is_aged = headers.get_all(AGE).iter().any(|age| age.as_bytes() != b"0");
+    (kind == AttemptKind::Inquire && is_aged).then(|| Fault::plain("body_cached"))
 }
 
 fn is_framed(version: Version, headers: &HeaderMap) -> bool {

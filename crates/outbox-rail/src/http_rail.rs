@@ -221,7 +221,7 @@ impl HttpRail {
         let read = answer::read(body, self.response_body_max, until).await;
         let passed = connection.gate().passed();
         let Answers { reference, code, .. } = self.answers_to(kind);
-        let said = answer::understand(head.version, &head.headers, &read, reference, code);
+        let said = answer::understand(kind, &head, &read, reference, code);
         let reply = Reply::Answered { status, code: said.code.as_deref(), body: said.body };
         let report = WireReport {
             outcome: self.classify(kind, reply),

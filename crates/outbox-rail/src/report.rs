@@ -32,7 +32,7 @@ pub struct WireReport {
     /// `not_permitted`. Without an answer: `timeout`, `interrupted`, `http2` (GOAWAY, reset stream),
     /// `answer_invalid`, `unsolicited_answer`. With an answer whose body is not to be relied on:
     /// `body_too_large`, `body_truncated`, `body_timeout`, `body_encoded`, `body_unparsable`,
-    /// `body_unframed`.
+    /// `body_unframed`, `body_cached`.
     pub error_class: Option<&'static str>,
     /// More about that fault: at most 200 characters, without payment details.
     pub error_detail: Option<String>,

@@ -189,6 +189,17 @@ async fn refusal_and_not_found_that_do_not_come_whole_teach_nothing() {
 }
 
 #[tokio::test]
+async fn answer_out_of_a_cache_is_no_answer() {
+    for (age, outcome, class) in [("0", Outcome::NotFound, None), ("1", Outcome::Inconclusive, Some("body_cached"))] {
+        let body = r#"{"status":"NO_SUCH_KEY"}"#;
+        let head = format!("HTTP/1.1 404 Not Found\r\nage: {age}\r\ncontent-length: {}", body.len());
+        let hostile = Hostile::answering(format!("{head}\r\n\r\n{body}")).await;
+        let report = ask(&rail(asked(settings(hostile.url())))).await;
+        assert_eq!((report.outcome, report.error_class), (outcome, class), "{age}");
+    }
+}
+
+#[tokio::test]
 async fn inquiry_follows_no_redirect_and_is_asked_once() {
     let elsewhere = Hostile::answering(ACCEPTED).await;
     let location = elsewhere.url();

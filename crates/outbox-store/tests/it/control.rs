@@ -222,6 +222,8 @@ async fn bad_proposals_are_refused_by_name() {
         (format!("'HOLD', {ids}, ' '"), "reason"),
         (format!("'RESOLVE_FAILED', {ids}, 'r'"), "evidence"),
         (format!("'RELEASE_AS_RESEND', {ids}, 'r', ''"), "evidence"),
+        (format!("'RELEASE_AS_RESEND', {ids}, 'r', E' \\t\\n'"), "evidence"),
+        (format!("'RELEASE', {ids}, E'\\t'"), "reason"),
         ("'HOLD', '{}', 'r'".to_owned(), "1 to 100000 payments, this one 0"),
         ("'HOLD', array['00000000-0000-7000-8000-000000000000'::uuid], 'r'".to_owned(), "there is no payment 0000"),
         (format!("'RELEASE', {ids}, 'r', null, '{{\"when\": 1}}'"), "not known"),

@@ -262,7 +262,7 @@ async fn payments_that_wait_for_a_person_are_counted() {
         "update outbox.payment_outbox_pending set disposition = 'HELD', hold_reason = 'REQUESTED' where true",
     )
     .await;
-    Found::by(&clinic.launch()).only("queue", "warning", "due 0, in doubt 0, held 3");
+    Found::by(&clinic.launch()).only("queue", "warning", "due 0, in doubt 0, parked 0, held 3");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use outbox_testkit::{PgServer, PgVersion, wait_until};
 use rail_sim::Point;
 
+use crate::deaf_rail::FullRail;
 use crate::fail_closed::api_range;
 use crate::launch::{Launch, Notices, contract, cut_sessions, cut_until_it_says, database, run_beside, says};
 use crate::rig::{Daemon, HOLD, LIMIT, RAILS, RESEND, Rig};
@@ -237,6 +238,16 @@ async fn a_claim_that_breaks_its_promise_ends_with_70_and_nothing_of_it_is_sent(
     assert_eq!((rig.resend.stats().requests, rig.hold.stats().requests), (0, 0));
 }
 
+/// Leaves no room in the history for what the payment of `rail` comes to.
+async fn take_the_place_of_the_result(rig: &Rig, rail: &str) {
+    rig.run(&format!(
+        "insert into outbox.payment_outbox_attempts (outbox_id, attempt_no, rail, kind, state, outcome, worker_id, lease_token, claimed_at, completed_at) \
+         select outbox_id, 7, rail, 'SUBMIT', 'FAILED', 'REFUSED', 'nobody', gen_random_uuid(), now(), now() \
+           from outbox.payment_outbox_pending where rail = '{rail}'"
+    ))
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn result_that_the_ledger_does_not_take_ends_with_70_and_keeps_no_other_from_being_recorded() {
     let rig = Rig::start().await;
@@ -253,17 +264,41 @@ async fn result_that_the_ledger_does_not_take_ends_with_70_and_keeps_no_other_fr
     for rail in [RESEND, HOLD] {
         rig.sim(rail).wait_for_parked(Point::AfterExecution, 1).await;
     }
-    rig.run(
-        "insert into outbox.payment_outbox_attempts (outbox_id, attempt_no, rail, kind, state, outcome, worker_id, lease_token, claimed_at, completed_at) \
-         select outbox_id, 7, rail, 'SUBMIT', 'FAILED', 'REFUSED', 'nobody', gen_random_uuid(), now(), now() \
-           from outbox.payment_outbox_pending where rail = 'resend'",
-    )
-    .await;
+    take_the_place_of_the_result(&rig, RESEND).await;
     rig.resend.release();
     daemon.logged("complete.failed", 1).await;
     rig.hold.release();
     assert_eq!(daemon.ended().await, Some(INVARIANT_BROKEN), "{}", daemon.child.log());
     assert_eq!(rig.count(HOLD, "DISPATCHED").await, 1, "{}", daemon.child.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn result_that_the_ledger_does_not_take_keeps_nothing_of_its_batch_from_being_given_back() {
+    let rig = Rig::start().await;
+    for rail in RAILS {
+        rig.contract(rail, "null, p_rail_timeout_ms => 30000, p_lease_duration_ms => 60000").await;
+        rig.enqueue(rail, 1).await;
+    }
+    rig.hold.park(Point::AfterExecution);
+    let full = FullRail::new().await;
+    let [deaf, _] = full.settings();
+    // Long enough for the result and what was not sent to be in one batch.
+    let together = [
+        deaf.as_str(),
+        "dispatcher.completion_flush_interval=2s",
+        "dispatcher.completion_budget=5s",
+        "rails.resend.timeout=30s",
+        "rails.hold.timeout=30s",
+    ];
+    let mut daemon = rig.daemon_with("a", rig.proxy.address(), &together);
+    wait_until("a connect that hangs", LIMIT, async || full.hanging_connects() == 1).await.unwrap();
+    rig.sim(HOLD).wait_for_parked(Point::AfterExecution, 1).await;
+    take_the_place_of_the_result(&rig, HOLD).await;
+    daemon.terminate();
+    daemon.logged("daemon.stopping", 1).await;
+    rig.hold.release();
+    assert_eq!(daemon.ended().await, Some(INVARIANT_BROKEN), "{}", daemon.child.log());
+    assert_eq!(rig.count(RESEND, "RELEASED").await, 1, "{}", daemon.child.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,6 +15,9 @@ const DUE_AGE_MAX: f64 = 300.0;
 /// A payment that has been tried for longer, in seconds, backs off without end; the alert `OutboxdRetriesForLong` has the same bound.
 const RETRYING_AGE_MAX: f64 = 3_600.0;
 
+/// A payment whose outcome has been unknown for longer, in seconds, is looked at; the alert `OutboxdInDoubt` has the same bound.
+const IN_DOUBT_AGE_MAX: f64 = 900.0;
+
 /// The queue of each configured rail.
 pub(super) async fn queue(session: &mut Session, config: &Config) -> Vec<Finding> {
     match outbox_store::read_metrics(session, &[]).await {
@@ -32,7 +35,14 @@ fn judge(rail: &RailName, figures: &[Figure]) -> Finding {
     let Some(due) = of_rail("payments_due") else { return Finding::skipped(QUEUE, "the rail has no contract") };
     let count = |name| of_rail(name).unwrap_or_default();
     let (held, in_doubt, age) = (count("payments_held"), count("payments_in_doubt"), count("oldest_due_age_seconds"));
-    let seen = format!("due {due}, in doubt {in_doubt}, held {held}");
+    let parked = count("payments_parked");
+    let seen = format!("due {due}, in doubt {in_doubt}, parked {parked}, held {held}");
+    let doubted = count("oldest_in_doubt_age_seconds");
+    if doubted > IN_DOUBT_AGE_MAX {
+        let seen = format!("{seen}; the oldest has been in doubt for {doubted:.0} s");
+        let to_do = "inquiries are not answered, or no daemon settles lost leases; outboxd list --state in-doubt";
+        return Finding::warning(QUEUE, seen, to_do);
+    }
     if age > DUE_AGE_MAX {
         let seen = format!("{seen}; the oldest has been due for {age:.0} s");
         return Finding::warning(
@@ -79,8 +89,12 @@ mod tests {
         };
         assert!(judged(300.0, -1.0).contains("verdict: Ok"));
         assert!(
-            judged(0.0, 2.0).contains("verdict: Warning") && judged(0.0, 2.0).contains("due 7, in doubt 0, held 3")
+            judged(0.0, 2.0).contains("verdict: Warning")
+                && judged(0.0, 2.0).contains("due 7, in doubt 0, parked 0, held 3")
         );
+        let doubted = [figure("payments_due", &["a"], 0.0), figure("oldest_in_doubt_age_seconds", &["a"], 901.0)];
+        let doubted = format!("{:?}", judge(&RailName::new("a").unwrap(), &doubted));
+        assert!(doubted.contains("verdict: Warning") && doubted.contains("in doubt for 901 s"), "{doubted}");
         let tried = [figure("payments_due", &["a"], 0.0), figure("oldest_retrying_age_seconds", &["a"], 3_601.0)];
         let tried = format!("{:?}", judge(&RailName::new("a").unwrap(), &tried));
         assert!(tried.contains("verdict: Warning") && tried.contains("waited for 3601 s"), "{tried}");
