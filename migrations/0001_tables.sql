@@ -355,6 +355,7 @@ create table outbox.operator_action_results (
     primary key (action_id, outbox_id),
     constraint result_is_known check (result in ('APPLIED', 'SKIPPED'))
 );
+create index operator_action_results_payment on outbox.operator_action_results (outbox_id);
 
 -- What a rail says it has booked in a period, line by line, and how that compares with what is here. History.
 create table outbox.reconcile_statements (

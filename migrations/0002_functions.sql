@@ -1869,7 +1869,8 @@ as $$
 -- Parameters: p_attempts_then, as in apply_to_payment.
 -- Locks taken: the instruction's row, skip locked, so that of two redrives the second finds the first.
 -- Hazard: the rail executes the new key. What was executed under the old one is then paid twice: the evidence has to
---   say that it was not.
+--   say that it was not. A redrive that a failover lost was executed under a key that is known nowhere here: of what was enqueued before an
+--   acknowledged failover, a booking of the same money that nobody here knows has to be cleared first.
 declare
     v_i outbox.payment_outbox_instructions;
     v_generation integer;
@@ -1878,6 +1879,7 @@ declare
     v_state text;
     v_attempts integer;
     v_doubt_until timestamptz;
+    v_booking outbox.reconcile_breaks;
     v_now timestamptz := clock_timestamp();
     v_not_after timestamptz;
 begin
@@ -1902,6 +1904,12 @@ begin
             select c.recorded_at from outbox.outbox_cluster c where c.action_id is not null and c.recorded_at > v_i.created_at) as d
       join outbox.payment_rails r on r.rail = v_i.rail
      group by r.rail;
+    select b.* into v_booking from outbox.reconcile_breaks b
+     where b.rail = v_i.rail and b.kind = 'UNKNOWN_TO_US' and b.their_amount_minor = v_i.amount_minor and b.their_currency = v_i.currency
+       and exists (select from outbox.outbox_cluster c where c.action_id is not null and c.recorded_at > v_i.created_at)
+       and not exists (select from outbox.reconcile_closed c where c.break_id = b.break_id)
+       and not exists (select from outbox.reconcile_voidings v where v.statement_id = b.statement_id)
+     order by b.break_id limit 1;
     v_not_after := case when p_action.parameters ? 'not_after' then (p_action.parameters ->> 'not_after')::timestamptz else v_i.not_after end;
     result := 'SKIPPED';
     detail := case when v_last <> p_outbox_id then 'it was redriven already, as ' || v_last
@@ -1910,6 +1918,8 @@ begin
                    when v_state = 'FAILED' and exists (select from outbox.payment_outbox_late_outcomes l where l.outbox_id = p_outbox_id and l.outcome = 'ACCEPTED')
                        then 'the rail said later that it had accepted it'
                    when outbox.is_paid_by_statement(p_outbox_id) then 'a statement of the rail says that it was paid: void the statement if that is wrong'
+                   when v_booking.break_id is not null then 'break ' || v_booking.break_id || ' is a booking of the same money under a key that is not known here, '
+                       || 'and a redrive of it may be among what the failover lost: close the break first'
                    when v_doubt_until > p_action.proposed_at then outbox.evidence_too_early(v_doubt_until)
                    when v_doubt_until is not null and p_action.evidence is null then 'an attempt of it may have been executed: that takes evidence that it was not'
                    when v_state = 'DISPATCHED' and p_action.evidence is null then 'it was dispatched: that takes evidence that the rail never got it'
@@ -2498,13 +2508,16 @@ language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
 -- Purpose: since when the oldest payment of each rail that was tried, is not in doubt and has not ended could have been sent: what backs off
---   again and again is due only for moments. Internal to read_outbox_metrics.
+--   again and again is due only for moments. Internal to read_outbox_metrics. One that people released could be sent since then.
 -- Hazard: not_before stands in the instruction, which is looked up: for the thousand of each rail that were enqueued first.
-    select c.rail, min(greatest(c.created_at, i.not_before))
+    select c.rail, min(greatest(c.created_at, i.not_before, r.released_at))
       from (select p.rail, p.outbox_id, p.created_at, row_number() over (partition by p.rail order by p.outbox_id) as place
               from outbox.payment_outbox_pending p
              where p.disposition = 'READY' and p.attempt_count > 0 and p.in_doubt_since is null) as c
      cross join lateral (select n.not_before from outbox.payment_outbox_instructions n where n.outbox_id = c.outbox_id limit 1) as i
+     cross join lateral (select max(x.applied_at) as released_at from outbox.operator_action_results x
+                           join outbox.operator_actions a on a.action_id = x.action_id and a.kind in ('RELEASE', 'RELEASE_AS_RESEND')
+                          where x.outbox_id = c.outbox_id and x.result = 'APPLIED') as r
      where c.place <= 1000
      group by c.rail
 $$;

@@ -13,7 +13,8 @@ as $$
 -- Parameters: p_attempts_then, as in apply_to_payment.
 -- Locks taken: the instruction's row, skip locked, so that of two redrives the second finds the first.
 -- Hazard: the rail executes the new key. What was executed under the old one is then paid twice: the evidence has to
---   say that it was not.
+--   say that it was not. A redrive that a failover lost was executed under a key that is known nowhere here: of what was enqueued before an
+--   acknowledged failover, a booking of the same money that nobody here knows has to be cleared first.
 declare
     v_i outbox.payment_outbox_instructions;
     v_generation integer;
@@ -22,6 +23,7 @@ declare
     v_state text;
     v_attempts integer;
     v_doubt_until timestamptz;
+    v_booking outbox.reconcile_breaks;
     v_now timestamptz := clock_timestamp();
     v_not_after timestamptz;
 begin
@@ -46,6 +48,12 @@ begin
             select c.recorded_at from outbox.outbox_cluster c where c.action_id is not null and c.recorded_at > v_i.created_at) as d
       join outbox.payment_rails r on r.rail = v_i.rail
      group by r.rail;
+    select b.* into v_booking from outbox.reconcile_breaks b
+     where b.rail = v_i.rail and b.kind = 'UNKNOWN_TO_US' and b.their_amount_minor = v_i.amount_minor and b.their_currency = v_i.currency
+       and exists (select from outbox.outbox_cluster c where c.action_id is not null and c.recorded_at > v_i.created_at)
+       and not exists (select from outbox.reconcile_closed c where c.break_id = b.break_id)
+       and not exists (select from outbox.reconcile_voidings v where v.statement_id = b.statement_id)
+     order by b.break_id limit 1;
     v_not_after := case when p_action.parameters ? 'not_after' then (p_action.parameters ->> 'not_after')::timestamptz else v_i.not_after end;
     result := 'SKIPPED';
     detail := case when v_last <> p_outbox_id then 'it was redriven already, as ' || v_last
@@ -54,6 +62,8 @@ begin
                    when v_state = 'FAILED' and exists (select from outbox.payment_outbox_late_outcomes l where l.outbox_id = p_outbox_id and l.outcome = 'ACCEPTED')
                        then 'the rail said later that it had accepted it'
                    when outbox.is_paid_by_statement(p_outbox_id) then 'a statement of the rail says that it was paid: void the statement if that is wrong'
+                   when v_booking.break_id is not null then 'break ' || v_booking.break_id || ' is a booking of the same money under a key that is not known here, '
+                       || 'and a redrive of it may be among what the failover lost: close the break first'
                    when v_doubt_until > p_action.proposed_at then outbox.evidence_too_early(v_doubt_until)
                    when v_doubt_until is not null and p_action.evidence is null then 'an attempt of it may have been executed: that takes evidence that it was not'
                    when v_state = 'DISPATCHED' and p_action.evidence is null then 'it was dispatched: that takes evidence that the rail never got it'

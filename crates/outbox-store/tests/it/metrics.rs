@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 
 use outbox_core::{Millis, Outcome, RailName, WorkerId};
 use outbox_store::{
-    DispatcherState, Heartbeat, Hint, LaneBeat, Memory, NewPayment, RiskHorizon, dispatcher_heartbeat, enqueue_batch,
-    read_metrics,
+    ActionKind, DispatcherState, Heartbeat, Hint, LaneBeat, Memory, NewPayment, RiskHorizon, dispatcher_heartbeat,
+    enqueue_batch, read_metrics,
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::control::Desk;
 use crate::sql::{column, run};
 use crate::world::{RAIL, World, lease, payment};
 
@@ -64,10 +65,15 @@ async fn payment_that_backs_off_again_and_again_has_an_age_though_it_is_never_du
         ),
     )
     .await;
-    let figures = figures(&world, &[]).await;
-    let age = figures["oldest_retrying_age_seconds wire"];
+    let before = figures(&world, &[]).await;
+    let age = before["oldest_retrying_age_seconds wire"];
     assert!((7_200.0..7_260.0).contains(&age), "{age}");
-    assert_eq!(figures["oldest_due_age_seconds wire"], 0.0);
+    assert_eq!(before["oldest_due_age_seconds wire"], 0.0);
+    // What people released could be sent since then.
+    world.tamper(ids[0], "disposition = 'HELD', hold_reason = 'REQUESTED', first_sent_at = null").await;
+    assert!(Desk::of(&world).does(ActionKind::Release, &ids[..1]).await[0].applied);
+    let age = figures(&world, &[]).await["oldest_retrying_age_seconds wire"];
+    assert!((3_600.0..3_660.0).contains(&age), "the one that could be sent since an hour: {age}");
 }
 
 #[tokio::test]
