@@ -115,6 +115,7 @@ create table outbox.payment_outbox_pending (
     hold_requested boolean not null default false,
     is_ordered boolean not null default false,
     possible_duplicate boolean not null default false,
+    is_redrive boolean not null default false,
     next_attempt_at timestamptz not null,
     not_after timestamptz,
     created_at timestamptz not null,

@@ -547,6 +547,40 @@ begin
 end
 $$;
 
+create or replace function outbox.is_paid_by_statement(p_outbox_id uuid) returns boolean
+language sql stable
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+as $$
+-- Purpose: whether a statement of the rail that counts has a paid line of the payment. Internal to fault_of_action and redrive_payment.
+    select exists (select from outbox.reconcile_matches m join outbox.reconcile_counted c on c.statement_id = m.statement_id
+                    where m.outbox_id = p_outbox_id)
+$$;
+
+create or replace function outbox.is_accepted_elsewhere(p_outbox_id uuid) returns boolean
+language sql stable parallel safe
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+as $$
+-- Purpose: whether the rail says of another generation of the payment's instruction that it executed it: then this one would pay a
+--   second time. Internal to hold_reason_before, fault_of_action and redrive_payment.
+-- Hazard: that the rail had dispatched another one is what people had evidence against when they had it paid anew. What it has said since
+--   is more than they knew then, and so is any success of one that had ended without.
+    with generations as (
+        select n.outbox_id, lead(n.outbox_id) over (order by n.generation) as next_id
+          from outbox.payment_outbox_identities n
+         where (n.participant_id, n.instruction_id) = (select i.participant_id, i.instruction_id from outbox.payment_outbox_instructions i
+                                                        where i.outbox_id = p_outbox_id limit 1))
+    select exists (
+        select from generations g
+         where g.outbox_id <> p_outbox_id
+           and (outbox.is_paid_by_statement(g.outbox_id)
+                or exists (select from outbox.payment_outbox_late_outcomes l
+                            where l.outbox_id = g.outbox_id and l.outcome = 'ACCEPTED'
+                              and (l.recorded_at > (select i.created_at from outbox.payment_outbox_instructions i where i.outbox_id = g.next_id limit 1)
+                                   or not exists (select from outbox.payment_outbox_attempts a where a.outbox_id = g.outbox_id and a.state = 'DISPATCHED')))))
+$$;
+
 create or replace function outbox.hold_reason_before(p_payment outbox.payment_outbox_pending, p_rail outbox.payment_rails, p_now timestamptz) returns text
 language sql stable parallel safe
 as $$
@@ -561,6 +595,7 @@ as $$
         when p_payment.crash_count >= p_rail.max_crashes then 'EXHAUSTED'
         when (p_payment.in_doubt_since is not null or p_payment.late_success) and p_rail.on_unknown = 'inquire'
             then case when p_payment.inquiry_count >= p_rail.max_inquiries then 'EXHAUSTED' end
+        when p_payment.is_redrive and outbox.is_accepted_elsewhere(p_payment.outbox_id) then 'LATE_SUCCESS'
         when p_payment.not_after < p_now then 'MISSED_WINDOW'
         when p_payment.send_count >= p_rail.max_sends then 'EXHAUSTED'
         when p_payment.in_doubt_since is not null and p_rail.on_unknown <> 'resend' then 'UNKNOWN'
@@ -1763,16 +1798,6 @@ as $$
     select p_kind not in ('PAUSE', 'RESUME', 'HOLD', 'CANCEL', 'RETRY_NOW')
 $$;
 
-create or replace function outbox.is_paid_by_statement(p_outbox_id uuid) returns boolean
-language sql stable
-set search_path = pg_catalog, pg_temp
-set enable_seqscan = off
-as $$
--- Purpose: whether a statement of the rail that counts has a paid line of the payment. Internal to fault_of_action and redrive_payment.
-    select exists (select from outbox.reconcile_matches m join outbox.reconcile_counted c on c.statement_id = m.statement_id
-                    where m.outbox_id = p_outbox_id)
-$$;
-
 create or replace function outbox.open_paid_break(p_statement_id uuid, p_outbox_id uuid) returns outbox.reconcile_breaks
 language sql stable
 set search_path = pg_catalog, pg_temp
@@ -1827,6 +1852,8 @@ as $$
         when p_action.kind <> 'RESOLVE_FAILED' and v.disposition <> 'HELD' then 'it is not held'
         when v.late_success then 'the rail said to a worker that it had accepted it: resolve it as dispatched, or ask the rail'
         when outbox.is_paid_by_statement(v.outbox_id) then 'a statement of the rail says that it was paid: resolve it as dispatched, or void the statement'
+        when v.is_redrive and p_action.kind <> 'RESOLVE_FAILED' and outbox.is_accepted_elsewhere(v.outbox_id)
+            then 'the rail accepted another payment of its instruction: cancel it if it was never sent, or resolve it'
         when p_action.kind = 'RELEASE' and v.in_doubt_since is not null and (select r.on_unknown from outbox.payment_rails r where r.rail = v.rail) = 'inquire'
             then case when v.endpoint is null and (select r.fallback from outbox.payment_rails r where r.rail = v.rail)
                       then 'nobody knows at which endpoint to ask after it: resolve it by evidence' end
@@ -1864,8 +1891,8 @@ as $$
 -- Purpose: pays an ended payment again, as a new generation of the same instruction with a new outbox_id, which is a
 --   new key to the rail. Internal to apply_to_payment.
 -- Results: as apply_to_payment; new_outbox_id is the new payment. Only the last generation, only if it ended FAILED or
---   DISPATCHED, and not if the rail said later, or says in a statement, that it had accepted it. Where an attempt may have been executed
---   it takes evidence that was given when the quarantine of that attempt was over.
+--   DISPATCHED, and not if the rail said later, or says in a statement, that it had accepted it or another generation. Where an attempt of
+--   any generation may have been executed it takes evidence that was given when the quarantine of that attempt was over.
 -- Parameters: p_attempts_then, as in apply_to_payment.
 -- Locks taken: the instruction's row, skip locked, so that of two redrives the second finds the first.
 -- Hazard: the rail executes the new key. What was executed under the old one is then paid twice: the evidence has to
@@ -1878,6 +1905,8 @@ declare
     v_last uuid;
     v_state text;
     v_attempts integer;
+    v_all uuid[];
+    v_first_at timestamptz;
     v_doubt_until timestamptz;
     v_booking outbox.reconcile_breaks;
     v_now timestamptz := clock_timestamp();
@@ -1893,20 +1922,24 @@ begin
      where n.participant_id = v_i.participant_id and n.instruction_id = v_i.instruction_id order by n.generation desc limit 1;
     select a.state, a.attempt_no into v_state, v_attempts from outbox.payment_outbox_attempts a
      where a.outbox_id = p_outbox_id and a.state in ('DISPATCHED', 'FAILED', 'CANCELLED');
+    v_all := array(select n.outbox_id from outbox.payment_outbox_identities n
+                    where n.participant_id = v_i.participant_id and n.instruction_id = v_i.instruction_id);
+    v_first_at := (select min(i.created_at) from outbox.payment_outbox_instructions i where i.outbox_id = any (v_all));
     -- What is not certainly unexecuted: an unknown outcome, a lost lease, what was learned late, and what a failover may have lost.
     select max(d.at) + (r.rail_timeout_ms + r.processing_bound_ms) * interval '1 ms' into v_doubt_until
       from (select a.completed_at as at from outbox.payment_outbox_attempts a
-             where a.outbox_id = p_outbox_id and a.kind = 'SUBMIT' and a.state in ('IN_DOUBT', 'LEASE_EXPIRED')
+             where a.outbox_id = any (v_all) and a.kind = 'SUBMIT' and a.state in ('IN_DOUBT', 'LEASE_EXPIRED')
             union all
             select l.recorded_at from outbox.payment_outbox_late_outcomes l
-             where l.outbox_id = p_outbox_id and l.outcome not in ('REFUSED', 'NOT_SENT', 'NOT_EXECUTED', 'THROTTLED', 'RAIL_REFUSED_US')
+             where l.outbox_id = any (v_all) and l.outcome not in ('REFUSED', 'NOT_SENT', 'NOT_EXECUTED', 'THROTTLED', 'RAIL_REFUSED_US')
             union all
-            select c.recorded_at from outbox.outbox_cluster c where c.action_id is not null and c.recorded_at > v_i.created_at) as d
+            select c.recorded_at + r.lease_duration_ms * interval '1 ms' from outbox.outbox_cluster c, outbox.payment_rails r
+             where c.action_id is not null and c.recorded_at > v_first_at and r.rail = v_i.rail) as d
       join outbox.payment_rails r on r.rail = v_i.rail
      group by r.rail;
     select b.* into v_booking from outbox.reconcile_breaks b
      where b.rail = v_i.rail and b.kind = 'UNKNOWN_TO_US' and b.their_amount_minor = v_i.amount_minor and b.their_currency = v_i.currency
-       and exists (select from outbox.outbox_cluster c where c.action_id is not null and c.recorded_at > v_i.created_at)
+       and exists (select from outbox.outbox_cluster c where c.action_id is not null and c.recorded_at > v_first_at)
        and not exists (select from outbox.reconcile_closed c where c.break_id = b.break_id)
        and not exists (select from outbox.reconcile_voidings v where v.statement_id = b.statement_id)
      order by b.break_id limit 1;
@@ -1917,12 +1950,14 @@ begin
                    when v_attempts <> p_attempts_then then 'it had not ended when this was proposed: look at it, and propose it again'
                    when v_state = 'FAILED' and exists (select from outbox.payment_outbox_late_outcomes l where l.outbox_id = p_outbox_id and l.outcome = 'ACCEPTED')
                        then 'the rail said later that it had accepted it'
+                   when outbox.is_accepted_elsewhere(p_outbox_id) then 'the rail accepted another payment of its instruction'
                    when outbox.is_paid_by_statement(p_outbox_id) then 'a statement of the rail says that it was paid: void the statement if that is wrong'
                    when v_booking.break_id is not null then 'break ' || v_booking.break_id || ' is a booking of the same money under a key that is not known here, '
                        || 'and a redrive of it may be among what the failover lost: close the break first'
                    when v_doubt_until > p_action.proposed_at then outbox.evidence_too_early(v_doubt_until)
                    when v_doubt_until is not null and p_action.evidence is null then 'an attempt of it may have been executed: that takes evidence that it was not'
-                   when v_state = 'DISPATCHED' and p_action.evidence is null then 'it was dispatched: that takes evidence that the rail never got it'
+                   when p_action.evidence is null and exists (select from outbox.payment_outbox_attempts a where a.outbox_id = any (v_all) and a.state = 'DISPATCHED')
+                       then 'it was dispatched, or an earlier one of its instruction was: that takes evidence that the rail never got it'
                    when v_not_after < v_now then 'its not_after is past: give another' end;
     if detail is not null then
         return next;
@@ -1936,8 +1971,8 @@ begin
     insert into outbox.payment_outbox_instructions
     select new_outbox_id, v_i.participant_id, v_i.instruction_id, v_i.rail, v_i.payload, v_i.content_type, v_i.payload_sha256, v_i.amount_minor, v_i.currency,
            v_i.attestation_id, v_i.not_before, v_not_after, v_i.ordering_key, v_i.traceparent, session_user, v_now;
-    insert into outbox.payment_outbox_pending (outbox_id, rail, participant_id, is_ordered, next_attempt_at, not_after, created_at)
-    values (new_outbox_id, v_i.rail, v_i.participant_id, v_i.ordering_key is not null, greatest(v_now, v_i.not_before), v_not_after, v_now);
+    insert into outbox.payment_outbox_pending (outbox_id, rail, participant_id, is_ordered, is_redrive, next_attempt_at, not_after, created_at)
+    values (new_outbox_id, v_i.rail, v_i.participant_id, v_i.ordering_key is not null, true, greatest(v_now, v_i.not_before), v_not_after, v_now);
     if v_i.ordering_key is not null then
         perform outbox.enqueue_in_order(array[new_outbox_id], array[v_i.rail], array[v_i.ordering_key]);
     end if;
@@ -2294,8 +2329,8 @@ begin
 end
 $$;
 
-create or replace function outbox.apply_failover(p_action_id uuid, p_after uuid default null, p_limit integer default 10000)
-returns table (last_id uuid, doubtful integer, held integer, is_over boolean)
+create or replace function outbox.apply_failover(p_action_id uuid, p_limit integer default 10000)
+returns table (doubtful integer, held integer, is_over boolean)
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
@@ -2304,17 +2339,20 @@ as $$
 -- Purpose: marks what may have been sent by the cluster before this one as doubtful, and at the end records the epoch,
 --   so that claims go on. On a hold rail it is held, also where the contract lets it go to another endpoint and nobody
 --   knows to which it went; else on an inquire rail it is asked after, on a resend rail its key window counts from lost_from.
--- Parameters: p_after, null at first, then the last_id of the call before; at most p_limit payments a call. Safe to
---   begin again.
--- Results: last_id, the last payment looked at; is_over: the epoch is recorded.
--- Locks taken: the payments looked at, in order of id. Nothing is claimed meanwhile: the epoch is not the one on record.
--- Hazard: any payment may have been sent after the last commit that arrived here, also one that was parked, held or, since
---   a person may have brought it forward, backing off then; only one that was never tried and is not due could not. Where, unless
---   it was in doubt before, nobody knows. Leased ones are settled as lost leases.
+-- Parameters: at most p_limit payments a call. What became of each payment is recorded; the next call goes on behind the last, whoever
+--   makes it: nobody says from where.
+-- Results: is_over, the epoch is recorded.
+-- Locks taken: the action's; the payments looked at, in order of id. Nothing is claimed meanwhile: the epoch is not the one on record.
+-- Hazards: any payment may have been sent after the last commit that arrived here, also one that was parked, held or, since
+--   a person may have brought it forward, backing off then; only one that was never tried and is not due could not. A lease in force may have
+--   ended and been followed by others. Where it was sent, unless it was in doubt before, nobody knows. A lease that is lost to us may have been granted just
+--   before the end, and its worker sends as long as it lets it: the quarantine has a whole lease more. What is enqueued meanwhile
+--   behind the place was never with the cluster before.
 declare
     v_action outbox.operator_actions := outbox.approved_action(p_action_id);
     v_lost_from timestamptz := (v_action.parameters ->> 'lost_from')::timestamptz;
     v_now timestamptz := clock_timestamp();
+    v_after uuid;
     v_ids uuid[];
 begin
     if v_action.kind <> 'FAILOVER' then
@@ -2324,30 +2362,35 @@ begin
     elsif exists (select from outbox.cluster_now() as c where (c.system_identifier::text, c.timeline)
                   is distinct from (v_action.parameters ->> 'system_identifier', (v_action.parameters ->> 'timeline')::integer)) then
         raise exception 'failover % was approved for another cluster or timeline', p_action_id using errcode = 'OB003';
+    elsif p_limit is null or p_limit < 1 then
+        raise exception 'the limit is %', coalesce(p_limit::text, 'null') using errcode = 'OB003', column = 'limit';
     end if;
+    v_after := (select r.outbox_id from outbox.operator_action_results r where r.action_id = p_action_id order by r.outbox_id desc limit 1);
     v_ids := array(select p.outbox_id from outbox.payment_outbox_pending p
-                    where p.outbox_id > coalesce(p_after, '00000000-0000-0000-0000-000000000000')
+                    where p.outbox_id > coalesce(v_after, '00000000-0000-0000-0000-000000000000')
                     order by p.outbox_id limit p_limit for no key update);
-    update outbox.payment_outbox_pending p
-       set endpoint = case when p.quarantine_until is not null then p.endpoint end,
-           hold_requested = p.hold_requested or p.quarantine_until is null and r.fallback
-      from outbox.payment_rails r
-     where p.outbox_id = any (v_ids) and r.rail = p.rail and p.lease_token is not null;
     with marked as (
         update outbox.payment_outbox_pending p
            set in_doubt_since = coalesce(p.in_doubt_since, v_now), first_sent_at = least(p.first_sent_at, v_lost_from),
-               quarantine_until = greatest(p.quarantine_until, v_now + (r.rail_timeout_ms + r.processing_bound_ms) * interval '1 ms'),
+               quarantine_until = greatest(p.quarantine_until, v_now + (r.lease_duration_ms + r.rail_timeout_ms + r.processing_bound_ms) * interval '1 ms'),
                endpoint = case when p.quarantine_until is not null then p.endpoint end,
-               disposition = case when p.disposition = 'HELD' or r.on_unknown = 'hold' or r.fallback and p.quarantine_until is null then 'HELD'
+               hold_requested = p.hold_requested or p.lease_token is not null and p.quarantine_until is null and r.fallback,
+               disposition = case when p.lease_token is not null then p.disposition
+                                  when p.disposition = 'HELD' or r.on_unknown = 'hold' or r.fallback and p.quarantine_until is null then 'HELD'
                                   when p.disposition = 'PARKED' then 'PARKED' else outbox.disposition_of(r.on_unknown, true) end,
-               hold_reason = case when p.disposition = 'HELD' then p.hold_reason when r.on_unknown = 'hold' or r.fallback and p.quarantine_until is null then 'UNKNOWN' end
+               hold_reason = case when p.disposition = 'HELD' then p.hold_reason
+                                  when p.lease_token is null and (r.on_unknown = 'hold' or r.fallback and p.quarantine_until is null) then 'UNKNOWN' end
           from outbox.payment_rails r
-         where p.outbox_id = any (v_ids) and r.rail = p.rail and p.lease_token is null
+         where p.outbox_id = any (v_ids) and r.rail = p.rail
            and (p.attempt_count > 0 or p.next_attempt_at <= v_now or p.disposition = 'HELD')
-        returning p.disposition)
+        returning p.outbox_id, p.disposition
+    ), recorded as (
+        insert into outbox.operator_action_results
+        select p_action_id, c.id, case when m.outbox_id is null then 'SKIPPED' else 'APPLIED' end,
+               case when m.outbox_id is null then 'it was never tried, and is not due' else 'it may have been sent' end, null, session_user, v_now
+          from unnest(v_ids) as c (id) left join marked m on m.outbox_id = c.id)
     select count(*), count(*) filter (where m.disposition = 'HELD') into doubtful, held from marked m;
     is_over := cardinality(v_ids) < p_limit;
-    last_id := v_ids[cardinality(v_ids)];
     if is_over then
         insert into outbox.outbox_cluster (system_identifier, timeline, environment, lost_from, action_id, recorded_by, recorded_at)
         select c.system_identifier, c.timeline, v_action.parameters ->> 'environment', v_lost_from, p_action_id, session_user, clock_timestamp()
@@ -2712,7 +2755,8 @@ as $$
 --   Internal to finish_reconcile.
 -- Results: subject, the payment, or for what is about one booking (UNKNOWN_TO_US, TWICE_AT_RAIL) the booking: what the line says, and
 --   the how many of lines alike it is. A payment that another statement had before is booked twice, unless the periods
---   overlap and this one has it under the same reference: then it is the same booking. The rail's reference is compared only if the
+--   overlap and this one has it under the same reference: then it is the same booking. So is one of which another generation was
+--   booked: the instruction was paid twice. The rail's reference is compared only if the
 --   statement shows references that we know, and never with what a person wrote.
 declare
     s outbox.reconcile_statements;
@@ -2748,7 +2792,19 @@ begin
                                and exists (select from outbox.reconcile_matches n
                                              join outbox.reconcile_lines h on h.statement_id = n.statement_id and h.line_no = n.line_no
                                             where n.statement_id = p_statement_id and n.outbox_id = k.outbox_id
-                                              and h.rail_reference is not distinct from l.rail_reference))) as is_twice,
+                                              and h.rail_reference is not distinct from l.rail_reference)))
+               -- Another generation of the instruction was booked: before, or in this statement as an earlier generation.
+               or exists (
+                   select from outbox.payment_outbox_instructions i
+                     join outbox.payment_outbox_identities mine on mine.participant_id = i.participant_id and mine.instruction_id = i.instruction_id
+                                                               and mine.outbox_id = i.outbox_id
+                     join outbox.payment_outbox_identities other on other.participant_id = i.participant_id and other.instruction_id = i.instruction_id
+                                                                and other.generation <> mine.generation
+                     join outbox.reconcile_matches m on m.outbox_id = other.outbox_id
+                    where i.outbox_id = k.outbox_id
+                      and (m.statement_id = p_statement_id and other.generation < mine.generation
+                           or m.statement_id <> p_statement_id and m.matched_at < k.matched_at
+                              and m.statement_id in (select t.statement_id from outbox.reconcile_counted t))) as is_twice,
                k.our_amount is null or (k.our_amount, k.our_currency) is not distinct from (k.amount_minor, k.currency) as same_money,
                coalesce(btrim(k.wire_key), '') = '' or k.rail_reference is null or k.kind is distinct from 'SUBMIT' and k.kind is distinct from 'INQUIRE'
                    or k.state <> 'DISPATCHED' or k.rail_reference = k.our_reference
@@ -3583,7 +3639,7 @@ grant execute on function
     outbox.set_outbox_pause(text, text, boolean, text),
     outbox.propose_failover(timestamptz, text, text)
     to outbox_operator;
-grant execute on function outbox.apply_operator_action(uuid, integer), outbox.apply_failover(uuid, uuid, integer) to outbox_operator, outbox_approver;
+grant execute on function outbox.apply_operator_action(uuid, integer), outbox.apply_failover(uuid, integer) to outbox_operator, outbox_approver;
 grant execute on function outbox.decide_operator_action(uuid, text, text, bytea, integer, jsonb) to outbox_approver;
 grant execute on function outbox.read_operator_actions(uuid, integer), outbox.read_action_members(uuid, uuid, integer)
     to outbox_operator, outbox_approver, outbox_auditor;

@@ -28,6 +28,8 @@ as $$
         when p_action.kind <> 'RESOLVE_FAILED' and v.disposition <> 'HELD' then 'it is not held'
         when v.late_success then 'the rail said to a worker that it had accepted it: resolve it as dispatched, or ask the rail'
         when outbox.is_paid_by_statement(v.outbox_id) then 'a statement of the rail says that it was paid: resolve it as dispatched, or void the statement'
+        when v.is_redrive and p_action.kind <> 'RESOLVE_FAILED' and outbox.is_accepted_elsewhere(v.outbox_id)
+            then 'the rail accepted another payment of its instruction: cancel it if it was never sent, or resolve it'
         when p_action.kind = 'RELEASE' and v.in_doubt_since is not null and (select r.on_unknown from outbox.payment_rails r where r.rail = v.rail) = 'inquire'
             then case when v.endpoint is null and (select r.fallback from outbox.payment_rails r where r.rail = v.rail)
                       then 'nobody knows at which endpoint to ask after it: resolve it by evidence' end

@@ -12,6 +12,7 @@ as $$
         when p_payment.crash_count >= p_rail.max_crashes then 'EXHAUSTED'
         when (p_payment.in_doubt_since is not null or p_payment.late_success) and p_rail.on_unknown = 'inquire'
             then case when p_payment.inquiry_count >= p_rail.max_inquiries then 'EXHAUSTED' end
+        when p_payment.is_redrive and outbox.is_accepted_elsewhere(p_payment.outbox_id) then 'LATE_SUCCESS'
         when p_payment.not_after < p_now then 'MISSED_WINDOW'
         when p_payment.send_count >= p_rail.max_sends then 'EXHAUSTED'
         when p_payment.in_doubt_since is not null and p_rail.on_unknown <> 'resend' then 'UNKNOWN'

@@ -11,7 +11,8 @@ as $$
 --   Internal to finish_reconcile.
 -- Results: subject, the payment, or for what is about one booking (UNKNOWN_TO_US, TWICE_AT_RAIL) the booking: what the line says, and
 --   the how many of lines alike it is. A payment that another statement had before is booked twice, unless the periods
---   overlap and this one has it under the same reference: then it is the same booking. The rail's reference is compared only if the
+--   overlap and this one has it under the same reference: then it is the same booking. So is one of which another generation was
+--   booked: the instruction was paid twice. The rail's reference is compared only if the
 --   statement shows references that we know, and never with what a person wrote.
 declare
     s outbox.reconcile_statements;
@@ -47,7 +48,19 @@ begin
                                and exists (select from outbox.reconcile_matches n
                                              join outbox.reconcile_lines h on h.statement_id = n.statement_id and h.line_no = n.line_no
                                             where n.statement_id = p_statement_id and n.outbox_id = k.outbox_id
-                                              and h.rail_reference is not distinct from l.rail_reference))) as is_twice,
+                                              and h.rail_reference is not distinct from l.rail_reference)))
+               -- Another generation of the instruction was booked: before, or in this statement as an earlier generation.
+               or exists (
+                   select from outbox.payment_outbox_instructions i
+                     join outbox.payment_outbox_identities mine on mine.participant_id = i.participant_id and mine.instruction_id = i.instruction_id
+                                                               and mine.outbox_id = i.outbox_id
+                     join outbox.payment_outbox_identities other on other.participant_id = i.participant_id and other.instruction_id = i.instruction_id
+                                                                and other.generation <> mine.generation
+                     join outbox.reconcile_matches m on m.outbox_id = other.outbox_id
+                    where i.outbox_id = k.outbox_id
+                      and (m.statement_id = p_statement_id and other.generation < mine.generation
+                           or m.statement_id <> p_statement_id and m.matched_at < k.matched_at
+                              and m.statement_id in (select t.statement_id from outbox.reconcile_counted t))) as is_twice,
                k.our_amount is null or (k.our_amount, k.our_currency) is not distinct from (k.amount_minor, k.currency) as same_money,
                coalesce(btrim(k.wire_key), '') = '' or k.rail_reference is null or k.kind is distinct from 'SUBMIT' and k.kind is distinct from 'INQUIRE'
                    or k.state <> 'DISPATCHED' or k.rail_reference = k.our_reference

@@ -20,7 +20,7 @@ pub(crate) const READ_PAUSES: &str = "select u.rail as paused_rail, u.participan
 pub(crate) const READ_RAILS_AND_PAUSES: &str = "select r.*, u.rail as paused_rail, u.participant_id, u.paused_by, u.paused_at, u.reason \
      from outbox.read_payment_rails() r full join outbox.read_outbox_pauses() u on false";
 pub(crate) const PROPOSE_FAILOVER: &str = "select outbox.propose_failover($1, $2, $3) as action_id";
-pub(crate) const APPLY_FAILOVER: &str = "select * from outbox.apply_failover($1, $2, $3)";
+pub(crate) const APPLY_FAILOVER: &str = "select * from outbox.apply_failover($1, $2)";
 pub(crate) const READ_ACTIONS: &str =
     "select to_jsonb(a)::text as document from outbox.read_operator_actions($1, $2) as a";
 pub(crate) const READ_MEMBERS: &str =
@@ -121,8 +121,6 @@ pub struct Pause {
 /// One step of acknowledging a failover.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FailoverStep {
-    /// Where the next step goes on.
-    pub last: Option<OutboxId>,
     /// Payments marked as possibly executed.
     pub doubtful: i32,
     /// Those of them that wait for a person.
@@ -300,22 +298,16 @@ pub async fn propose_failover(
     column(CALL, only(CALL, &rows)?, "action_id")
 }
 
-/// Marks what may have been sent by the cluster before this one, from `after` on.
+/// Marks what may have been sent by the cluster before this one, at most `limit` payments behind those of the steps before.
 ///
 /// # Errors
 /// [`StoreError::Refused`]: `OB014` if it is not approved, `OB013` if it is on record already.
-pub async fn apply_failover(
-    session: &mut Session,
-    action_id: Uuid,
-    after: Option<OutboxId>,
-    limit: u32,
-) -> Result<FailoverStep, StoreError> {
+pub async fn apply_failover(session: &mut Session, action_id: Uuid, limit: u32) -> Result<FailoverStep, StoreError> {
     const CALL: &str = "apply_failover";
-    let query = sqlx::query(APPLY_FAILOVER).bind(action_id).bind(after.map(|id| id.0)).bind(small(limit));
+    let query = sqlx::query(APPLY_FAILOVER).bind(action_id).bind(small(limit));
     let rows = session.fetch(CALL, query).await?;
     let row = only(CALL, &rows)?;
     Ok(FailoverStep {
-        last: column::<Option<Uuid>>(CALL, row, "last_id")?.map(OutboxId),
         doubtful: column(CALL, row, "doubtful")?,
         held: column(CALL, row, "held")?,
         is_over: column(CALL, row, "is_over")?,

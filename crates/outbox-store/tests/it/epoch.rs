@@ -1,7 +1,7 @@
 //! The epoch: a promoted standby, a restore or a clone may lack attempts that were made, and is not claimed from
 //! before people have said what it lacks.
 
-use outbox_core::{Millis, OutboxId, Outcome, WorkerId};
+use outbox_core::{Millis, Outcome, WorkerId};
 use outbox_store::{
     ActionKind, ClaimRequest, DispatcherState, EpochFault, Heartbeat, HeartbeatReply, LogMark, Memory, Proposal,
     StoreError, apply_action, apply_failover, check_epoch, claim, decide_action, dispatcher_heartbeat, propose_action,
@@ -19,7 +19,7 @@ use crate::world::{World, lease, payment};
 
 impl World {
     /// As if this were another cluster, or another timeline of it.
-    async fn other_epoch(&mut self, change: &str) {
+    pub(crate) async fn other_epoch(&mut self, change: &str) {
         let text = format!(
             "insert into outbox.outbox_cluster (system_identifier, timeline, environment, recorded_by, recorded_at) \
              select c.system_identifier {change}, c.timeline, c.environment, 'test', now() from outbox.outbox_cluster c order by epoch_no desc limit 1"
@@ -27,8 +27,15 @@ impl World {
         run(&mut self.dba, &text).await;
     }
 
+    /// What the cluster before had leased until the last moment, for as short as can be, is over.
+    pub(crate) async fn leases_of_before_are_over(&mut self) {
+        self.contract("lease_duration_ms = 2").await;
+        let over = "select clock_timestamp() > max(recorded_at) + interval '10 ms' from outbox.outbox_cluster";
+        while !scalar::<bool>(&mut self.dba, over).await {}
+    }
+
     /// The first heartbeat of a dispatcher.
-    async fn beat(&self, environment: Option<&str>) {
+    pub(crate) async fn beat(&self, environment: Option<&str>) {
         self.beat_with(environment, DispatcherState::Running, Memory::default()).await;
     }
 
@@ -75,17 +82,25 @@ impl World {
         claim(&mut worker.session, &request).await.map(|batch| batch.leased.len())
     }
 
-    async fn try_claim(&mut self, environment: Option<&str>) -> Result<usize, StoreError> {
+    pub(crate) async fn try_claim(&mut self, environment: Option<&str>) -> Result<usize, StoreError> {
         let mut worker = self.worker("w");
         let request = ClaimRequest { environment: environment.map(str::to_owned), ..worker.request(10) };
         claim(&mut worker.session, &request).await.map(|batch| batch.leased.len())
     }
 
     /// Two people acknowledge that commits after `lost_from` may be missing.
-    async fn acknowledge(&mut self, lost_from: OffsetDateTime, limit: u32) {
+    pub(crate) async fn acknowledge(&mut self, lost_from: OffsetDateTime, limit: u32) {
+        let action_id = self.approved_failover(lost_from).await;
+        let mut maker = self.session("t_operator");
+        while !apply_failover(&mut maker, action_id, limit).await.unwrap().is_over {}
+        assert_eq!(apply_failover(&mut maker, action_id, limit).await.unwrap_err().refusal(), Some("OB013"));
+    }
+
+    /// A failover that one proposed, and another approved.
+    pub(crate) async fn approved_failover(&mut self, lost_from: OffsetDateTime) -> Uuid {
         let mut maker = self.session("t_operator");
         let action_id = propose_failover(&mut maker, lost_from, "", "the standby was promoted").await.unwrap();
-        assert_eq!(apply_failover(&mut maker, action_id, None, limit).await.unwrap_err().refusal(), Some("OB014"));
+        assert_eq!(apply_failover(&mut maker, action_id, 10).await.unwrap_err().refusal(), Some("OB014"));
         let hash: String = scalar(&mut self.dba, "select encode(sha256(''), 'hex')").await;
         let seen = Proposal {
             action_id,
@@ -99,15 +114,7 @@ impl World {
             Some("42501")
         );
         decide_action(&mut self.session("t_approver"), &seen, true, "checked").await.unwrap();
-        let mut after: Option<OutboxId> = None;
-        loop {
-            let step = apply_failover(&mut maker, action_id, after, limit).await.unwrap();
-            if step.is_over {
-                break;
-            }
-            after = step.last;
-        }
-        assert_eq!(apply_failover(&mut maker, action_id, None, limit).await.unwrap_err().refusal(), Some("OB013"));
+        action_id
     }
 }
 
@@ -257,7 +264,7 @@ async fn failover_of_another_timeline_than_was_approved_is_refused() {
     let seen =
         Proposal { action_id, member_count: 0, members_sha256: hash, amounts: "{}".to_owned(), needs_approval: true };
     decide_action(&mut world.session("t_approver"), &seen, true, "ok").await.unwrap();
-    assert_eq!(apply_failover(&mut maker, action_id, None, 10).await.unwrap_err().refusal(), Some("OB003"));
+    assert_eq!(apply_failover(&mut maker, action_id, 10).await.unwrap_err().refusal(), Some("OB003"));
 }
 
 #[tokio::test]
@@ -458,6 +465,8 @@ async fn what_was_enqueued_before_a_failover_is_paid_anew_only_by_evidence_of_af
         assert!(!early.applied && early.detail.unwrap().contains("may still be under way until"));
     }
     world.contract("processing_bound_ms = 0").await;
+    assert!(!desk.does_by(ActionKind::Redrive, ids[0], "BANK-7").await.applied, "a lease of before may be in force");
+    world.leases_of_before_are_over().await;
     // The rail shows a booking of their money under a key that is known nowhere: the redrive that is lost may be it.
     Paper::new(1)
         .raw(Some("018f0000-0000-7000-8000-000000000001"), Some("R-1"), 1_250, "EUR")
@@ -474,6 +483,7 @@ async fn what_was_enqueued_before_a_failover_is_paid_anew_only_by_evidence_of_af
         assert!(desk.does_by(ActionKind::Redrive, *id, "BANK-7").await.applied);
     }
     // What was enqueued since is as ever.
+    world.contract("lease_duration_ms = 60000").await;
     let other = world.enqueue("b", 1).await[0];
     let claimed = worker.claim(10).await.leased;
     let its = claimed.iter().find(|one| one.outbox_id == other).unwrap();

@@ -20,6 +20,8 @@ mod enqueue_hint;
 mod enqueue_identity;
 mod epoch;
 mod examples;
+mod failover;
+mod generations;
 mod history;
 mod inquiry;
 mod interleavings;

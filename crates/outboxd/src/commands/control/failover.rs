@@ -74,15 +74,14 @@ pub(super) async fn carry_out(
     output: Output,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let (mut after, mut doubtful, mut held) = (None, 0, 0);
+    let (mut doubtful, mut held) = (0, 0);
     loop {
-        let step = or_end(apply_failover(session, action_id, after, STEP).await)?;
+        let step = or_end(apply_failover(session, action_id, STEP).await)?;
         doubtful += i64::from(step.doubtful);
         held += i64::from(step.held);
         if step.is_over {
             break;
         }
-        after = step.last;
     }
     match output {
         Output::Json => {
