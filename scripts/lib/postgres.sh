@@ -63,11 +63,10 @@ ensure_some_postgres() {
   find_postgres || die "no Postgres of version 15 to 18 runs as $(test_account)"
 }
 
-# start_private_postgres DIR: makes a cluster in DIR, which only its account can enter, and starts its
-# server there as a child of this shell, on a socket alone. Sets POSTGRES_PID. The settings are Postgres'
-# own, so that commits are durable.
+# start_private_postgres DIR OPTION...: makes a cluster in DIR, which only its account can enter, and starts its
+# server there. The settings are Postgres' own, so that commits are durable.
 start_private_postgres() {
-  local dir=$1 account waited=0 as=()
+  local dir=$1 account as=()
   account=$(test_account)
   mkdir -m 700 "$dir"
   if [ "$(id -u)" -eq 0 ]; then
@@ -77,8 +76,19 @@ start_private_postgres() {
   # The account may not enter the directory that this shell is in.
   (cd / && "${as[@]}" "$POSTGRES_BIN/initdb" -D "$dir/data" -U postgres --auth=trust --encoding=UTF8 \
     --no-locale --no-sync --no-instructions >/dev/null)
+  run_private_postgres "$@"
+}
+
+# run_private_postgres DIR OPTION...: starts the server of a cluster as a child of this shell, on a socket alone, with
+# more options for its command line. Sets POSTGRES_PID.
+run_private_postgres() {
+  local dir=$1 waited=0 as=()
+  shift
+  if [ "$(id -u)" -eq 0 ]; then
+    as=(setpriv "--reuid=$(test_account)" "--regid=$(id -g "$(test_account)")" --clear-groups)
+  fi
   (cd / && exec "${as[@]}" setpriv --pdeathsig QUIT "$POSTGRES_BIN/postgres" -D "$dir/data" -k "$dir" \
-    -c listen_addresses= -c timezone=UTC -c log_timezone=UTC) >"$dir.log" 2>&1 </dev/null &
+    -c listen_addresses= -c timezone=UTC -c log_timezone=UTC "$@") >>"$dir.log" 2>&1 </dev/null &
   POSTGRES_PID=$!
   until psql -X -q -h "$dir" -p 5432 -U postgres -d postgres -c 'select' >/dev/null 2>&1; do
     kill -0 "$POSTGRES_PID" 2>/dev/null || die "Postgres did not start: $(tail -n 3 "$dir.log")"

@@ -95,10 +95,10 @@ async fn a_rail_that_is_back_gets_a_probe_alone_and_then_one_more_at_once_for_ea
 #[tokio::test(flavor = "multi_thread")]
 async fn refused_credentials_open_the_breaker_at_once_and_use_up_no_payment() {
     let rig = Rig::start().await;
-    rig.contract(RESEND, "null, p_max_sends => 1").await;
+    rig.contract(RESEND, "null, p_max_sends => 1, p_rail_timeout_ms => 30000, p_lease_duration_ms => 60000").await;
     rig.resend.set_profile(only(Fault::Unauthorized)).unwrap();
     rig.enqueue(RESEND, 60).await;
-    let daemon = daemon(&rig, "5s", &["rails.resend.breaker.failures=1000"]);
+    let daemon = daemon(&rig, "5s", &["rails.resend.breaker.failures=1000", "rails.resend.timeout=30s"]);
     assert_eq!(daemon.logged("breaker.opened", 1).await["reason"], "RAIL_REFUSED_US");
     daemon.logged("breaker.opened", 2).await;
     let tried = attempts(&rig, RESEND).await;
