@@ -2382,23 +2382,37 @@ $$;
 
 ALTER FUNCTION outbox.rate_used(p_rail text, p_per_s integer, p_used integer, p_now timestamp with time zone) OWNER TO outbox_owner;
 
-CREATE FUNCTION outbox.read_action_members(p_action_id uuid, p_after uuid DEFAULT NULL::uuid, p_limit integer DEFAULT 1000) RETURNS TABLE(outbox_id uuid, participant_id text, instruction_id text, rail text, amount_minor bigint, currency text, disposition_then text, result text, detail text, new_outbox_id uuid, disposition_now text, ended_as text, sent boolean, rail_reference text)
+CREATE FUNCTION outbox.read_action_members(p_action_id uuid, p_after uuid DEFAULT NULL::uuid, p_limit integer DEFAULT 1000) RETURNS TABLE(outbox_id uuid, wire_key uuid, participant_id text, instruction_id text, rail text, amount_minor bigint, currency text, enqueued_at timestamp with time zone, disposition_then text, result text, detail text, new_outbox_id uuid, disposition_now text, ended_as text, in_doubt_since timestamp with time zone, age_ms bigint, sent boolean, rail_reference text)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
     AS $$
 -- Purpose: the payments of an action: how each stood, what the action did, and how it stands now; `sent` marks those
 --   that may have left since, for a recall. How a redriven payment stands now is how the new one does.
--- Parameters: p_after, the last id of the page before.
-    select m.outbox_id, i.participant_id, i.instruction_id, i.rail, m.amount_minor, m.currency, coalesce(m.disposition, 'ENDED'),
-           r.result, r.detail, r.new_outbox_id, p.disposition, t.state, p.first_sent_at is not null or p.in_doubt_since is not null or coalesce(p.possible_duplicate, t.state = 'DISPATCHED', false),
-           t.rail_reference
+-- Parameters: p_after, the last outbox_id of the page before.
+-- Results: wire_key, the key at the rail of the payment whose `sent`, rail_reference and age are told: of a redriven one the new one's.
+--   age_ms: since it is in doubt, otherwise since its enqueue. What ended without success is `sent` if the rail said later, or says
+--   in a statement, that it had accepted it.
+-- Hazard: look-ups are by key, so that all pages together read no table whole.
+    select m.outbox_id, k.wire_key, i.participant_id, i.instruction_id, i.rail, m.amount_minor, m.currency, i.created_at, coalesce(m.disposition, 'ENDED'),
+           r.result, r.detail, r.new_outbox_id, p.disposition, t.state, p.in_doubt_since,
+           (extract(epoch from clock_timestamp() - coalesce(p.in_doubt_since, i.created_at)) * 1000)::bigint,
+           p.first_sent_at is not null or p.in_doubt_since is not null or coalesce(p.possible_duplicate, t.state = 'DISPATCHED', false)
+               or exists (select from outbox.payment_outbox_late_outcomes l where l.outbox_id = k.wire_key and l.outcome = 'ACCEPTED')
+               or outbox.is_paid_by_statement(k.wire_key),
+           case when t.state = 'DISPATCHED' then t.rail_reference
+                else coalesce((select l.rail_reference from outbox.payment_outbox_late_outcomes l
+                                where l.outbox_id = k.wire_key and l.outcome = 'ACCEPTED' order by l.recorded_at limit 1), t.rail_reference) end
       from outbox.operator_action_members m
-     cross join lateral (select n.participant_id, n.instruction_id, n.rail from outbox.payment_outbox_instructions n where n.outbox_id = m.outbox_id limit 1) as i
       left join outbox.operator_action_results r on r.action_id = m.action_id and r.outbox_id = m.outbox_id
-      left join outbox.payment_outbox_pending p on p.outbox_id = coalesce(r.new_outbox_id, m.outbox_id)
+     cross join lateral (select coalesce(r.new_outbox_id, m.outbox_id) as wire_key) as k
+     cross join lateral (select n.participant_id, n.instruction_id, n.rail, n.created_at from outbox.payment_outbox_instructions n
+                          where n.outbox_id = k.wire_key limit 1) as i
+      left join outbox.payment_outbox_pending p on p.outbox_id = k.wire_key
       left join lateral (select a.state, a.rail_reference from outbox.payment_outbox_attempts a
-                          where a.outbox_id = coalesce(r.new_outbox_id, m.outbox_id) and a.state in ('DISPATCHED', 'FAILED', 'CANCELLED') limit 1) as t on true
+                          where a.outbox_id = k.wire_key and a.state in ('DISPATCHED', 'FAILED', 'CANCELLED') limit 1) as t on true
      where m.action_id = p_action_id and m.outbox_id > coalesce(p_after, '00000000-0000-0000-0000-000000000000')
      order by m.outbox_id
      limit p_limit
@@ -2618,7 +2632,7 @@ $$;
 
 ALTER FUNCTION outbox.read_outbox_pauses() OWNER TO outbox_owner;
 
-CREATE FUNCTION outbox.read_outbox_payments(p_rail text DEFAULT NULL::text, p_participant_id text DEFAULT NULL::text, p_disposition text DEFAULT NULL::text, p_hold_reason text DEFAULT NULL::text, p_ended_as text DEFAULT NULL::text, p_since timestamp with time zone DEFAULT NULL::timestamp with time zone, p_until timestamp with time zone DEFAULT NULL::timestamp with time zone, p_after uuid DEFAULT NULL::uuid, p_limit integer DEFAULT 100) RETURNS TABLE(outbox_id uuid, participant_id text, instruction_id text, rail text, amount_minor bigint, currency text, enqueued_at timestamp with time zone, disposition text, hold_reason text, ended_as text, in_doubt_since timestamp with time zone, next_attempt_at timestamp with time zone, not_after timestamp with time zone, attempts integer, ordering_key text)
+CREATE FUNCTION outbox.read_outbox_payments(p_rail text DEFAULT NULL::text, p_participant_id text DEFAULT NULL::text, p_disposition text DEFAULT NULL::text, p_hold_reason text DEFAULT NULL::text, p_ended_as text DEFAULT NULL::text, p_since timestamp with time zone DEFAULT NULL::timestamp with time zone, p_until timestamp with time zone DEFAULT NULL::timestamp with time zone, p_after uuid DEFAULT NULL::uuid, p_limit integer DEFAULT 100) RETURNS TABLE(outbox_id uuid, participant_id text, instruction_id text, rail text, amount_minor bigint, currency text, enqueued_at timestamp with time zone, disposition text, hold_reason text, ended_as text, in_doubt_since timestamp with time zone, next_attempt_at timestamp with time zone, not_after timestamp with time zone, attempts integer, ordering_key text, age_ms bigint, is_leased boolean, is_due boolean)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_custom_plan'
@@ -2633,7 +2647,8 @@ CREATE FUNCTION outbox.read_outbox_payments(p_rail text DEFAULT NULL::text, p_pa
 -- Purpose: lists payments, in order of their outbox_id, which is that of their enqueue.
 -- Parameters: what is null does not filter; p_ended_as looks in the ledger (DISPATCHED, FAILED, CANCELLED), otherwise
 --   the queue is listed; p_since and p_until bound the time of the enqueue; p_after, the last id of the page before.
--- Results: at most p_limit. Never a payload. OB003: a hold_reason of what has ended.
+-- Results: at most p_limit. Never a payload. age_ms: since it is in doubt, otherwise since its enqueue. is_due: the time of its
+--   next attempt has come, whatever keeps it. OB003: a hold_reason of what has ended.
 -- Hazard: pages are read by key, in order, so that all pages together read the queue once: a sort would read it for each.
 declare
     v_lo uuid := greatest(outbox.outbox_id_floor(coalesce(p_since, 'epoch')), coalesce(p_after, '00000000-0000-0000-0000-000000000000'));
@@ -2644,7 +2659,8 @@ begin
     elsif p_ended_as is not null then
         return query
         select a.outbox_id, i.participant_id, i.instruction_id, a.rail, i.amount_minor, i.currency, i.created_at, null::text, null::text, a.state,
-               null::timestamptz, null::timestamptz, i.not_after, a.attempt_no, i.ordering_key
+               null::timestamptz, null::timestamptz, i.not_after, a.attempt_no, i.ordering_key,
+               (extract(epoch from clock_timestamp() - i.created_at) * 1000)::bigint, false, false
           from outbox.payment_outbox_attempts a
          cross join lateral (select n.* from outbox.payment_outbox_instructions n
                               where n.outbox_id = a.outbox_id and n.outbox_id > v_lo and n.outbox_id < v_hi
@@ -2656,7 +2672,8 @@ begin
     end if;
     return query
     select p.outbox_id, p.participant_id, i.instruction_id, p.rail, i.amount_minor, i.currency, i.created_at, p.disposition, p.hold_reason, null::text,
-           p.in_doubt_since, p.next_attempt_at, p.not_after, p.attempt_count, i.ordering_key
+           p.in_doubt_since, p.next_attempt_at, p.not_after, p.attempt_count, i.ordering_key,
+           (extract(epoch from clock_timestamp() - coalesce(p.in_doubt_since, i.created_at)) * 1000)::bigint, p.lease_token is not null, p.next_attempt_at <= clock_timestamp()
       from outbox.payment_outbox_pending p
      cross join lateral (select n.* from outbox.payment_outbox_instructions n
                           where n.outbox_id = p.outbox_id and n.outbox_id > v_lo and n.outbox_id < v_hi limit 1) as i
@@ -2782,18 +2799,18 @@ $_$;
 
 ALTER FUNCTION outbox.read_payment_timelines(p_id text, p_participant_id text) OWNER TO outbox_owner;
 
-CREATE FUNCTION outbox.read_reconcile_breaks(p_only_open boolean DEFAULT true, p_rail text DEFAULT NULL::text, p_after uuid DEFAULT NULL::uuid, p_limit integer DEFAULT 1000) RETURNS TABLE(break_id uuid, statement_id uuid, rail text, kind text, outbox_id uuid, wire_key text, rail_reference text, line_no bigint, our_amount_minor bigint, our_currency text, their_amount_minor bigint, their_currency text, standing text, standing_now text, found_at timestamp with time zone, age_ms bigint, resolved_by text, resolved_at timestamp with time zone, resolution text, action_id uuid, is_void boolean)
+CREATE FUNCTION outbox.read_reconcile_breaks(p_only_open boolean DEFAULT true, p_rail text DEFAULT NULL::text, p_after uuid DEFAULT NULL::uuid, p_limit integer DEFAULT 1000) RETURNS TABLE(break_id uuid, statement_id uuid, rail text, kind text, outbox_id uuid, wire_key text, rail_reference text, line_no bigint, our_amount_minor bigint, our_currency text, their_amount_minor bigint, their_currency text, standing text, standing_now text, found_at timestamp with time zone, age_ms bigint, resolved_by text, resolved_at timestamp with time zone, resolution text, action_id uuid, is_void boolean, resolved_by_statement uuid)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 -- Purpose: breaks between statements and our ledger, in the order in which they were found.
 -- Parameters: p_only_open; p_rail, null for all; p_after, the last of the page before.
 -- Results: standing, how the payment stood when the break was found, and how it stands now; is_void, the statement
---   that found it was voided.
+--   that found it was voided; resolved_by_statement, the statement that closed it, if no person did.
     select b.break_id, b.statement_id, b.rail, b.kind, b.outbox_id, b.wire_key, b.rail_reference, b.line_no, b.our_amount_minor, b.our_currency,
            b.their_amount_minor, b.their_currency, b.standing, coalesce(t.state, p.disposition || coalesce(' ' || p.hold_reason, '')), b.found_at,
            (extract(epoch from clock_timestamp() - b.found_at) * 1000)::bigint, r.resolved_by, r.resolved_at, r.reason, r.action_id,
-           exists (select from outbox.reconcile_voidings v where v.statement_id = b.statement_id)
+           exists (select from outbox.reconcile_voidings v where v.statement_id = b.statement_id), r.statement_id
       from outbox.reconcile_breaks b
       left join outbox.reconcile_closed r on r.break_id = b.break_id
       left join lateral (select a.state from outbox.payment_outbox_attempts a

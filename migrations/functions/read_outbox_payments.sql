@@ -5,7 +5,7 @@ create or replace function outbox.read_outbox_payments(
 ) returns table (
     outbox_id uuid, participant_id text, instruction_id text, rail text, amount_minor bigint, currency text, enqueued_at timestamptz,
     disposition text, hold_reason text, ended_as text, in_doubt_since timestamptz, next_attempt_at timestamptz, not_after timestamptz,
-    attempts integer, ordering_key text)
+    attempts integer, ordering_key text, age_ms bigint, is_leased boolean, is_due boolean)
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan
@@ -20,7 +20,8 @@ as $$
 -- Purpose: lists payments, in order of their outbox_id, which is that of their enqueue.
 -- Parameters: what is null does not filter; p_ended_as looks in the ledger (DISPATCHED, FAILED, CANCELLED), otherwise
 --   the queue is listed; p_since and p_until bound the time of the enqueue; p_after, the last id of the page before.
--- Results: at most p_limit. Never a payload. OB003: a hold_reason of what has ended.
+-- Results: at most p_limit. Never a payload. age_ms: since it is in doubt, otherwise since its enqueue. is_due: the time of its
+--   next attempt has come, whatever keeps it. OB003: a hold_reason of what has ended.
 -- Hazard: pages are read by key, in order, so that all pages together read the queue once: a sort would read it for each.
 declare
     v_lo uuid := greatest(outbox.outbox_id_floor(coalesce(p_since, 'epoch')), coalesce(p_after, '00000000-0000-0000-0000-000000000000'));
@@ -31,7 +32,8 @@ begin
     elsif p_ended_as is not null then
         return query
         select a.outbox_id, i.participant_id, i.instruction_id, a.rail, i.amount_minor, i.currency, i.created_at, null::text, null::text, a.state,
-               null::timestamptz, null::timestamptz, i.not_after, a.attempt_no, i.ordering_key
+               null::timestamptz, null::timestamptz, i.not_after, a.attempt_no, i.ordering_key,
+               (extract(epoch from clock_timestamp() - i.created_at) * 1000)::bigint, false, false
           from outbox.payment_outbox_attempts a
          cross join lateral (select n.* from outbox.payment_outbox_instructions n
                               where n.outbox_id = a.outbox_id and n.outbox_id > v_lo and n.outbox_id < v_hi
@@ -43,7 +45,8 @@ begin
     end if;
     return query
     select p.outbox_id, p.participant_id, i.instruction_id, p.rail, i.amount_minor, i.currency, i.created_at, p.disposition, p.hold_reason, null::text,
-           p.in_doubt_since, p.next_attempt_at, p.not_after, p.attempt_count, i.ordering_key
+           p.in_doubt_since, p.next_attempt_at, p.not_after, p.attempt_count, i.ordering_key,
+           (extract(epoch from clock_timestamp() - coalesce(p.in_doubt_since, i.created_at)) * 1000)::bigint, p.lease_token is not null, p.next_attempt_at <= clock_timestamp()
       from outbox.payment_outbox_pending p
      cross join lateral (select n.* from outbox.payment_outbox_instructions n
                           where n.outbox_id = p.outbox_id and n.outbox_id > v_lo and n.outbox_id < v_hi limit 1) as i

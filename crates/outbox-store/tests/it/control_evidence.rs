@@ -272,6 +272,7 @@ async fn recall_of_a_redrive_follows_the_new_payments() {
         (Some("READY"), Some(false)),
         "{before}"
     );
+    assert_eq!(before["wire_key"], before["new_outbox_id"], "the key at the rail is the new one's");
     let again = worker.claim_one().await;
     worker.complete_one(lease(&again), Outcome::Accepted).await;
     let after = members(&mut auditor).await;

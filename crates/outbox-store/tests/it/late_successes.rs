@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use outbox_core::{OutboxId, Outcome};
 use outbox_store::{
-    ActionKind, AuditScope, Completion, CompletionVerdict, HeldLease, audit, read_metrics, read_status,
+    ActionKind, AuditScope, Completion, CompletionVerdict, HeldLease, audit, read_action_members, read_metrics,
+    read_status,
 };
 use serde_json::Value;
 
@@ -107,4 +108,23 @@ async fn acceptance_of_what_was_cancelled_as_never_sent_is_a_breach() {
         serde_json::from_str(&audit(&mut world.session("t_auditor"), AuditScope::Changed, 100).await.unwrap()).unwrap();
     assert_eq!(report["breaches"], 1, "{report}");
     assert_eq!(report["findings"][0]["kind"], "CANCELLED_BUT_ACCEPTED", "{report}");
+}
+
+#[tokio::test]
+async fn payment_that_ended_without_success_and_was_accepted_late_is_among_those_to_recall() {
+    let mut world = World::new().await;
+    let mut worker = world.worker("w");
+    let mut desk = Desk::of(&world);
+    let (id, stale, current) = reclaimed(&mut world, &mut worker, "a").await;
+    let action = desk.propose(ActionKind::Hold, &[id]).await.action_id;
+    worker.complete_one(current, Outcome::Refused).await;
+    let member = async |desk: &mut Desk| -> Value {
+        serde_json::from_str(&read_action_members(&mut desk.maker, action, None, 10).await.unwrap()[0]).unwrap()
+    };
+    let before = member(&mut desk).await;
+    assert_eq!((&before["ended_as"], &before["sent"]), (&"FAILED".into(), &false.into()), "{before}");
+    assert_eq!(accepted(&mut worker, stale, "REF-1").await, CompletionVerdict::Fenced);
+    let after = member(&mut desk).await;
+    assert_eq!((&after["ended_as"], &after["sent"]), (&"FAILED".into(), &true.into()), "{after}");
+    assert_eq!(after["rail_reference"], "REF-1");
 }

@@ -1,16 +1,16 @@
 //! That nobody alone makes a break vanish: who adds lines, who closes, what is voided, and which statement proves what.
 
-use outbox_core::OutboxId;
+use outbox_core::{OutboxId, Outcome};
 use outbox_store::{
-    ActionKind, apply_action, begin_reconcile, decide_action, finish_reconcile, propose_action, record_lines,
-    resolve_breaks, void_statement,
+    ActionKind, apply_action, begin_reconcile, decide_action, finish_reconcile, propose_action, read_action_members,
+    record_lines, resolve_breaks, void_statement,
 };
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use crate::reconcile::{Paper, open, refusal};
 use crate::sql::{run, scalar};
-use crate::world::World;
+use crate::world::{World, lease};
 
 /// A second person who operates. Roles outlive a database, so two tests may make it at once.
 const SECOND: &str = "
@@ -198,4 +198,24 @@ async fn statement_proves_only_what_it_found_itself_of_its_own_rail_and_nobody_h
     let report = apply_action(&mut session, action, 10).await.unwrap();
     assert_eq!(report.results.iter().filter(|result| result.applied).count(), 0);
     assert!(world.pending(held).await.is_some());
+}
+
+#[tokio::test]
+async fn payment_that_ended_without_success_and_is_booked_by_the_rail_is_among_those_to_recall() {
+    let world = World::new().await;
+    let id = world.enqueue("a", 1).await[0];
+    let mut worker = world.worker("w");
+    let mut session = world.session("t_operator");
+    let action = propose_action(&mut session, ActionKind::Hold, &[id], "odd", None, "{}").await.unwrap().action_id;
+    let claimed = lease(&worker.claim_one().await);
+    worker.complete_one(claimed, Outcome::Refused).await;
+    let sent = async |session: &mut outbox_store::Session| {
+        let member = read_action_members(session, action, None, 10).await.unwrap().remove(0);
+        serde_json::from_str::<serde_json::Value>(&member).unwrap()["sent"].as_bool()
+    };
+    assert_eq!(sent(&mut session).await, Some(false));
+    let (statement, _) = Paper::new(1).line(Some(id), Some("R-1"), 1_250).compared(&mut session).await.unwrap();
+    assert_eq!(sent(&mut session).await, Some(true));
+    void_statement(&mut session, statement, "of another account").await.unwrap();
+    assert_eq!(sent(&mut session).await, Some(false));
 }

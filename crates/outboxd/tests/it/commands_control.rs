@@ -54,7 +54,7 @@ async fn change_is_made_only_when_its_number_of_payments_is_confirmed() {
     assert!(again.out.contains("it is held already: REQUESTED") && again.err.contains("3 of 3"), "{again:?}");
     // So does who carries on what somebody else has begun.
     let id = listed(&desk, &["--actions"])[0]["action_id"].as_str().unwrap().to_owned();
-    let carried = desk.run("t_operator", &["apply", &id, "--reason", "r", "--confirm", "3"]);
+    let carried = desk.run("t_operator", &["apply", &id, "--confirm", "3"]);
     assert!(carried.code == Some(1) && carried.err.contains("3 of 3"), "{carried:?}");
 }
 
@@ -72,8 +72,8 @@ async fn release_is_proposed_by_one_login_and_approved_by_another() {
     );
     assert_eq!(listed(&desk, &["--state", "held"]).len(), 2);
     // The maker's login does not even see the function, and nothing goes on without approval.
-    for arguments in [["approve", &action], ["apply", &action]] {
-        let ended = desk.run("t_operator", &[&arguments[..], &["--reason", "r", "--confirm", "2"]].concat());
+    for arguments in [&["approve", &action, "--reason", "r"][..], &["apply", &action]] {
+        let ended = desk.run("t_operator", &[arguments, &["--confirm", "2"]].concat());
         assert!(matches!(ended.code, Some(65 | 77)), "{ended:?}");
     }
     let shown = desk.run("t_approver", &["approve", &action, "--reason", "checked", "--dry-run"]);
@@ -132,7 +132,7 @@ async fn list_of_what_left_of_a_wrong_batch_goes_into_the_next_command() {
     let sent = desk.run("t_operator", &["list", "--action", &action, "--sent", "--output", "csv"]);
     let lines: Vec<&str> = sent.out.lines().collect();
     assert_eq!(lines.len(), 2, "{sent:?}");
-    assert!(lines[0].starts_with("outbox_id,rail,") && lines[1].starts_with(&ids[1]), "{sent:?}");
+    assert!(lines[0].starts_with("outbox_id,wire_key,rail,") && lines[1].starts_with(&ids[1]), "{sent:?}");
     let file = desk.file("recall.csv", &sent.out);
     let resolve = [
         "resolve",
@@ -237,4 +237,87 @@ async fn names_that_nobody_has_are_told() {
     assert!(typo.code == Some(0) && typo.err.contains("no payment of participant pp is in the queue"), "{typo:?}");
     let known = desk.run("t_operator", &["pause", "--participant", "p", "--reason", "r"]);
     assert_eq!((known.code, known.err.as_str()), (Some(0), ""));
+}
+
+#[tokio::test]
+async fn apply_asks_for_no_reason_since_nothing_would_record_it() {
+    let (desk, ids) = desk_with_payments().await;
+    let held = ["hold", &ids[0], "--reason", "r", "--confirm", "1", "--output", "json"];
+    let action = action_of(&desk.run("t_operator", &held));
+    let ended = desk.run("t_operator", &["apply", &action]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let ended = desk.run("t_operator", &["apply", &action, "--reason", "r"]);
+    assert_eq!(ended.code, Some(64), "{ended:?}");
+}
+
+#[tokio::test]
+async fn pause_and_resume_say_what_they_keep_back_and_a_dry_run_does_nothing() {
+    let (desk, _) = desk_with_payments().await;
+    let desk = &desk;
+    let run = |words: &[&str]| desk.run("t_operator", &[words, &["--reason", "drill"]].concat());
+    let says = |words: &[&str], expected: &[&str]| {
+        let ended = run(words);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert!(expected.iter().all(|word| ended.out.contains(word)), "{expected:?} {ended:?}");
+    };
+    says(
+        &["pause", "--rail", "sepa", "--dry-run"],
+        &["3 payments would be kept back, 3 of them due", "nothing is paused"],
+    );
+    assert!(listed(desk, &["--actions"]).is_empty());
+    let paused = run(&["pause", "--rail", "sepa", "--output", "json"]).json();
+    assert_eq!((&paused["payments"], &paused["due"], &paused["rails"]["sepa"]), (&3.into(), &3.into(), &3.into()));
+    // What another pause keeps back already is told apart.
+    let others = ["0 payments would be kept back", "3 more are kept back by another pause", "rail sepa, by t_operator"];
+    says(&["pause", "--all", "--dry-run"], &others);
+    says(&["pause", "--participant", "p", "--rail", "telex", "--dry-run"], &["0 payments would be kept back"]);
+    let dry = run(&["pause", "--all", "--dry-run", "--output", "json"]).json();
+    assert_eq!(
+        (&dry["dry_run"], &dry["payments"], &dry["kept_back_by_others"]),
+        (&"PAUSE".into(), &0.into(), &3.into())
+    );
+    assert_eq!((&dry["pauses"][0]["rail"], &dry["pauses"][0]["reason"]), (&"sepa".into(), &"drill".into()));
+    says(&["resume", "--rail", "sepa", "--dry-run"], &["3 payments would go on", "rail sepa, by t_operator"]);
+    // What would be refused is refused.
+    for words in [&["resume", "--all"][..], &["pause", "--rail", "nosuch"]] {
+        let ended = run(&[words, &["--dry-run"]].concat());
+        assert_eq!((ended.code, run(words).code), (Some(65), Some(65)), "{ended:?}");
+    }
+    assert_eq!(listed(desk, &["--actions"]).len(), 1);
+    says(&["resume", "--rail", "sepa"], &["resumed: rail sepa", "3 payments go on"]);
+    says(&["pause", "--participant", "p"], &["3 payments are kept back, 3 of them due"]);
+}
+
+#[tokio::test]
+async fn pause_stands_though_nothing_can_be_counted() {
+    let (desk, _) = desk_with_payments().await;
+    let revoke = "revoke execute on function outbox.read_outbox_payments from outbox_operator";
+    desk.dba().await.execute(revoke).await.unwrap();
+    let ended = desk.run("t_operator", &["pause", "--participant", "p", "--reason", "r", "--output", "json"]);
+    assert!(ended.json()["payments"].is_null() && ended.err.contains("how many payments"), "{ended:?}");
+    let pauses = "select count(*) from outbox.outbox_pauses";
+    assert_eq!(sqlx::query_scalar::<_, i64>(pauses).fetch_one(&mut desk.dba().await).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn dry_run_of_a_failover_proposes_nothing_and_says_how_many_payments_would_be_in_doubt() {
+    let (desk, ids) = desk_with_payments().await;
+    // Never tried and not due: it cannot have been sent.
+    let sql = format!(
+        "update outbox.payment_outbox_pending set next_attempt_at = now() + interval '1 day' where outbox_id = '{}'",
+        ids[2]
+    );
+    desk.dba().await.execute(sqlx::AssertSqlSafe(sql)).await.unwrap();
+    let words = ["failover", "acknowledge", "--lost-from", "2026-01-31T08:00:00Z", "--reason", "promoted"];
+    let dry = desk.run("t_operator", &[&words[..], &["--dry-run"]].concat());
+    assert_eq!(dry.code, Some(0), "{dry:?}");
+    for word in ["2 payments would be in doubt", "sepa, hold: 2", "2026-01-31T08:00:00.000Z"] {
+        assert!(dry.out.contains(word), "{word}: {dry:?}");
+    }
+    let dry = desk.run("t_operator", &[&words[..], &["--dry-run", "--output", "json"]].concat()).json();
+    assert_eq!((&dry["payments"], &dry["rails"]["sepa"]), (&2.into(), &2.into()));
+    assert!(listed(&desk, &["--actions"]).is_empty());
+    let action = action_of(&desk.run("t_operator", &[&words[..], &["--output", "json"]].concat()));
+    let ended = desk.run("t_approver", &["approve", &action, "--reason", "r", "--confirm", "0", "--output", "json"]);
+    assert_eq!(ended.json()["doubtful"], 2, "the dry run has said so");
 }

@@ -240,7 +240,8 @@ async fn gap_between_statements_is_named_and_ends_with_3_until_a_statement_fills
     assert_eq!(filled["gaps"], serde_json::json!([]));
     // A statement that was wrong leaves the gap again.
     let id = filled["statement_id"].as_str().unwrap();
-    let void = desk.run("t_operator", &["reconcile", "void", id, "--reason", "of another account", "--output", "json"]);
+    let void = ["reconcile", "void", id, "--reason", "of another account", "--confirm", "0", "--output", "json"];
+    let void = desk.run("t_operator", &void);
     assert_eq!((&void.json()["statement_id"], &void.json()["reopened"]), (&id.into(), &0.into()));
     assert_eq!(day(days[2], days[3], &[]).code, Some(3));
     let future = day(days[3], "2100-01-01T00:00:00Z", &[]);
@@ -275,4 +276,30 @@ async fn statement_proposes_nothing_of_another_rail_or_another_statement() {
     assert_eq!(own["proposal"]["payments"], 1);
     let later = propose("later.csv", "sepa", format!("{HEADER}\n,OTHER,7,EUR\n"), "1");
     assert_eq!((&later["open_breaks"], &later["proposal"]), (&2.into(), &serde_json::Value::Null));
+}
+
+#[tokio::test]
+async fn statement_is_voided_when_the_number_of_breaks_that_it_opens_again_is_confirmed() {
+    let rig = Rig::start().await;
+    let lines = dispatched(&rig, 3).await;
+    let until = now();
+    let mut changed = lines.clone();
+    changed[1] = changed[1].replace(",1", ",9");
+    assert_eq!(compare(&rig, &file(&rig, "changed.csv", &changed), &until, &[]).code, Some(3));
+    let whole = compare(&rig, &file(&rig, "whole.csv", &lines), &until, &["--output", "json"]).json();
+    assert_eq!((&whole["closed"], &whole["open_breaks"]), (&1.into(), &0.into()), "{whole}");
+    let words = ["void", whole["statement_id"].as_str().unwrap(), "--reason", "of another account"];
+    let dry = reconcile(&rig, &[&words[..], &["--dry-run"]].concat());
+    assert_eq!(dry.code, Some(0), "{dry:?}");
+    assert!(dry.out.contains("AMOUNT_DIFFERS") && dry.out.contains("1 breaks that it closed would be open"), "{dry:?}");
+    let dry = reconcile(&rig, &[&words[..], &["--dry-run", "--output", "json"]].concat()).json();
+    assert_eq!((&dry["reopened"], dry["breaks"].as_array().unwrap().len()), (&0.into(), 1));
+    for (confirm, word) in [(&[][..], "--confirm 1"), (&["--confirm", "0"][..], "it is 1 breaks, not 0")] {
+        let ended = reconcile(&rig, &[&words[..], confirm].concat());
+        assert!(ended.code == Some(64) && ended.err.contains(word), "{ended:?}");
+    }
+    assert_eq!(reconcile(&rig, &["list"]).code, Some(0), "nothing was voided");
+    let void = reconcile(&rig, &[&words[..], &["--confirm", "1"]].concat());
+    assert_eq!(void.code, Some(0), "{void:?}");
+    assert_eq!(reconcile(&rig, &["list"]).code, Some(3));
 }

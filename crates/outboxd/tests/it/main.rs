@@ -10,6 +10,7 @@ mod commands_control;
 mod commands_directory;
 mod commands_enqueue;
 mod commands_inspect;
+mod commands_list;
 mod commands_migrate;
 mod commands_rail;
 mod commands_reconcile;

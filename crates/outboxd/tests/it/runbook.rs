@@ -203,21 +203,31 @@ async fn day_2_what_a_dead_host_left_in_doubt_is_resolved_by_the_rails_books_and
 async fn day_3_what_is_left_of_a_wrong_batch_is_held_and_what_has_left_is_named() {
     let rig = Rig::start().await;
     let mut day = Day::number(3);
-    rig.enqueue_money(HOLD, "wrong-", 40, "null").await;
+    // More than the database is asked for at once.
+    let (count, on_the_wire) = ("1240", 4);
+    rig.enqueue_money(HOLD, "wrong-", 1_240, "null").await;
     let person = |login: &str, words: &[&str]| {
         let mut command = Command::new(OUTBOXD);
         command.args(words).env_clear().env("DATABASE_URL", rig.db.url(login));
         let ended = end(&mut command, b"");
         assert_eq!(ended.code, Some(0), "{ended:?}");
     };
-    person("t_operator", &["hold", "--rail", HOLD, "--reason", "to be checked", "--confirm", "40"]);
-    person("t_operator", &["release", "--rail", HOLD, "--state", "held", "--reason", "checked", "--confirm", "40"]);
+    person("t_operator", &["hold", "--rail", HOLD, "--reason", "to be checked", "--confirm", count]);
+    person("t_operator", &["release", "--rail", HOLD, "--state", "held", "--reason", "checked", "--confirm", count]);
     let released = rig.last_action().await;
-    person("t_approver", &["approve", &released, "--reason", "agreed", "--confirm", "40"]);
-    rig.hold.park(Point::BeforeExecution);
+    person("t_approver", &["approve", &released, "--reason", "agreed", "--confirm", count]);
+    // Forty are due later than the others, so that four of them are on the wire when the rail is stopped.
+    rig.run(
+        "update outbox.payment_outbox_pending set next_attempt_at = '2999-01-01' where outbox_id in \
+         (select outbox_id from outbox.payment_outbox_pending order by outbox_id desc limit 40)",
+    )
+    .await;
     let daemon = rig.daemon_with("a", rig.db.address(), &["rails.hold.concurrency=4"]);
-    tokio::time::timeout(LIMIT, rig.hold.wait_for_parked(Point::BeforeExecution, 4)).await.unwrap();
-    let named = [("ACTION", released.as_str())];
+    rig.until("what left before", "select count(*) = 40 from outbox.payment_outbox_pending").await;
+    rig.hold.park(Point::BeforeExecution);
+    rig.run("update outbox.payment_outbox_pending set next_attempt_at = now()").await;
+    tokio::time::timeout(LIMIT, rig.hold.wait_for_parked(Point::BeforeExecution, on_the_wire)).await.unwrap();
+    let named = [("ACTION", released.as_str()), ("40", count)];
     rig.types(&mut day, &named);
     rig.hold.release();
     rig.until("what was on the wire", "select count(*) = 36 from outbox.payment_outbox_pending").await;
@@ -226,17 +236,19 @@ async fn day_3_what_is_left_of_a_wrong_batch_is_held_and_what_has_left_is_named(
     rig.types(&mut day, &named);
     rig.types(&mut day, &named);
     let recall = std::fs::read_to_string(rig.dir.path().join("recall.csv")).unwrap();
-    let recalled: BTreeSet<&str> = recall.lines().skip(1).map(|line| line.split(',').next().unwrap()).collect();
+    let mut lines = recall.lines();
+    let keys = lines.next().unwrap().split(',').position(|name| name == "wire_key").unwrap();
+    let recalled: BTreeSet<&str> = lines.map(|line| line.split(',').nth(keys).unwrap()).collect();
     let executed = rig.hold.effects().unwrap();
     assert_eq!(recalled, executed.iter().map(|effect| effect.key.as_str()).collect());
-    assert_eq!(recalled.len(), 4);
+    assert_eq!(recalled.len(), 1_204);
     rig.types(&mut day, &named);
     day.is_over();
     // The rail goes on with others, and with nothing of the batch.
     rig.enqueue_money(HOLD, "right-", 3, "null").await;
     rig.settled().await;
     rig.conserved().await;
-    assert_eq!((rig.count(HOLD, "DISPATCHED").await, rig.count(HOLD, "CANCELLED").await), (7, 36));
+    assert_eq!((rig.count(HOLD, "DISPATCHED").await, rig.count(HOLD, "CANCELLED").await), (1_207, 36));
     daemon.stop().await;
 }
 

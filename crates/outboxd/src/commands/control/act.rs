@@ -278,8 +278,7 @@ pub(super) async fn carry_out(
     };
     results(action_id, &all, remaining, output, out)?;
     if remaining > 0 {
-        let message =
-            format!("{remaining} payments are locked by others; go on with: outboxd apply {action_id} --reason TEXT");
+        let message = format!("{remaining} payments are locked by others; go on with: outboxd apply {action_id}");
         return Err(Failure::new(Exit::Unavailable, message));
     }
     // Those of all who carried it out: it may have been begun by somebody else.

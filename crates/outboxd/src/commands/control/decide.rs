@@ -11,7 +11,8 @@ use super::act::carry_out;
 use super::failover;
 use super::select::parse;
 use super::show::field;
-use super::{Change, EXIT_CODES, or_end, with_session};
+use super::{Change, EXIT_CODES, confirmed, or_end, with_session};
+use crate::commands::database::DatabaseArgs;
 use crate::commands::output::Output;
 use crate::exit::{Exit, Failure};
 
@@ -46,13 +47,24 @@ pub(crate) struct Withdraw {
 }
 
 /// Go on with an action that is approved, or needs no approval.
+///
+/// It takes no reason: the action has one, and its approval.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct Apply {
     /// The action
     action_id: Uuid,
+    /// Show the action, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// How many payments it is to be; nobody is asked without it
+    #[arg(long, value_name = "COUNT")]
+    confirm: Option<usize>,
     #[command(flatten)]
-    change: Change,
+    database: DatabaseArgs,
+    /// The form of the answer
+    #[arg(long, value_enum, default_value_t = Output::Table)]
+    output: Output,
 }
 
 /// The action as it is on record.
@@ -126,13 +138,13 @@ async fn go_on(
     session: &mut Session,
     action: &Value,
     id: Uuid,
-    change: &Change,
+    output: Output,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     if action["kind"] == "FAILOVER" {
-        failover::carry_out(session, id, change.output, out).await
+        failover::carry_out(session, id, output, out).await
     } else {
-        carry_out(session, id, change.output, out).await
+        carry_out(session, id, output, out).await
     }
 }
 
@@ -140,7 +152,7 @@ async fn go_on(
 pub(crate) fn approve(command: &Approve, out: &mut dyn Write) -> Result<(), Failure> {
     let Approve { action_id, change } = command;
     with_session(&change.database, async |session| match decide(session, (*action_id, change, true), out).await? {
-        Some(action) => go_on(session, &action, *action_id, change, out).await,
+        Some(action) => go_on(session, &action, *action_id, change.output, out).await,
         None => Ok(()),
     })
 }
@@ -155,9 +167,9 @@ pub(crate) fn reject(command: &Reject, out: &mut dyn Write) -> Result<(), Failur
 }
 
 /// What decides on nothing new asks nobody; but a number that is given has to be right.
-fn not_another(action: &Value, change: &Change) -> Result<(), Failure> {
+fn not_another(action: &Value, confirm: Option<usize>) -> Result<(), Failure> {
     let count = action["member_count"].as_u64().and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
-    if change.confirm.is_some() { change.confirmed(&field(action, "kind"), count) } else { Ok(()) }
+    if confirm.is_some() { confirmed(confirm, &field(action, "kind"), (count, "payments")) } else { Ok(()) }
 }
 
 fn over(action_id: Uuid, decision: &str, output: Output, out: &mut dyn Write) -> Result<(), Failure> {
@@ -179,7 +191,7 @@ pub(crate) fn withdraw(command: &Withdraw, out: &mut dyn Write) -> Result<(), Fa
         if change.output == Output::Table {
             show(&action, Output::Table, out)?;
         }
-        not_another(&action, change)?;
+        not_another(&action, change.confirm)?;
         or_end(withdraw_action(session, *action_id, &change.reason).await)?;
         over(*action_id, "WITHDRAWN", change.output, out)
     })
@@ -187,13 +199,13 @@ pub(crate) fn withdraw(command: &Withdraw, out: &mut dyn Write) -> Result<(), Fa
 
 /// Goes on.
 pub(crate) fn apply(command: &Apply, out: &mut dyn Write) -> Result<(), Failure> {
-    let Apply { action_id, change } = command;
-    with_session(&change.database, async |session| {
+    let Apply { action_id, dry_run, confirm, database, output } = command;
+    with_session(database, async |session| {
         let action = read(session, *action_id).await?;
-        if change.dry_run {
-            return show(&action, change.output, out);
+        if *dry_run {
+            return show(&action, *output, out);
         }
-        not_another(&action, change)?;
-        go_on(session, &action, *action_id, change, out).await
+        not_another(&action, *confirm)?;
+        go_on(session, &action, *action_id, *output, out).await
     })
 }

@@ -1,17 +1,19 @@
 //! `failover acknowledge`: says that this cluster is dispatched from now on, and from when on commits may be missing.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
 use clap::{Args, Subcommand};
-use outbox_store::{Session, apply_failover, propose_failover};
+use outbox_store::{PaymentFilter, RailRow, Session, apply_failover, propose_failover, read_payment_rails};
 use serde_json::json;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::pending::each_waiting;
 use super::select::parse_time;
 use super::{EXIT_CODES, or_end, with_session};
 use crate::commands::database::DatabaseArgs;
-use crate::commands::output::Output;
+use crate::commands::output::{Output, utc};
 use crate::exit::Failure;
 
 /// Payments that one call marks.
@@ -41,6 +43,9 @@ pub(crate) struct Acknowledge {
     /// Why, for the record
     #[arg(long, value_name = "TEXT")]
     reason: String,
+    /// Show how many payments would be in doubt, and propose nothing
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     database: DatabaseArgs,
     /// The form of the answer
@@ -52,6 +57,9 @@ pub(crate) struct Acknowledge {
 pub(crate) fn run(command: &Failover, out: &mut dyn Write) -> Result<(), Failure> {
     let Failover::Acknowledge(command) = command;
     with_session(&command.database, async |session| {
+        if command.dry_run {
+            return command.shown(session, out).await;
+        }
         let proposed = propose_failover(session, command.lost_from, &command.environment, &command.reason).await;
         let action_id = or_end(proposed)?;
         match command.output {
@@ -65,6 +73,48 @@ pub(crate) fn run(command: &Failover, out: &mut dyn Write) -> Result<(), Failure
         }
         Ok(())
     })
+}
+
+impl Acknowledge {
+    /// Shows what it would come to, as payments stand now: all that was tried, is due or held may have been sent.
+    async fn shown(&self, session: &mut Session, out: &mut dyn Write) -> Result<(), Failure> {
+        let contracts = or_end(read_payment_rails(session).await)?;
+        let mut rails: BTreeMap<String, u64> = BTreeMap::new();
+        let everything = PaymentFilter::default();
+        each_waiting(session, everything, usize::MAX, |one| {
+            if one.is_tried() || one.is_due() || one.is_held() || one.is_leased() {
+                *rails.entry(one.rail().to_owned()).or_default() += 1;
+            }
+        })
+        .await?;
+        let (payments, lost_from) = (rails.values().sum::<u64>(), utc(self.lost_from));
+        match self.output {
+            Output::Json => {
+                let document = json!({"dry_run": "FAILOVER", "lost_from": lost_from, "environment": self.environment,
+                                      "payments": payments, "rails": rails});
+                writeln!(out, "{document}")?;
+            }
+            Output::Table => {
+                let environment = &self.environment;
+                writeln!(
+                    out,
+                    "it would be proposed that what was sent since {lost_from} may be lost, environment `{environment}`"
+                )?;
+                writeln!(out, "{payments} payments would be in doubt, as they stand now")?;
+                for (rail, count) in &rails {
+                    writeln!(out, "  {rail}{}: {count}", contract_of(&contracts, rail))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the rail's contract makes of a doubt.
+fn contract_of(contracts: &[RailRow], rail: &str) -> String {
+    let Some(row) = contracts.iter().find(|row| row.rail.as_str() == rail) else { return String::new() };
+    let has_fallback = row.contract.as_ref().is_some_and(|contract| contract.fallback);
+    format!(", {}{}", row.on_unknown, if has_fallback { " with fallback" } else { "" })
 }
 
 /// Marks what may have been sent, and records the epoch.

@@ -79,14 +79,24 @@ pub(crate) fn documents(all: &[Value], columns: &[&str], out: &mut dyn Write) ->
     Ok(())
 }
 
-/// Documents as lines of CSV (RFC 4180), with a header.
+/// Documents as CSV (RFC 4180), with a header.
 pub(crate) fn csv(all: &[Value], columns: &[&str], out: &mut dyn Write) -> Result<(), Failure> {
+    csv_header(columns, out)?;
+    csv_lines(all, columns, out)
+}
+
+/// The names of the columns, as the first line of CSV.
+pub(super) fn csv_header(columns: &[&str], out: &mut dyn Write) -> Result<(), Failure> {
+    Ok(write!(out, "{}\r\n", columns.join(","))?)
+}
+
+/// Documents as lines of CSV, without a header.
+pub(super) fn csv_lines(all: &[Value], columns: &[&str], out: &mut dyn Write) -> Result<(), Failure> {
     let quoted = |text: String| {
         // A cell that begins so is a formula to spreadsheets.
         let text = if text.starts_with(['=', '+', '-', '@']) { format!("'{text}") } else { text };
         if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
     };
-    write!(out, "{}\r\n", columns.join(","))?;
     for document in all {
         let cells: Vec<String> = columns.iter().map(|name| quoted(field(document, name))).collect();
         write!(out, "{}\r\n", cells.join(","))?;

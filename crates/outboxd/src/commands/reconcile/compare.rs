@@ -192,7 +192,7 @@ impl Compare {
         if ids.is_empty() {
             return Ok(None);
         }
-        confirmed(self.confirm, ActionKind::ResolveDispatched.name(), ids.len())?;
+        confirmed(self.confirm, ActionKind::ResolveDispatched.name(), (ids.len(), "payments"))?;
         let evidence = format!("statement {}", hex(&summary.sha256));
         let parameters = json!({"statement_id": statement_id.to_string()}).to_string();
         let kind = ActionKind::ResolveDispatched;

@@ -125,7 +125,7 @@ struct Resolve {
 /// Make a statement that is wrong count no more, with a reason.
 ///
 /// What it judged is judged again, and what it closed is open again. The breaks that it found stay open. The same file can
-/// then be compared anew.
+/// then be compared anew. What is confirmed is how many breaks are open again; --dry-run shows them.
 #[derive(Debug, Args)]
 #[command(after_help = "Exit codes: as of reconcile.")]
 struct Void {
@@ -135,6 +135,12 @@ struct Void {
     /// Why, for the record
     #[arg(long, value_name = "TEXT")]
     reason: String,
+    /// Show which breaks would be open again, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// How many breaks are to be open again; without it, a terminal is asked
+    #[arg(long, value_name = "COUNT")]
+    confirm: Option<usize>,
     #[command(flatten)]
     database: DatabaseArgs,
     /// The form of the answer
@@ -186,7 +192,7 @@ impl Resolve {
             let closed = if self.dry_run {
                 0
             } else {
-                confirmed(self.confirm, "close breaks, each of a payment", chosen.len())?;
+                confirmed(self.confirm, "close", (chosen.len(), "breaks"))?;
                 let ids: Vec<Uuid> = ids.into_iter().collect();
                 or_end(resolve_breaks(session, &ids, &self.reason, self.action).await)?
             };
@@ -203,17 +209,32 @@ impl Resolve {
 impl Void {
     fn run(&self, out: &mut dyn Write) -> Result<(), Failure> {
         with_session(&self.database, async |session| {
-            let reopened = or_end(void_statement(session, self.statement, &self.reason).await)?;
+            let id = self.statement.to_string();
+            let mut closed: Vec<Value> = Vec::new();
+            each_break(session, false, None, |one| {
+                if one["resolved_by_statement"] == id {
+                    closed.push(one);
+                }
+            })
+            .await?;
+            if self.output == Output::Table && !closed.is_empty() {
+                show(&closed, out)?;
+            }
+            let reopened = if self.dry_run {
+                0
+            } else {
+                confirmed(self.confirm, "open again", (closed.len(), "breaks"))?;
+                or_end(void_statement(session, self.statement, &self.reason).await)?
+            };
             match self.output {
                 Output::Json => {
-                    writeln!(out, "{}", json!({"statement_id": self.statement.to_string(), "reopened": reopened}))?;
+                    writeln!(out, "{}", json!({"statement_id": id, "reopened": reopened, "breaks": closed}))?
+                }
+                Output::Table if self.dry_run => {
+                    writeln!(out, "{} breaks that it closed would be open again", closed.len())?;
                 }
                 Output::Table => {
-                    writeln!(
-                        out,
-                        "statement {} is void; {reopened} breaks that it had closed are open",
-                        self.statement
-                    )?;
+                    writeln!(out, "statement {id} is void; {reopened} breaks that it had closed are open")?
                 }
             }
             Ok(())
@@ -232,14 +253,27 @@ fn open_or_done(count: usize, gaps: &[(OffsetDateTime, OffsetDateTime)]) -> Resu
 /// All breaks, or those that are open.
 async fn breaks(session: &mut Session, only_open: bool, rail: Option<&RailName>) -> Result<Vec<Value>, Failure> {
     let mut all: Vec<Value> = Vec::new();
+    each_break(session, only_open, rail, |one| all.push(one)).await?;
+    Ok(all)
+}
+
+/// Gives each break to `take`, page by page.
+async fn each_break(
+    session: &mut Session,
+    only_open: bool,
+    rail: Option<&RailName>,
+    mut take: impl FnMut(Value),
+) -> Result<(), Failure> {
+    let mut after = None;
     loop {
-        let after = all.last().and_then(|last| Uuid::parse_str(last["break_id"].as_str()?).ok());
         let page = or_end(read_breaks(session, only_open, rail, after, PAGE).await)?;
         for text in &page {
-            all.push(parse(text)?);
+            let one = parse(text)?;
+            after = one["break_id"].as_str().and_then(|id| Uuid::parse_str(id).ok());
+            take(one);
         }
         if page.len() < PAGE as usize {
-            return Ok(all);
+            return Ok(());
         }
     }
 }
