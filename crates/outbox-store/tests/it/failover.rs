@@ -47,7 +47,7 @@ async fn lease_in_force_at_a_failover_ends_in_doubt_though_its_worker_sent_nothi
         world.other_epoch("+ 1").await;
         world.acknowledge(OffsetDateTime::now_utc() - time::Duration::minutes(5), 100).await;
         // Its result was on record before, another worker had sent it since, and both are lost. It is repeated.
-        assert_eq!(matches!(worker.complete_one(its, Outcome::NotSent).await, CompletionVerdict::Applied { .. }), true);
+        assert!(matches!(worker.complete_one(its, Outcome::NotSent).await, CompletionVerdict::Applied { .. }));
         let row = world.pending(id).await.unwrap();
         let stands = row.get::<String, _>("disposition");
         let expected = match contract {

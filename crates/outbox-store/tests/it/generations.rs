@@ -56,7 +56,6 @@ async fn late_success_of_one_generation_keeps_the_next_from_being_sent() {
         let stale = lease(&worker.claim_one().await);
         world.lose_lease(first).await;
         worker.claim(1).await;
-        let mut desk = Desk::of(&world);
         if contract == "resend" {
             let again = lease(&worker.claim_one().await);
             worker.complete_one(again, Outcome::Refused).await;
