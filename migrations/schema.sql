@@ -97,7 +97,8 @@ CREATE FUNCTION outbox.after_attempt(p_payment outbox.payment_outbox_pending, p_
 --   the core; a test compares the two on every combination. Internal to complete.
 -- Parameters: p_delay, the wait before another attempt, if there is one; p_now, the clock after the row's lock.
 -- Results: one row. An inquiry that taught nothing leaves the doubt, and counts if it was answered; only a "not found" that the contract makes final,
---   after the quarantine, ends it. No limit makes a doubt FAILED.
+--   after the quarantine, ends it. No limit makes a doubt FAILED. A refusal of a send ends an earlier doubt only under contract resend: the rail
+--   executes a key once and answers it with its first result. Under another contract it says nothing of the earlier send.
 -- Hazards: a "not found" that was asked for before the quarantine was over may be overtaken by a send that is still on
 --   its way, however late it is recorded: what counts is the time of the claim. Past the key window a rail may have forgotten key and payment
 --   alike: its "not found" proves nothing.
@@ -121,8 +122,9 @@ CREATE FUNCTION outbox.after_attempt(p_payment outbox.payment_outbox_pending, p_
                                 then 'UNKNOWN' else p_outcome end as outcome) as e
      cross join lateral (select k.kind = 'INQUIRE' and p_rail.not_found_is_final
                                     and coalesce(p_payment.quarantine_until <= p_payment.claimed_at, p_payment.quarantine_until is null) as is_final,
-                                coalesce(p_payment.claimed_at < p_payment.first_sent_at + p_rail.idempotency_window_ms * interval '1 ms', true) as in_key_window) as f
-     cross join lateral (select outbox.attempt_state_after(e.outcome, p_payment.late_success, f.is_final and f.in_key_window) as state) as s
+                                coalesce(p_payment.claimed_at < p_payment.first_sent_at + p_rail.idempotency_window_ms * interval '1 ms', true) as in_key_window,
+                                k.kind = 'INQUIRE' or p_rail.on_unknown = 'resend' or p_payment.in_doubt_since is null as refusal_counts) as f
+     cross join lateral (select outbox.attempt_state_after(e.outcome, p_payment.late_success, f.is_final and f.in_key_window, f.refusal_counts) as state) as s
      cross join lateral (select (p_payment.in_doubt_since is not null or k.kind = 'INQUIRE' or s.state = 'IN_DOUBT')
                                 and not (e.outcome = 'NOT_FOUND' and s.state = 'RETRYABLE') as in_doubt) as d
      cross join lateral (select p_payment.send_count + (k.kind = 'SUBMIT' and e.outcome in ('NOT_EXECUTED', 'INTERIM', 'UNKNOWN'))::integer
@@ -387,18 +389,18 @@ $$;
 
 ALTER FUNCTION outbox.attempt_kind_of(p_disposition text) OWNER TO outbox_owner;
 
-CREATE FUNCTION outbox.attempt_state_after(p_outcome text, p_late_success boolean, p_not_found_counts boolean) RETURNS text
+CREATE FUNCTION outbox.attempt_state_after(p_outcome text, p_late_success boolean, p_not_found_counts boolean, p_refusal_counts boolean) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $$
 -- Purpose: the state an attempt is recorded in. The same table as `attempt_state` of the core; a test
 --   compares the two.
 -- Parameters: p_not_found_counts, the rail's "not found" is a promise, the quarantine is over and the key
---   window is not.
+--   window is not; p_refusal_counts, a refusal is about the payment, not only about this send of it.
 -- Results: the state, or null for an outcome that is not known.
     select case
         when p_outcome = 'ACCEPTED' then 'DISPATCHED'
-        -- A refusal after a success was seen does not end the payment: no terminal attempt.
-        when p_outcome = 'REFUSED' then case when p_late_success then 'IN_DOUBT' else 'FAILED' end
+        -- A refusal after a success was seen does not end the payment: no terminal attempt. Nor does one beside a doubt that it says nothing of.
+        when p_outcome = 'REFUSED' then case when p_refusal_counts and not p_late_success then 'FAILED' else 'IN_DOUBT' end
         when p_outcome = 'NOT_FOUND' then case when p_not_found_counts and not p_late_success then 'RETRYABLE' else 'IN_DOUBT' end
         when p_outcome in ('NOT_SENT', 'NOT_EXECUTED', 'THROTTLED', 'RAIL_REFUSED_US') then 'RETRYABLE'
         when p_outcome in ('INTERIM', 'UNKNOWN', 'KEY_REUSED', 'INCONCLUSIVE') then 'IN_DOUBT'
@@ -406,7 +408,7 @@ CREATE FUNCTION outbox.attempt_state_after(p_outcome text, p_late_success boolea
     end
 $$;
 
-ALTER FUNCTION outbox.attempt_state_after(p_outcome text, p_late_success boolean, p_not_found_counts boolean) OWNER TO outbox_owner;
+ALTER FUNCTION outbox.attempt_state_after(p_outcome text, p_late_success boolean, p_not_found_counts boolean, p_refusal_counts boolean) OWNER TO outbox_owner;
 
 CREATE FUNCTION outbox.attempts_by_reference(p_rail text, p_references text[]) RETURNS TABLE(rail_reference text, outbox_id uuid, state text)
     LANGUAGE plpgsql STABLE
@@ -1697,8 +1699,8 @@ CREATE FUNCTION outbox.follows_from_cause(a outbox.payment_outbox_attempts) RETU
                and a.state = case c.kind when 'CANCEL' then 'CANCELLED' when 'RELEASE_AS_RESEND' then 'RETRYABLE'
                                          when 'RESOLVE_DISPATCHED' then 'DISPATCHED' when 'RESOLVE_FAILED' then 'FAILED' end)
         when a.state = 'LEASE_EXPIRED' then a.outcome is null
-        else coalesce((select a.state in (outbox.attempt_state_after(e.outcome, false, false), outbox.attempt_state_after(e.outcome, false, true),
-                                          outbox.attempt_state_after(e.outcome, true, false))
+        else coalesce((select a.state in (outbox.attempt_state_after(e.outcome, false, false, true), outbox.attempt_state_after(e.outcome, false, true, true),
+                                          outbox.attempt_state_after(e.outcome, true, false, false))
                          from (select case when a.kind = 'SUBMIT' and a.outcome in ('NOT_FOUND', 'INCONCLUSIVE')
                                              or a.kind = 'INQUIRE' and a.outcome in ('NOT_EXECUTED', 'KEY_REUSED')
                                            then 'UNKNOWN' else a.outcome end as outcome) as e), false)
@@ -3068,7 +3070,7 @@ begin
         raise exception 'a completion names its payment, attempt and lease token: none of them may be null' using errcode = 'OB003';
     end if;
     select c.outcome into v_outcome from unnest(p_outcomes) as c (outcome)
-     where outbox.attempt_state_after(c.outcome, false, false) is null limit 1;
+     where outbox.attempt_state_after(c.outcome, false, false, false) is null limit 1;
     if found then
         raise exception 'outcome % is not known', coalesce(quote_literal(v_outcome), 'null') using errcode = 'OB003';
     end if;
@@ -4892,7 +4894,7 @@ REVOKE ALL ON FUNCTION outbox.approved_action(p_action_id uuid) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION outbox.attempt_kind_of(p_disposition text) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION outbox.attempt_state_after(p_outcome text, p_late_success boolean, p_not_found_counts boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION outbox.attempt_state_after(p_outcome text, p_late_success boolean, p_not_found_counts boolean, p_refusal_counts boolean) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION outbox.attempts_by_reference(p_rail text, p_references text[]) FROM PUBLIC;
 

@@ -9,7 +9,8 @@ as $$
 --   the core; a test compares the two on every combination. Internal to complete.
 -- Parameters: p_delay, the wait before another attempt, if there is one; p_now, the clock after the row's lock.
 -- Results: one row. An inquiry that taught nothing leaves the doubt, and counts if it was answered; only a "not found" that the contract makes final,
---   after the quarantine, ends it. No limit makes a doubt FAILED.
+--   after the quarantine, ends it. No limit makes a doubt FAILED. A refusal of a send ends an earlier doubt only under contract resend: the rail
+--   executes a key once and answers it with its first result. Under another contract it says nothing of the earlier send.
 -- Hazards: a "not found" that was asked for before the quarantine was over may be overtaken by a send that is still on
 --   its way, however late it is recorded: what counts is the time of the claim. Past the key window a rail may have forgotten key and payment
 --   alike: its "not found" proves nothing.
@@ -33,8 +34,9 @@ as $$
                                 then 'UNKNOWN' else p_outcome end as outcome) as e
      cross join lateral (select k.kind = 'INQUIRE' and p_rail.not_found_is_final
                                     and coalesce(p_payment.quarantine_until <= p_payment.claimed_at, p_payment.quarantine_until is null) as is_final,
-                                coalesce(p_payment.claimed_at < p_payment.first_sent_at + p_rail.idempotency_window_ms * interval '1 ms', true) as in_key_window) as f
-     cross join lateral (select outbox.attempt_state_after(e.outcome, p_payment.late_success, f.is_final and f.in_key_window) as state) as s
+                                coalesce(p_payment.claimed_at < p_payment.first_sent_at + p_rail.idempotency_window_ms * interval '1 ms', true) as in_key_window,
+                                k.kind = 'INQUIRE' or p_rail.on_unknown = 'resend' or p_payment.in_doubt_since is null as refusal_counts) as f
+     cross join lateral (select outbox.attempt_state_after(e.outcome, p_payment.late_success, f.is_final and f.in_key_window, f.refusal_counts) as state) as s
      cross join lateral (select (p_payment.in_doubt_since is not null or k.kind = 'INQUIRE' or s.state = 'IN_DOUBT')
                                 and not (e.outcome = 'NOT_FOUND' and s.state = 'RETRYABLE') as in_doubt) as d
      cross join lateral (select p_payment.send_count + (k.kind = 'SUBMIT' and e.outcome in ('NOT_EXECUTED', 'INTERIM', 'UNKNOWN'))::integer

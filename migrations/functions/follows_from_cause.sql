@@ -14,8 +14,8 @@ as $$
                and a.state = case c.kind when 'CANCEL' then 'CANCELLED' when 'RELEASE_AS_RESEND' then 'RETRYABLE'
                                          when 'RESOLVE_DISPATCHED' then 'DISPATCHED' when 'RESOLVE_FAILED' then 'FAILED' end)
         when a.state = 'LEASE_EXPIRED' then a.outcome is null
-        else coalesce((select a.state in (outbox.attempt_state_after(e.outcome, false, false), outbox.attempt_state_after(e.outcome, false, true),
-                                          outbox.attempt_state_after(e.outcome, true, false))
+        else coalesce((select a.state in (outbox.attempt_state_after(e.outcome, false, false, true), outbox.attempt_state_after(e.outcome, false, true, true),
+                                          outbox.attempt_state_after(e.outcome, true, false, false))
                          from (select case when a.kind = 'SUBMIT' and a.outcome in ('NOT_FOUND', 'INCONCLUSIVE')
                                              or a.kind = 'INQUIRE' and a.outcome in ('NOT_EXECUTED', 'KEY_REUSED')
                                            then 'UNKNOWN' else a.outcome end as outcome) as e), false)

@@ -19,7 +19,7 @@ begin
         raise exception 'a completion names its payment, attempt and lease token: none of them may be null' using errcode = 'OB003';
     end if;
     select c.outcome into v_outcome from unnest(p_outcomes) as c (outcome)
-     where outbox.attempt_state_after(c.outcome, false, false) is null limit 1;
+     where outbox.attempt_state_after(c.outcome, false, false, false) is null limit 1;
     if found then
         raise exception 'outcome % is not known', coalesce(quote_literal(v_outcome), 'null') using errcode = 'OB003';
     end if;

@@ -2,6 +2,8 @@
 //! ISO 20022 says of the code, then what the table says of the status, then HTTP.
 //! Whether the rest of an answer bears that meaning out is `outcome`'s to judge.
 
+use crate::closed_list;
+
 /// What a rail means by a status and a code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Meaning {
@@ -26,18 +28,20 @@ pub enum Meaning {
 }
 
 impl Meaning {
-    /// Every meaning.
-    pub const ALL: [Self; 9] = [
-        Self::Accepted,
-        Self::Refused,
-        Self::NotExecuted,
-        Self::Throttled,
-        Self::RailRefusedUs,
-        Self::Interim,
-        Self::KeyReused,
-        Self::NotFound,
-        Self::Unknown,
-    ];
+    closed_list! {
+        /// Every meaning.
+        pub const ALL = [
+            Accepted,
+            Refused,
+            NotExecuted,
+            Throttled,
+            RailRefusedUs,
+            Interim,
+            KeyReused,
+            NotFound,
+            Unknown,
+        ]
+    }
 
     /// The name in the configuration.
     #[must_use]
@@ -89,6 +93,12 @@ impl CodeTable {
     /// Whether what the rail means by `status` hangs on its code.
     pub(crate) fn depends_on_code(&self, status: u16) -> bool {
         self.rules.iter().any(|rule| rule.status == status && rule.code.is_some())
+    }
+
+    /// Whether a line of the table itself says that `status` with `code` is a refusal.
+    pub(crate) fn names_refusal(&self, status: u16, code: Option<&str>) -> bool {
+        let says = |rule: &CodeRule| rule.status == status && (rule.code.is_none() || rule.code.as_deref() == code);
+        self.rules.iter().any(|rule| says(rule) && rule.means == Meaning::Refused)
     }
 
     /// What the rail means by `status` with `code`, where the table says it. A line for any code does not make an

@@ -1,6 +1,7 @@
 //! A rail's contract: what may be done with a payment on it after an unknown outcome, and how often.
 //! The database enforces it (`payment_rails`); this is the copy a dispatcher decides with.
 
+use crate::closed_list;
 use crate::ids::RailName;
 use crate::time::Millis;
 
@@ -16,8 +17,10 @@ pub enum OnUnknown {
 }
 
 impl OnUnknown {
-    /// Every contract.
-    pub const ALL: [Self; 3] = [Self::Resend, Self::Inquire, Self::Hold];
+    closed_list! {
+        /// Every contract.
+        pub const ALL = [Resend, Inquire, Hold]
+    }
 
     /// The name in the database.
     #[must_use]

@@ -1,5 +1,5 @@
-//! What follows an attempt: the truth table that `complete_outbox_batch` applies in SQL. A test of
-//! the store compares the two on every combination.
+//! What follows an attempt: the truth table that `complete_outbox_batch` applies in SQL. What each cell has to be stands in
+//! the test `decision_table`; a test of the store compares SQL with this on every combination.
 
 use crate::contract::{OnUnknown, RailContract};
 use crate::outcome::Outcome;
@@ -54,14 +54,30 @@ const fn not_found_is_too_late(contract: &RailContract, situation: &Situation) -
     contract.not_found_is_final && situation.quarantine_over && !situation.in_key_window
 }
 
+/// Whether a refusal is the end of the payment. The answer to an inquiry is about the payment. The answer to a send is about
+/// that send; it is about an earlier one in doubt as well only where the contract says that a key is executed once and
+/// answered with its first result.
+const fn refusal_counts(contract: &RailContract, situation: &Situation) -> bool {
+    let is_about_the_payment = match (situation.kind, contract.on_unknown) {
+        (AttemptKind::Inquire, _) | (AttemptKind::Submit, OnUnknown::Resend) => true,
+        (AttemptKind::Submit, OnUnknown::Inquire | OnUnknown::Hold) => !situation.in_doubt,
+    };
+    is_about_the_payment && !situation.late_success
+}
+
+/// What `outcome` of an attempt of `kind` proves: nothing, if such an attempt cannot end in it.
+const fn proven(kind: AttemptKind, outcome: Outcome) -> Outcome {
+    if outcome.is_of(kind) { outcome } else { Outcome::Unknown }
+}
+
 /// The state that the attempt itself is recorded in.
 #[must_use]
 pub const fn attempt_state(contract: &RailContract, situation: &Situation, outcome: Outcome) -> AttemptState {
-    match outcome {
+    match proven(situation.kind, outcome) {
         Outcome::Accepted => AttemptState::Dispatched,
-        // A refusal after a success was seen does not end the payment, so it is no terminal attempt.
-        Outcome::Refused if situation.late_success => AttemptState::InDoubt,
-        Outcome::Refused => AttemptState::Failed,
+        Outcome::Refused if refusal_counts(contract, situation) => AttemptState::Failed,
+        // It does not end the payment, so it is no terminal attempt.
+        Outcome::Refused => AttemptState::InDoubt,
         Outcome::NotFound if not_found_counts(contract, situation) && !situation.late_success => {
             AttemptState::Retryable
         }
@@ -77,41 +93,70 @@ pub const fn attempt_state(contract: &RailContract, situation: &Situation, outco
 /// Whether the attempt counts towards `max_sends`: what the rail suffers does not.
 #[must_use]
 pub const fn counts_as_send(kind: AttemptKind, outcome: Outcome) -> bool {
-    matches!(kind, AttemptKind::Submit) && matches!(outcome, Outcome::NotExecuted | Outcome::Interim | Outcome::Unknown)
+    let may_have_been_taken = match proven(kind, outcome) {
+        Outcome::NotExecuted | Outcome::Interim | Outcome::Unknown => true,
+        Outcome::Accepted
+        | Outcome::Refused
+        | Outcome::NotSent
+        | Outcome::Throttled
+        | Outcome::RailRefusedUs
+        | Outcome::KeyReused
+        | Outcome::NotFound
+        | Outcome::Inconclusive => false,
+    };
+    matches!(kind, AttemptKind::Submit) && may_have_been_taken
 }
 
 /// Whether the attempt counts towards `max_inquiries`: it was answered, and the answer will not change
 /// by waiting for the quarantine.
 #[must_use]
 pub const fn counts_as_inquiry(contract: &RailContract, kind: AttemptKind, outcome: Outcome) -> bool {
-    let answered = match outcome {
+    let answered = match proven(kind, outcome) {
         Outcome::Interim | Outcome::Inconclusive => true,
         Outcome::NotFound => !contract.not_found_is_final,
-        _ => false,
+        Outcome::Accepted
+        | Outcome::Refused
+        | Outcome::NotSent
+        | Outcome::NotExecuted
+        | Outcome::Throttled
+        | Outcome::RailRefusedUs
+        | Outcome::Unknown
+        | Outcome::KeyReused => false,
     };
     matches!(kind, AttemptKind::Inquire) && answered
 }
 
-/// Whether the payment may have been executed, this attempt included.
+/// Whether the payment may have been executed, this attempt included. `outcome` is a proven one.
 const fn is_in_doubt(contract: &RailContract, situation: &Situation, outcome: Outcome) -> bool {
-    match situation.kind {
-        AttemptKind::Submit => situation.in_doubt || matches!(outcome, Outcome::Interim | Outcome::Unknown),
-        AttemptKind::Inquire => !(matches!(outcome, Outcome::NotFound) && not_found_counts(contract, situation)),
+    let was_in_doubt = match situation.kind {
+        AttemptKind::Submit => situation.in_doubt,
+        AttemptKind::Inquire => true,
+    };
+    match outcome {
+        Outcome::Interim | Outcome::Unknown | Outcome::KeyReused | Outcome::Inconclusive => true,
+        Outcome::NotFound => !not_found_counts(contract, situation),
+        Outcome::Accepted
+        | Outcome::Refused
+        | Outcome::NotSent
+        | Outcome::NotExecuted
+        | Outcome::Throttled
+        | Outcome::RailRefusedUs => was_in_doubt,
     }
 }
 
 /// What follows an attempt that ended in `outcome`, if there is a next one after `delay`.
 #[must_use]
 pub fn after_attempt(contract: &RailContract, situation: &Situation, outcome: Outcome, delay: Millis) -> Decision {
+    let outcome = proven(situation.kind, outcome);
     match outcome {
         Outcome::Accepted => return Decision::Settle,
         Outcome::KeyReused => return Decision::Hold(HoldReason::Contradiction),
         Outcome::Refused | Outcome::NotFound if situation.late_success => {
             return Decision::Hold(HoldReason::Contradiction);
         }
-        Outcome::Refused => return Decision::Refuse,
+        Outcome::Refused if refusal_counts(contract, situation) => return Decision::Refuse,
         Outcome::NotSent | Outcome::NotExecuted | Outcome::Throttled | Outcome::RailRefusedUs => {}
-        Outcome::Interim | Outcome::Unknown | Outcome::NotFound | Outcome::Inconclusive => {}
+        Outcome::Refused | Outcome::Interim | Outcome::Unknown | Outcome::NotFound | Outcome::Inconclusive => {}
     }
     let in_doubt = is_in_doubt(contract, situation, outcome);
     let send_count = situation.send_count + u32::from(counts_as_send(situation.kind, outcome));

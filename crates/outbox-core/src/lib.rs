@@ -3,6 +3,7 @@
 //! a closed enum. See `docs/ARCHITECTURE.md`.
 
 pub mod breaker;
+pub mod closed;
 pub mod codes;
 pub mod contract;
 pub mod decide;
@@ -22,6 +23,6 @@ pub use decide::{Decision, Situation, after_attempt};
 pub use ids::{AttemptNo, LeaseToken, OutboxId, RailName, WorkerId};
 pub use lease::Lease;
 pub use media_type::is_media_type;
-pub use outcome::{Outcome, Reply, classify, classify_inquiry};
+pub use outcome::{Outcome, Reply, Sending, classify, classify_inquiry};
 pub use state::{AttemptKind, AttemptState, HoldReason};
 pub use time::{BootTime, Millis};

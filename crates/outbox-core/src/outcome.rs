@@ -1,6 +1,7 @@
 //! What a rail's answer says about one question: could the payment have been executed? Reading the
 //! answer off the wire is the rail's part, deciding what follows is `decide`'s.
 
+use crate::closed_list;
 use crate::codes::{CodeTable, Meaning, default_of_inquiry, default_of_submit};
 use crate::state::AttemptKind;
 use crate::time::Millis;
@@ -34,20 +35,22 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Every outcome.
-    pub const ALL: [Self; 11] = [
-        Self::Accepted,
-        Self::Refused,
-        Self::NotSent,
-        Self::NotExecuted,
-        Self::Throttled,
-        Self::RailRefusedUs,
-        Self::Interim,
-        Self::Unknown,
-        Self::KeyReused,
-        Self::NotFound,
-        Self::Inconclusive,
-    ];
+    closed_list! {
+        /// Every outcome.
+        pub const ALL = [
+            Accepted,
+            Refused,
+            NotSent,
+            NotExecuted,
+            Throttled,
+            RailRefusedUs,
+            Interim,
+            Unknown,
+            KeyReused,
+            NotFound,
+            Inconclusive,
+        ]
+    }
 
     /// The name in the database.
     #[must_use]
@@ -70,9 +73,16 @@ impl Outcome {
     /// Whether an attempt of `kind` can end so.
     #[must_use]
     pub const fn is_of(self, kind: AttemptKind) -> bool {
-        match kind {
-            AttemptKind::Submit => !matches!(self, Self::NotFound | Self::Inconclusive),
-            AttemptKind::Inquire => !matches!(self, Self::NotExecuted | Self::KeyReused),
+        match self {
+            Self::Accepted
+            | Self::Refused
+            | Self::NotSent
+            | Self::Throttled
+            | Self::RailRefusedUs
+            | Self::Interim
+            | Self::Unknown => true,
+            Self::NotExecuted | Self::KeyReused => matches!(kind, AttemptKind::Submit),
+            Self::NotFound | Self::Inconclusive => matches!(kind, AttemptKind::Inquire),
         }
     }
 }
@@ -96,13 +106,24 @@ pub enum Reply<'a> {
     },
 }
 
+/// Whether an earlier attempt of the payment was not certainly unsent. It may be in doubt then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sending {
+    /// Nothing was sent before.
+    First,
+    /// It was sent before, or may have been.
+    Again,
+}
+
 /// What came of an answer's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Body {
     /// It came whole and carries a reference of the rail.
     WithReference,
-    /// It came whole, and no reference was found in it or in the headers.
+    /// It came whole, without a reference in it or in the headers, and shows that the rail wrote it.
     WithoutReference,
+    /// It came whole, without a reference, and anybody on the way may have written it: a gateway, a proxy.
+    Unmarked,
     /// It was larger than the cap, could not be parsed, or does not show where it ends.
     Unreadable,
     /// It broke off.
@@ -110,8 +131,24 @@ pub enum Body {
 }
 
 impl Body {
+    closed_list! {
+        /// Everything that can come of it.
+        pub const ALL = [WithReference, WithoutReference, Unmarked, Unreadable, CutOff]
+    }
+
     const fn is_whole(self) -> bool {
-        matches!(self, Self::WithReference | Self::WithoutReference)
+        match self {
+            Self::WithReference | Self::WithoutReference | Self::Unmarked => true,
+            Self::Unreadable | Self::CutOff => false,
+        }
+    }
+
+    /// Whether it came whole, and from the rail itself.
+    const fn is_of_the_rail(self) -> bool {
+        match self {
+            Self::WithReference | Self::WithoutReference => true,
+            Self::Unmarked | Self::Unreadable | Self::CutOff => false,
+        }
     }
 }
 
@@ -119,11 +156,15 @@ impl Body {
 /// and a reference of the rail: a truncated answer proves nothing. Nor does an unreadable one whose
 /// meaning hangs on a code that is lost with it: `422` may be a plain refusal, or a payment that ran
 /// under our key.
+///
+/// A payment that was sent before may have been executed then. A refusal of its resend counts only if the rail itself said it: a
+/// gateway that does not find its rail says 404 as well, and knows nothing of the payment.
 #[must_use]
-pub fn classify(reply: Reply<'_>, codes: &CodeTable) -> Outcome {
+pub fn classify(reply: Reply<'_>, codes: &CodeTable, sending: Sending) -> Outcome {
     match meaning(reply, codes, default_of_submit) {
         Err(outcome) => outcome,
         Ok(Meaning::Accepted) => Outcome::Accepted,
+        Ok(Meaning::Refused) if sending == Sending::Again && !is_refused_by_the_rail(reply, codes) => Outcome::Unknown,
         Ok(Meaning::Refused) => Outcome::Refused,
         Ok(Meaning::NotExecuted) => Outcome::NotExecuted,
         Ok(Meaning::Throttled) => Outcome::Throttled,
@@ -132,6 +173,14 @@ pub fn classify(reply: Reply<'_>, codes: &CodeTable) -> Outcome {
         Ok(Meaning::KeyReused) => Outcome::KeyReused,
         // No answer to a submit means it: the configuration refuses the line.
         Ok(Meaning::NotFound | Meaning::Unknown) => Outcome::Unknown,
+    }
+}
+
+/// Whether the rail itself said a refusal: its table of codes names it, or the answer shows who wrote it.
+fn is_refused_by_the_rail(reply: Reply<'_>, codes: &CodeTable) -> bool {
+    match reply {
+        Reply::NotSent | Reply::Interrupted => false,
+        Reply::Answered { status, code, body } => codes.names_refusal(status, code) || body.is_of_the_rail(),
     }
 }
 
@@ -206,7 +255,7 @@ mod tests {
     use crate::codes::CodeRule;
 
     fn check(status: u16, code: Option<&str>, body: Body, codes: &CodeTable, expected: Outcome) {
-        let got = classify(Reply::Answered { status, code, body }, codes);
+        let got = classify(Reply::Answered { status, code, body }, codes, Sending::First);
         assert_eq!(got, expected, "{status} {code:?} {body:?}");
     }
 
@@ -234,8 +283,8 @@ mod tests {
         ] {
             check(status, None, body, &none, expected);
         }
-        assert_eq!(classify(Reply::NotSent, &none), Outcome::NotSent);
-        assert_eq!(classify(Reply::Interrupted, &none), Outcome::Unknown);
+        assert_eq!(classify(Reply::NotSent, &none, Sending::First), Outcome::NotSent);
+        assert_eq!(classify(Reply::Interrupted, &none, Sending::First), Outcome::Unknown);
     }
 
     #[test]
@@ -280,8 +329,8 @@ mod tests {
     fn no_success_without_a_readable_body_and_a_reference() {
         let table = CodeTable::new(vec![CodeRule { status: 204, code: None, means: Meaning::Accepted }]);
         for status in 100..600 {
-            for body in [Body::WithoutReference, Body::Unreadable, Body::CutOff] {
-                let outcome = classify(Reply::Answered { status, code: None, body }, &table);
+            for body in [Body::WithoutReference, Body::Unmarked, Body::Unreadable, Body::CutOff] {
+                let outcome = classify(Reply::Answered { status, code: None, body }, &table, Sending::First);
                 assert_ne!(outcome, Outcome::Accepted, "{status} {body:?}");
             }
         }
@@ -335,7 +384,7 @@ mod tests {
 
     #[test]
     fn an_answer_to_an_inquiry_says_only_what_the_table_or_a_standard_says() {
-        use Body::{CutOff, Unreadable, WithReference, WithoutReference};
+        use Body::{CutOff, Unmarked, Unreadable, WithReference, WithoutReference};
         let none = CodeTable::default();
         for (status, code, body, expected) in [
             (200, None, WithReference, Outcome::Inconclusive),
@@ -352,6 +401,7 @@ mod tests {
             (400, None, WithReference, Outcome::Inconclusive),
             (401, None, WithReference, Outcome::RailRefusedUs),
             (404, None, WithoutReference, Outcome::NotFound),
+            (404, None, Unmarked, Outcome::NotFound),
             (404, None, Unreadable, Outcome::Inconclusive),
             (404, None, CutOff, Outcome::Unknown),
             (408, None, WithReference, Outcome::Unknown),
@@ -383,11 +433,13 @@ mod tests {
     #[test]
     fn an_attempt_ends_only_in_an_outcome_of_its_kind() {
         for status in 100..600 {
-            for body in [Body::WithReference, Body::WithoutReference, Body::Unreadable, Body::CutOff] {
+            for body in Body::ALL {
                 for means in Meaning::ALL {
                     let table = CodeTable::new(vec![CodeRule { status, code: None, means }]);
                     let reply = Reply::Answered { status, code: None, body };
-                    assert!(classify(reply, &table).is_of(AttemptKind::Submit), "{status} {means:?}");
+                    for sending in [Sending::First, Sending::Again] {
+                        assert!(classify(reply, &table, sending).is_of(AttemptKind::Submit), "{status} {means:?}");
+                    }
                     assert!(classify_inquiry(reply, &table).is_of(AttemptKind::Inquire), "{status} {means:?}");
                 }
             }

@@ -1,5 +1,7 @@
 //! The states of an attempt and the reasons of a hold, by the names the database gives them.
 
+use crate::closed_list;
+
 /// What a lease is for. In the database it follows from the payment's disposition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AttemptKind {
@@ -10,8 +12,10 @@ pub enum AttemptKind {
 }
 
 impl AttemptKind {
-    /// Every kind that a worker is given.
-    pub const ALL: [Self; 2] = [Self::Submit, Self::Inquire];
+    closed_list! {
+        /// Every kind that a worker is given.
+        pub const ALL = [Submit, Inquire]
+    }
 
     /// The name in the database.
     #[must_use]
@@ -49,16 +53,10 @@ pub enum AttemptState {
 }
 
 impl AttemptState {
-    /// Every state.
-    pub const ALL: [Self; 7] = [
-        Self::Dispatched,
-        Self::Failed,
-        Self::Cancelled,
-        Self::Retryable,
-        Self::InDoubt,
-        Self::LeaseExpired,
-        Self::Released,
-    ];
+    closed_list! {
+        /// Every state.
+        pub const ALL = [Dispatched, Failed, Cancelled, Retryable, InDoubt, LeaseExpired, Released]
+    }
 
     /// The name in the database.
     #[must_use]
@@ -77,7 +75,10 @@ impl AttemptState {
     /// Whether a payment has at most one attempt in this state, its last.
     #[must_use]
     pub const fn is_terminal(self) -> bool {
-        matches!(self, Self::Dispatched | Self::Failed | Self::Cancelled)
+        match self {
+            Self::Dispatched | Self::Failed | Self::Cancelled => true,
+            Self::Retryable | Self::InDoubt | Self::LeaseExpired | Self::Released => false,
+        }
     }
 }
 
@@ -101,16 +102,10 @@ pub enum HoldReason {
 }
 
 impl HoldReason {
-    /// Every reason.
-    pub const ALL: [Self; 7] = [
-        Self::Unknown,
-        Self::Exhausted,
-        Self::KeyWindow,
-        Self::MissedWindow,
-        Self::LateSuccess,
-        Self::Contradiction,
-        Self::Requested,
-    ];
+    closed_list! {
+        /// Every reason.
+        pub const ALL = [Unknown, Exhausted, KeyWindow, MissedWindow, LateSuccess, Contradiction, Requested]
+    }
 
     /// The name in the database.
     #[must_use]

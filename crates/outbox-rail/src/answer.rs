@@ -144,11 +144,15 @@ pub(crate) fn understand(kind: AttemptKind, head: &Parts, read: &Read, reference
             (false, true) => None,
         }
     });
+    // Every gateway has pages of its own, some in JSON. A rail whose answers carry a code is told by it.
+    let is_marked =
+        said.1.is_some() || !code.is_configured() && json.is_some_and(|json| json.is_object() || json.is_array());
     let body = match (&fault, &said.0) {
         (Some(fault), _) if matches!(fault.class, "body_truncated" | "body_timeout") => Body::CutOff,
         (Some(_), _) => Body::Unreadable,
         (None, Some(_)) => Body::WithReference,
-        (None, None) => Body::WithoutReference,
+        (None, None) if is_marked => Body::WithoutReference,
+        (None, None) => Body::Unmarked,
     };
     Said { body, reference: said.0, code: said.1, fault }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderName, HeaderValue, Response};
 use hyper::body::Incoming;
-use outbox_core::{AttemptKind, CodeTable, Millis, Outcome, Reply, classify, classify_inquiry};
+use outbox_core::{AttemptKind, CodeTable, Millis, Outcome, Reply, Sending, classify, classify_inquiry};
 use tokio::time::Instant;
 
 use crate::answer::{self, Field};
@@ -42,6 +42,22 @@ pub struct HttpRail {
     response_body_max: usize,
     answers: Answers,
     inquiry_answers: Option<Answers>,
+}
+
+/// What an exchange is for.
+#[derive(Clone, Copy)]
+enum Purpose {
+    Submit(Sending),
+    Inquire,
+}
+
+impl Purpose {
+    const fn kind(self) -> AttemptKind {
+        match self {
+            Self::Submit(_) => AttemptKind::Submit,
+            Self::Inquire => AttemptKind::Inquire,
+        }
+    }
 }
 
 /// How the answers to one kind of attempt are read.
@@ -114,36 +130,37 @@ impl HttpRail {
     }
 
     async fn submission(&self, submission: Submission, may_send: MaySend) -> WireReport {
+        let sending = if submission.is_resend { Sending::Again } else { Sending::First };
         match self.template.prepare(&submission) {
-            Ok(prepared) => self.exchange(AttemptKind::Submit, prepared, may_send).await,
+            Ok(prepared) => self.exchange(Purpose::Submit(sending), prepared, may_send).await,
             Err(_) => with_fault(self.blank(), Fault::plain("content_type_invalid")),
         }
     }
 
     async fn inquiry(&self, inquiry: Inquiry, may_send: MaySend) -> WireReport {
         match self.template.prepare_inquiry(&inquiry) {
-            Some(prepared) => self.exchange(AttemptKind::Inquire, prepared, may_send).await,
+            Some(prepared) => self.exchange(Purpose::Inquire, prepared, may_send).await,
             None => with_fault(self.blank(), Fault::plain("not_configured")),
         }
     }
 
-    fn answers_to(&self, kind: AttemptKind) -> &Answers {
-        match (kind, &self.inquiry_answers) {
-            (AttemptKind::Inquire, Some(answers)) => answers,
-            _ => &self.answers,
+    fn answers_to(&self, purpose: Purpose) -> &Answers {
+        match (purpose, &self.inquiry_answers) {
+            (Purpose::Inquire, Some(answers)) => answers,
+            (Purpose::Inquire, None) | (Purpose::Submit(_), _) => &self.answers,
         }
     }
 
-    /// What `reply` to an attempt of `kind` says of the payment.
-    fn classify(&self, kind: AttemptKind, reply: Reply<'_>) -> Outcome {
-        let codes = &self.answers_to(kind).codes;
-        match kind {
-            AttemptKind::Submit => classify(reply, codes),
-            AttemptKind::Inquire => classify_inquiry(reply, codes),
+    /// What `reply` to an exchange for `purpose` says of the payment.
+    fn classify(&self, purpose: Purpose, reply: Reply<'_>) -> Outcome {
+        let codes = &self.answers_to(purpose).codes;
+        match purpose {
+            Purpose::Submit(sending) => classify(reply, codes, sending),
+            Purpose::Inquire => classify_inquiry(reply, codes),
         }
     }
 
-    async fn exchange(&self, kind: AttemptKind, prepared: Prepared, may_send: MaySend) -> WireReport {
+    async fn exchange(&self, purpose: Purpose, prepared: Prepared, may_send: MaySend) -> WireReport {
         let until = Instant::now() + self.timeout;
         let mut report = self.blank();
         report.endpoint = without_query(&prepared.uri);
@@ -157,8 +174,8 @@ impl HttpRail {
             Err(fault) => return with_fault(report, fault),
         };
         match self.send(&mut connection, prepared, secrets, may_send, until).await {
-            Ok(response) => self.receive(kind, report, connection, (response, until)).await,
-            Err(fault) => self.broken_off(kind, report, &connection, fault),
+            Ok(response) => self.receive(purpose, report, connection, (response, until)).await,
+            Err(fault) => self.broken_off(purpose, report, &connection, fault),
         }
     }
 
@@ -195,7 +212,7 @@ impl HttpRail {
     }
 
     /// The exchange ended without an answer; the gate knows whether anything had left.
-    fn broken_off(&self, kind: AttemptKind, report: WireReport, connection: &Connection, fault: Fault) -> WireReport {
+    fn broken_off(&self, purpose: Purpose, report: WireReport, connection: &Connection, fault: Fault) -> WireReport {
         let passed = connection.gate().shut();
         let fault = match passed.refusal {
             Some(Refusal::NotPermitted) => Fault::plain("not_permitted"),
@@ -205,13 +222,13 @@ impl HttpRail {
         if passed.bytes == 0 {
             return with_fault(report, fault);
         }
-        let outcome = self.classify(kind, Reply::Interrupted);
+        let outcome = self.classify(purpose, Reply::Interrupted);
         timed(with_fault(WireReport { outcome, ..report }, fault), passed)
     }
 
     async fn receive(
         &self,
-        kind: AttemptKind,
+        purpose: Purpose,
         report: WireReport,
         connection: Connection,
         (response, until): (Response<Incoming>, Instant),
@@ -220,11 +237,11 @@ impl HttpRail {
         let status = head.status.as_u16();
         let read = answer::read(body, self.response_body_max, until).await;
         let passed = connection.gate().passed();
-        let Answers { reference, code, .. } = self.answers_to(kind);
-        let said = answer::understand(kind, &head, &read, reference, code);
+        let Answers { reference, code, .. } = self.answers_to(purpose);
+        let said = answer::understand(purpose.kind(), &head, &read, reference, code);
         let reply = Reply::Answered { status, code: said.code.as_deref(), body: said.body };
         let report = WireReport {
-            outcome: self.classify(kind, reply),
+            outcome: self.classify(purpose, reply),
             retry_after: answer::retry_after(&head.headers, SystemTime::now()),
             response_sha256: Some(answer::response_sha256(status, &read.bytes)),
             rail_reference: said.reference,

@@ -22,7 +22,8 @@ pub struct Submission {
     pub content_type: String,
     /// The W3C trace context to pass on.
     pub traceparent: Option<String>,
-    /// Whether an earlier attempt was not certainly unsent: rails that have a marker for that get it.
+    /// Whether an earlier attempt was not certainly unsent: rails that have a marker for that get it, and a refusal counts only
+    /// if the rail itself said it.
     pub is_resend: bool,
 }
 

@@ -82,6 +82,11 @@ impl Reply {
             Fault::Forbidden => Some(Self::coded(403, "FORBIDDEN")),
             // 307 keeps method and body: a client that follows it pays.
             Fault::Redirect => Some(with_header(Self::coded(307, "MOVED"), LOCATION, "/moved".to_owned())),
+            Fault::Gateway => Some(Self {
+                code: None,
+                body: Bytes::from_static(b"<html><title>404 Not Found</title></html>"),
+                ..Self::coded(404, "")
+            }),
             Fault::ResetBefore => None,
             _ => Some(Self::coded(500, "INTERNAL")),
         }

@@ -47,6 +47,8 @@ pub enum Fault {
     Redirect,
     /// Executed, and answered 200 with a body that is not JSON and without a reference.
     Garbage,
+    /// 404 with the page of a gateway that does not find the rail; not executed, which the answer does not say.
+    Gateway,
 }
 
 /// The name of a fault that a rail does not know.
@@ -56,7 +58,7 @@ pub struct FaultName;
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::None,
         Self::Refuse,
         Self::Throttle,
@@ -74,6 +76,7 @@ impl Fault {
         Self::Forbidden,
         Self::Redirect,
         Self::Garbage,
+        Self::Gateway,
     ];
 
     /// Its name in flags, profiles, scripts and logs.
@@ -97,6 +100,7 @@ impl Fault {
             Self::Forbidden => "forbidden",
             Self::Redirect => "redirect",
             Self::Garbage => "garbage",
+            Self::Gateway => "gateway",
         }
     }
 
@@ -112,6 +116,7 @@ impl Fault {
                 | Self::Unauthorized
                 | Self::Forbidden
                 | Self::Redirect
+                | Self::Gateway
         )
     }
 }

@@ -8,4 +8,5 @@ mod http2;
 mod inquiries;
 mod probe;
 mod requests;
+mod resends;
 mod tls;

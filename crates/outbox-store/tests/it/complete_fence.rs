@@ -132,6 +132,38 @@ async fn refusal_after_a_late_success_is_a_contradiction_not_a_failure() {
 }
 
 #[tokio::test]
+async fn refusal_of_a_send_ends_no_earlier_doubt_where_the_contract_promises_nothing_of_the_key() {
+    for (on_unknown, held, disposition) in [("hold", Some(HoldReason::Unknown), "HELD"), ("inquire", None, "IN_DOUBT")]
+    {
+        let mut world = World::new().await;
+        let mut worker = world.worker("w");
+        let (id, _, current) = reclaimed(&mut world, &mut worker).await;
+        world.contract(&format!("on_unknown = '{on_unknown}'")).await;
+        assert_eq!(held_as(worker.complete_one(current, Outcome::Refused).await), held, "{on_unknown}");
+        assert_eq!(world.attempts(id).await, ["1 LEASE_EXPIRED", "2 IN_DOUBT REFUSED"]);
+        assert_eq!(world.pending(id).await.unwrap().get::<String, _>("disposition"), disposition);
+        assert_conserved(&mut world.dba).await;
+    }
+}
+
+#[tokio::test]
+async fn refusal_ends_no_doubt_that_a_late_report_brought_back_meanwhile() {
+    let mut world = World::new().await;
+    let mut worker = world.worker("w");
+    world.contract("on_unknown = 'hold'").await;
+    let id = world.enqueue("a", 1).await[0];
+    let stale = lease(&worker.claim_one().await);
+    world.lose_lease(id).await;
+    assert_eq!(worker.claim(10).await.held[0].reason, HoldReason::Unknown);
+    world.tamper(id, "quarantine_until = now()").await;
+    assert!(Desk::of(&world).does(ActionKind::ReleaseAsResend, &[id]).await[0].applied);
+    let current = lease(&worker.claim_one().await);
+    assert_eq!(worker.complete_one(stale, Outcome::Unknown).await, CompletionVerdict::Fenced);
+    assert_eq!(held_as(worker.complete_one(current, Outcome::Refused).await), Some(HoldReason::Unknown));
+    assert_conserved(&mut world.dba).await;
+}
+
+#[tokio::test]
 async fn late_success_is_why_a_held_payment_is_held_and_only_dispatched_ends_it() {
     let mut world = World::new().await;
     let mut worker = world.worker("w");

@@ -83,8 +83,6 @@ fn held(decision: Decision) -> Option<HoldReason> {
 
 /// The decision in one word a fact: what the SQL function says in its columns.
 fn said_by_core(contract: &RailContract, outcome: Outcome, situation: &Situation) -> String {
-    // The configuration keeps such answers from being understood so; the database takes them for unknown.
-    let outcome = if outcome.is_of(situation.kind) { outcome } else { Outcome::Unknown };
     let decision = after_attempt(contract, situation, outcome, DELAY);
     let state = attempt_state(contract, situation, outcome);
     assert_eq!(
@@ -227,9 +225,8 @@ async fn completions_leave_the_queue_row_as_the_core_decides() {
             let CompletionVerdict::Applied { state, held: why, next_attempt_at } = verdict else {
                 panic!("{outcome:?} {situation:?}: {verdict:?}")
             };
-            let meant = if outcome.is_of(situation.kind) { outcome } else { Outcome::Unknown };
-            let decision = after_attempt(&contract, &situation, meant, DELAY);
-            assert_eq!(state, attempt_state(&contract, &situation, meant), "{outcome:?} {situation:?}");
+            let decision = after_attempt(&contract, &situation, outcome, DELAY);
+            assert_eq!(state, attempt_state(&contract, &situation, outcome), "{outcome:?} {situation:?}");
             assert_eq!(why, held(decision), "{outcome:?} {situation:?}");
             let goes_on = matches!(decision, Decision::SendAfter(_) | Decision::InquireAfter(_));
             assert_eq!(next_attempt_at.is_some(), goes_on);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use outbox_core::{AttemptKind, AttemptState, BootTime, Outcome, RailName};
+use outbox_core::{AttemptKind, AttemptState, BootTime, Outcome, RailName, closed_list};
 use outbox_store::CompletionVerdict;
 
 use super::histogram::Histogram;
@@ -21,7 +21,9 @@ pub(crate) enum ClaimResult {
 }
 
 impl ClaimResult {
-    pub(super) const ALL: [Self; 3] = [Self::Payments, Self::Empty, Self::Failed];
+    closed_list! {
+        pub(super) const ALL = [Payments, Empty, Failed]
+    }
 
     pub(super) const fn name(self) -> &'static str {
         match self {
@@ -33,7 +35,6 @@ impl ClaimResult {
 }
 
 pub(super) const VERDICTS: [&str; 4] = ["applied", "already_applied", "fenced", "busy"];
-pub(super) const KINDS: [AttemptKind; 2] = [AttemptKind::Submit, AttemptKind::Inquire];
 
 /// What is counted of one rail.
 #[derive(Debug, Default)]
@@ -42,7 +43,7 @@ pub(crate) struct RailMetrics {
     pub(super) claims: [AtomicU64; ClaimResult::ALL.len()],
     pub(super) leases: AtomicU64,
     pub(super) in_flight: AtomicU64,
-    pub(super) sends: [[AtomicU64; Outcome::ALL.len()]; KINDS.len()],
+    pub(super) sends: [[AtomicU64; Outcome::ALL.len()]; AttemptKind::ALL.len()],
     pub(super) commit_to_first_byte: Histogram,
     pub(super) rail_latency: Histogram,
     pub(super) completions: [AtomicU64; VERDICTS.len()],
@@ -71,7 +72,7 @@ impl RailMetrics {
     }
 
     pub(crate) fn sent(&self, kind: AttemptKind, outcome: Outcome) {
-        let kind = KINDS.iter().position(|one| *one == kind);
+        let kind = AttemptKind::ALL.iter().position(|one| *one == kind);
         let outcome = Outcome::ALL.iter().position(|one| *one == outcome);
         if let Some((kind, outcome)) = kind.zip(outcome) {
             count(&self.sends[kind][outcome]);

@@ -3,10 +3,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use outbox_core::forecast::Drain;
-use outbox_core::{AttemptState, BootTime, Millis, Outcome};
+use outbox_core::{AttemptKind, AttemptState, BootTime, Millis, Outcome};
 
 use super::catalogue as metric;
-use super::counters::{ClaimResult, KINDS, Metrics, RailMetrics, VERDICTS};
+use super::counters::{ClaimResult, Metrics, RailMetrics, VERDICTS};
 use super::text::{Text, float};
 use crate::health::{HealthState, NotReady};
 use crate::log_queue;
@@ -46,7 +46,7 @@ fn add_rail(text: &mut Text, rail: &str, counted: &RailMetrics) {
     }
     text.add(&metric::LEASES, &[rail], read(&counted.leases));
     text.add(&metric::SENDS_IN_FLIGHT, &[rail], read(&counted.in_flight));
-    for (kind, sends) in KINDS.iter().zip(&counted.sends) {
+    for (kind, sends) in AttemptKind::ALL.iter().zip(&counted.sends) {
         for (outcome, count) in Outcome::ALL.iter().zip(sends).filter(|(outcome, _)| outcome.is_of(*kind)) {
             text.add(&metric::SENDS, &[rail, kind.name(), outcome.name()], read(count));
         }

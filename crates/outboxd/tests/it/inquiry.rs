@@ -238,11 +238,12 @@ async fn success_whose_iso_20022_status_is_interim_is_asked_after_until_it_is_se
 }
 
 /// Answers to a question that say nothing of the payment, and what each is recorded as.
-const NOTHING: [(Fault, &str); 12] = [
+const NOTHING: [(Fault, &str); 13] = [
     (Fault::ErrorBefore, "UNKNOWN"),
     (Fault::Unavailable, "UNKNOWN"),
     (Fault::Redirect, "INCONCLUSIVE"),
     (Fault::Garbage, "INCONCLUSIVE"),
+    (Fault::Gateway, "INCONCLUSIVE"),
     (Fault::Truncate, "UNKNOWN"),
     (Fault::Oversize, "INCONCLUSIVE"),
     (Fault::Reset, "UNKNOWN"),
@@ -255,7 +256,7 @@ const NOTHING: [(Fault, &str); 12] = [
 
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_that_say_nothing_of_the_payment_leave_it_in_doubt_and_only_whole_ones_use_questions_up() {
-    let rig = asked("p_max_inquiries => 4, p_not_found_is_final => true").await;
+    let rig = asked("p_max_inquiries => 5, p_not_found_is_final => true").await;
     let faults = NOTHING.map(|(fault, _)| fault);
     rig.hold.script(Script::by_order([Fault::ErrorAfter]).with_inquiries(faults));
     rig.enqueue(HOLD, 1).await;

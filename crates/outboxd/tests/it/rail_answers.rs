@@ -24,7 +24,7 @@ fn codes() -> Vec<String> {
 
 /// What the first attempt ends as, its outcome, and where the payment then stands on the rail that
 /// executes every request.
-const ENDS: [(Fault, &str, &str); 17] = [
+const ENDS: [(Fault, &str, &str); 18] = [
     (Fault::None, "DISPATCHED ACCEPTED", "DISPATCHED"),
     (Fault::Slow, "DISPATCHED ACCEPTED", "DISPATCHED"),
     (Fault::Refuse, "FAILED REFUSED", "FAILED"),
@@ -42,6 +42,8 @@ const ENDS: [(Fault, &str, &str); 17] = [
     (Fault::Interim, "IN_DOUBT INTERIM", "HELD UNKNOWN"),
     (Fault::Garbage, "IN_DOUBT UNKNOWN", "HELD UNKNOWN"),
     (Fault::Redirect, "IN_DOUBT UNKNOWN", "HELD UNKNOWN"),
+    // Nothing was sent before, so nothing can be in doubt.
+    (Fault::Gateway, "FAILED REFUSED", "FAILED"),
 ];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -74,6 +76,19 @@ async fn each_answer_of_a_rail_ends_as_what_is_known_after_it() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+    rig.conserved().await;
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_does_not_find_the_rail_fails_no_payment_that_may_have_been_executed() {
+    let rig = Rig::start().await;
+    let id = rig.enqueue(RESEND, 1).await[0];
+    rig.resend.script(Script::by_order([Fault::ErrorAfter, Fault::Gateway, Fault::Gateway]));
+    let daemon = rig.daemon_with("a", rig.proxy.address(), &codes());
+    rig.settled().await;
+    let ends = ["IN_DOUBT UNKNOWN", "IN_DOUBT UNKNOWN", "IN_DOUBT UNKNOWN", "DISPATCHED ACCEPTED"];
+    assert_eq!(rig.attempts(id).await, ends);
     rig.conserved().await;
     daemon.stop().await;
 }

@@ -61,6 +61,9 @@ async fn faults_at_the_door_execute_nothing() {
     let redirect = meet(Fault::Redirect).await;
     check(&redirect, 307, 0, true);
     assert_eq!(redirect.seen.header("location"), Some("/moved"));
+    let gateway = meet(Fault::Gateway).await;
+    check(&gateway, 404, 0, false);
+    assert!(serde_json::from_slice::<serde_json::Value>(&gateway.seen.body).is_err());
     let unavailable = meet(Fault::Unavailable).await;
     check(&unavailable, 503, 0, true);
     assert_eq!(unavailable.seen.code(), "NOT_EXECUTED");

@@ -38,6 +38,7 @@ async fn inquiry_meets_the_faults_of_its_script() {
         (Fault::ErrorAfter, 500),
         (Fault::Unavailable, 503),
         (Fault::Redirect, 307),
+        (Fault::Gateway, 404),
     ] {
         let seen = ask_into(fault).await;
         assert_eq!((seen.status(), seen.end), (status, End::Complete), "{fault:?}");
