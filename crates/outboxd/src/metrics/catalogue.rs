@@ -94,7 +94,7 @@ metrics! {
     DUE = Gauge "outboxd_payments_due" ["rail"];
     /// Since when the oldest of them has been due; 0 if there is none.
     OLDEST_DUE = Gauge "outboxd_oldest_due_age_seconds" ["rail"];
-    /// Since when the oldest payment that was tried, is not in doubt and has not ended could have been sent; 0 if there is none.
+    /// Since when the oldest payment that was tried, is not in doubt and has not ended could have been sent, or since people released it; 0 if there is none.
     OLDEST_RETRYING = Gauge "outboxd_oldest_retrying_age_seconds" ["rail"];
     /// Payments that are not due before a later time.
     WAITING = Gauge "outboxd_payments_waiting" ["rail"];
