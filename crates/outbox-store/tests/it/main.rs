@@ -23,6 +23,7 @@ mod examples;
 mod history;
 mod inquiry;
 mod interleavings;
+mod invariant_gate;
 mod late_successes;
 mod leases;
 mod lives;
