@@ -105,6 +105,7 @@ step 'migrations: locks' scripts/security/lint_ddl_lock_risk.sh
 step 'migrations: names' scripts/security/lint_search_path.sh
 step 'migrations: transactions' scripts/security/lint_transaction_control.sh
 step 'migrations: the lints themselves' scripts/security/check_lints.sh
+step 'core boundary' scripts/security/lint_core_boundary.sh
 step zizmor "$LINTERS/zizmor" --offline --no-progress --quiet .github/workflows
 step 'doc tests' cargo test --workspace --doc --quiet
 step 'database tests on Postgres 18' run_tests 18 "${DATABASE_CRATES[@]}"

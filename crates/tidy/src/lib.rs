@@ -2,6 +2,8 @@
 //! of files to findings; the tests in `tests/it` run every rule on this repository, and each rule's own
 //! tests run it on a tree that breaks it. Nothing here changes a file.
 
+pub mod boundary;
+pub mod boundary_code;
 pub mod clients;
 pub mod dependencies;
 pub mod documents;

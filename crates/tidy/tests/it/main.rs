@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use tidy::{
-    Finding, Tree, clients, dependencies, documents, invariants, layout, machines, mentions, rust_files, sql, words,
+    Finding, Tree, boundary, clients, dependencies, documents, invariants, layout, machines, mentions, rust_files, sql,
+    words,
 };
 
 fn check(rule: impl Fn(&Tree) -> Vec<Finding>) {
@@ -23,6 +24,7 @@ macro_rules! rules {
 }
 
 rules! {
+    boundary::core_boundary_is_kept,
     clients::only_the_rail_asks_over_http,
     dependencies::crates_keep_their_places,
     dependencies::versions_come_from_the_workspace,
