@@ -51,12 +51,14 @@ select distinct t.relid, t.relid::regclass::text, r.relname
  cross join lateral (select r.oid as relid union select p.relid from pg_partition_tree(r.oid) as p) as t
  where r.relnamespace = to_regnamespace('outbox') and r.relkind in ('r', 'p') and not r.relispartition;
 
--- The group roles, and every login that has one.
+-- The group roles, and every login that has one. From 16 on whoever makes a role is a member of it too, without being able
+-- to use or to become it: the DBA of a managed database.
+select case when current_setting('server_version_num')::integer >= 160000 then 'usage, set' else 'member' end as has_it \gset
 create temporary table gate_runtime_roles (oid oid, name text, is_group boolean) on commit drop;
 insert into gate_runtime_roles
 select r.oid, r.rolname, r.rolname = g.rolname
   from pg_roles g
-  join pg_roles r on not r.rolsuper and pg_has_role(r.oid, g.oid, 'member')
+  join pg_roles r on not r.rolsuper and pg_has_role(r.oid, g.oid, :'has_it')
  where g.rolname in ('outbox_ingest', 'outbox_dispatcher', 'outbox_operator', 'outbox_approver', 'outbox_auditor', 'outbox_monitor');
 
 insert into gate_checks (name, looked_at, of_what)
@@ -156,7 +158,7 @@ select distinct 'roles_are_plain', r.rolname || ' is superuser, or may make role
    and (r.rolname = 'outbox_owner' or exists (select from gate_runtime_roles g where g.oid = r.oid and g.is_group))
  union all
 select distinct 'roles_are_plain', r.name || ' is a member of outbox_owner' from gate_runtime_roles r
- where to_regrole('outbox_owner') is not null and pg_has_role(r.oid, to_regrole('outbox_owner')::oid, 'member');
+ where to_regrole('outbox_owner') is not null and pg_has_role(r.oid, to_regrole('outbox_owner')::oid, :'has_it');
 
 -- Tables and columns: the rights on record, and none for what is not there, months among it.
 insert into gate_checks (name, looked_at, of_what) select 'table_grants', count(*), 'facts' from gate_found f where f.fact ~ '^(table|column) ';

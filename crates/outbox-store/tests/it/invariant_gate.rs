@@ -2,7 +2,9 @@
 //! its name, and no other with it that need not, when exactly that is broken.
 
 use std::process::Command;
+use std::time::Duration;
 
+use outbox_store::{ConnectSettings, migrate};
 use outbox_testkit::{PgServer, PgVersion, TestDb, workspace_root};
 
 use crate::sql::{refused, run};
@@ -47,8 +49,12 @@ impl Verdict {
 }
 
 async fn gate(db: &TestDb) -> Verdict {
+    gate_as(&db.url("postgres")).await
+}
+
+async fn gate_as(url: &str) -> Verdict {
     let mut psql = Command::new("psql");
-    psql.args(["-X", "-d", &db.url("postgres"), "-f", "scripts/db/ci_invariant_gate.sql"]);
+    psql.args(["-X", "-d", url, "-f", "scripts/db/ci_invariant_gate.sql"]);
     psql.current_dir(workspace_root());
     let output = tokio::task::spawn_blocking(move || psql.output()).await.unwrap().unwrap();
     let lines = String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect();
@@ -81,6 +87,21 @@ async fn a_sound_database_passes_every_check_by_its_name() {
         verdict.lines.iter().map(|line| line.strip_prefix("ok ").unwrap().split(' ').next().unwrap()).collect();
     assert_eq!(passed, CHECKS);
     assert!(verdict.passed && verdict.said.is_empty(), "{}", verdict.said);
+}
+
+#[tokio::test]
+async fn an_administrator_without_superuser_prepares_a_database_that_passes() {
+    let server =
+        tokio::task::spawn_blocking(|| PgServer::start(PgVersion::from_environment().unwrap())).await.unwrap().unwrap();
+    let mut root = server.address().connect("postgres", "postgres").await.unwrap();
+    run(&mut root, "create role managed_dba login createrole").await;
+    run(&mut root, "create database payments owner managed_dba").await;
+    let bootstrap = std::fs::read_to_string(workspace_root().join("scripts/db/bootstrap.sql")).unwrap();
+    run(&mut server.address().connect("payments", "managed_dba").await.unwrap(), &bootstrap).await;
+    let migrator = ConnectSettings::from_url(&server.url("payments", "outbox_migrator")).unwrap().for_people();
+    migrate(&migrator, Duration::from_secs(30)).await.unwrap();
+    let verdict = gate_as(&server.url("payments", "managed_dba")).await;
+    assert!(verdict.passed, "{}", verdict.lines.join("\n"));
 }
 
 #[tokio::test]
