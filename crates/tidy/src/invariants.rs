@@ -30,6 +30,12 @@ pub fn invariants_name_their_tests(tree: &Tree) -> Vec<Finding> {
     findings
 }
 
+/// The tests that guard the invariants of the architecture.
+pub(crate) fn architecture_tests(tree: &Tree) -> BTreeSet<String> {
+    let items = items(markdown::section(tree.text(ARCHITECTURE).unwrap_or_default(), "Invariants"));
+    items.iter().flat_map(|(_, item)| tests_named_by(item)).map(str::to_owned).collect()
+}
+
 /// List items with their first line; what follows indented belongs to them.
 fn items(lines: Vec<(usize, &str)>) -> Vec<(usize, String)> {
     let mut items: Vec<(usize, String)> = Vec::new();
@@ -53,7 +59,8 @@ fn tests_named_by(item: &str) -> Vec<&str> {
     inside.split('`').skip(1).step_by(2).map(|name| name.rsplit("::").next().unwrap_or(name)).collect()
 }
 
-fn test_names(tree: &Tree) -> BTreeSet<String> {
+/// The names of all tests, those that a macro writes included.
+pub(crate) fn test_names(tree: &Tree) -> BTreeSet<String> {
     let parsed = tree.ending(".rs").filter_map(|(_, text)| RustCode::parse(text).ok());
     let plain =
         parsed.flat_map(|code| code.functions).filter(|function| function.is_test).map(|function| function.name);
@@ -64,7 +71,12 @@ fn test_names(tree: &Tree) -> BTreeSet<String> {
             Some(after.split('(').next()?.trim().to_owned())
         })
     });
-    plain.chain(hidden).collect()
+    // So does `rules!` of tidy's own tests: a test for each rule, under the rule's name.
+    let rules = tree.ending("crates/tidy/tests/it/main.rs").flat_map(|(_, text)| {
+        let listed = text.split("\nrules! {").nth(1).unwrap_or_default().split('}').next().unwrap_or_default();
+        listed.split(',').filter_map(|rule| Some(rule.split("::").nth(1)?.trim().to_owned()))
+    });
+    plain.chain(hidden).chain(rules).collect()
 }
 
 #[cfg(test)]

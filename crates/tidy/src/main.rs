@@ -1,6 +1,8 @@
 //! The rules that scripts ask for by themselves, beside the tests that run all of them:
 //!
-//!     tidy boundary     nothing gets into the crates that touch money but what is listed
+//!     tidy boundary         nothing gets into the crates that touch money but what is listed
+//!     tidy write-invariants writes docs/INVARIANTS.md from docs/invariants.toml
+//!     tidy verified JUNIT   what is called implemented was verified by the tests of that report
 //!
 //! It looks at the repository that it was built from, prints each breach with its path and line, and ends with 1 if there is one.
 #![allow(clippy::print_stdout, reason = "what it says is for a person or a log")]
@@ -8,7 +10,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use tidy::{Finding, Tree, boundary, dependencies};
+use tidy::{Finding, Tree, boundary, dependencies, junit, register};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -23,7 +25,23 @@ fn main() -> ExitCode {
             &[boundary::core_boundary_is_kept(&tree), dependencies::crates_keep_their_places(&tree)].concat(),
             "the boundary of the crates that touch money is kept",
         ),
-        _ => ended("usage: tidy boundary"),
+        ["write-invariants"] => match std::fs::write(root.join(register::PAGE), register::page(&tree)) {
+            Ok(()) => report(&[], register::PAGE),
+            Err(error) => ended(&format!("{}: {error}", register::PAGE)),
+        },
+        ["verified", path] => verified(&tree, path),
+        _ => ended("usage: tidy boundary | write-invariants | verified JUNIT"),
+    }
+}
+
+fn verified(tree: &Tree, path: &str) -> ExitCode {
+    let read = std::fs::read_to_string(path).map_err(|error| error.to_string());
+    match read.and_then(|text| junit::outcomes(&text)) {
+        Ok(outcomes) => {
+            let sound = format!("each implemented invariant was verified; {} tests in {path}", outcomes.len());
+            report(&register::unverified(tree, &outcomes), &sound)
+        }
+        Err(error) => ended(&format!("{path}: {error}")),
     }
 }
 
