@@ -1,7 +1,8 @@
 """Runs every file of fixtures/ through the lints: each is refused by the rule that it is named after, and by no other.
 
-`RULE.sql` and `RULE.what-it-is-about.sql` break RULE, `sound.*` breaks nothing, `squawk.RULE.sql` is refused by squawk,
-`exceptions/RULE.toml` is a file of exceptions, `released/*/` a folder of migrations with its manifest. Every rule has one.
+`RULE.sql` and `RULE.what-it-is-about.sql` break RULE, `sound.*` breaks nothing, and of a folder so named the last file is
+judged after the others; `squawk.RULE.sql` is refused by squawk, `exceptions/RULE.toml` is a file of exceptions, `released/*/`
+a folder of migrations with its manifest. Every rule has one.
 
     check_fixtures.py SQUAWK
 """
@@ -29,8 +30,9 @@ EXCEPTION_RULES = {"exception-expired", "exception-unused", "exception-without-r
 
 def rules_of(path: Path, before: list[lint.Migration]) -> set[str]:
     """The rules of all families that a fixture breaks, judged as the newest migration."""
-    migrations = [*before, lint.Migration.read(path)]
-    judged = {str(path)}
+    files = sorted(path.glob("*.sql")) if path.is_dir() else [path]
+    migrations = [*before, *map(lint.Migration.read, files)]
+    judged = {str(files[-1])}
     return {breach.rule for family in lint.FAMILIES.values() for breach in family(migrations, judged, [])}
 
 
@@ -55,7 +57,8 @@ def main() -> int:
         if found != ({rule} if rule != "sound" else set()):
             wrong.append(f"{path}: expected {rule}, found {', '.join(sorted(found)) or 'nothing'}")
 
-    for path in sorted(FIXTURES.glob("*.sql")):
+    folders = [path for path in FIXTURES.iterdir() if path.is_dir() and path.name not in ("exceptions", "released")]
+    for path in sorted([*FIXTURES.glob("*.sql"), *folders]):
         rule = path.name.split(".")[0]
         if rule == "squawk":
             expected = path.name.split(".")[1]

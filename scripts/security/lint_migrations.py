@@ -59,8 +59,8 @@ def ddl_lock_risk(migrations: list[Migration], judged: set[str], functions: list
         breaches = ddl_rules.breaches(migration, known)
         if migration.path in judged:
             yield from (Breach(migration.path, *breach) for breach in breaches)
-    with_bodies = functions + [one for one in migrations if one.path in judged and not NUMBERED.match(Path(one.path).name)]
-    for one in with_bodies:
+    # A migration's functions are judged by their current text, where that is given.
+    for one in functions or [one for one in migrations if one.path in judged]:
         for body in one.bodies:
             tables = sorted({name for query in body.queries for name in lookups.without_range(query, known.key_of)})
             if tables:
@@ -141,13 +141,13 @@ def main() -> int:
     parser.add_argument("migrations", nargs="*", type=Path)
     arguments = parser.parse_args()
     try:
-        released = [path for path in sorted(Path("migrations").glob("*.sql")) if NUMBERED.match(path.name)]
-        migrations = [Migration.read(path) for path in [*released, *arguments.migrations]]
+        before = [path for path in sorted(Path("migrations").glob("*.sql")) if NUMBERED.match(path.name) and path not in arguments.migrations]
+        migrations = [Migration.read(path) for path in [*before, *arguments.migrations]]
         functions = [] if arguments.migrations else [Migration.read(path) for path in sorted(Path("migrations/functions").glob("*.sql"))]
     except sql_tree.NotReadable as error:
         print(f"not-readable: {error}")
         return 1
-    judged = {str(path) for path in arguments.migrations or released}
+    judged = {str(path) for path in arguments.migrations or before}
     breaches = list(FAMILIES[arguments.family](migrations, judged, functions))
     if arguments.family == "transaction-control":
         breaches += released_breaches(arguments.released)
