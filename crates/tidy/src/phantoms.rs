@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::invariants::test_names;
+use crate::invariants::test_places;
 use crate::markdown;
 use crate::mentions::missing_paths;
 use crate::register::{ids, is_id};
@@ -65,11 +65,11 @@ fn names(path: &str, text: &str, script: &str) -> bool {
     text.contains(script) || is_imported || is_in_pattern || is_neighbour
 }
 
-/// The tests that a decision record gives as its evidence exist.
+/// The tests that a decision record gives as its evidence exist, in the file that it says: `file::name`, or `file::tests` for all.
 #[must_use]
 pub fn evidence_names_tests_that_exist(tree: &Tree) -> Vec<Finding> {
-    let tests = test_names(tree);
-    let modules: BTreeSet<&str> = tree.ending(".rs").filter_map(|(path, _)| module_of(path)).collect();
+    let places = test_places(tree);
+    let names: BTreeSet<&str> = places.iter().filter_map(|place| Some(place.split_once("::")?.1)).collect();
     let mut findings = Vec::new();
     for (path, text) in tree.ending(".md").filter(|(path, _)| path.starts_with("docs/decisions/")) {
         let lines = markdown::section(text, "Evidence");
@@ -78,25 +78,18 @@ pub fn evidence_names_tests_that_exist(tree: &Tree) -> Vec<Finding> {
         }
         for (line, text) in lines {
             for span in text.split('`').skip(1).step_by(2).filter(|span| is_test_like(span)) {
-                let parts: Vec<&str> = span.split("::").collect();
-                let last = parts[parts.len() - 1];
-                let is_module = modules.contains(last)
-                    || (last == "tests" && parts.len() > 1 && modules.contains(parts[parts.len() - 2]));
-                if !tests.contains(last) && !is_module {
+                let is_there = match span.rsplit_once("::") {
+                    Some((file, "tests")) => places.iter().any(|place| place.starts_with(&format!("{file}::"))),
+                    Some(_) => places.contains(span),
+                    None => names.contains(span),
+                };
+                if !is_there {
                     findings.push(Finding::at(path, line, format!("there is no test {span}")));
                 }
             }
         }
     }
     findings
-}
-
-fn module_of(path: &str) -> Option<&str> {
-    let (folder, name) = path.rsplit_once('/')?;
-    match name.strip_suffix(".rs")? {
-        "mod" => folder.rsplit('/').next(),
-        stem => Some(stem),
-    }
 }
 
 /// `module::name`, or a name that is a sentence.
@@ -173,7 +166,7 @@ mod tests {
 
     #[test]
     fn evidence_that_is_no_test_is_found() {
-        let page = "# A\n## Evidence\n`claim::it_holds`, `claim::it_is_gone`, `claim`, `claim::tests`, `gone::tests`,\n`one_that_is_not_there`, `cargo test`, `a_b`.\n";
+        let page = "# A\n## Evidence\n`claim::it_holds`, `other::it_holds`, `claim`, `claim::tests`, `gone::tests`,\n`one_that_is_not_there`, `cargo test`, `a_b`.\n";
         let tree = Tree::of(&[
             ("docs/decisions/2026-01-01-a.md", page),
             ("docs/decisions/2026-01-02-b.md", "# B\n"),
@@ -181,8 +174,8 @@ mod tests {
         ]);
         let found: Vec<String> =
             evidence_names_tests_that_exist(&tree).into_iter().map(|finding| finding.what).collect();
-        let gone = ["claim::it_is_gone", "gone::tests", "one_that_is_not_there"]
-            .map(|name| format!("there is no test {name}"));
+        let gone =
+            ["other::it_holds", "gone::tests", "one_that_is_not_there"].map(|name| format!("there is no test {name}"));
         assert_eq!(found, [gone.as_slice(), &["has no evidence".to_owned()]].concat());
     }
 
