@@ -71,13 +71,15 @@ set search_path = pg_catalog, pg_temp
 set timezone = 'UTC'
 set lock_timeout = '100ms'
 as $$
--- Purpose: makes the monthly partitions of instructions and attempts, from the last month to 24 ahead.
---   Run by the migrator, at every `outboxd migrate`.
+-- Purpose: makes the monthly partitions of instructions and attempts, from the last month to 24 ahead, and takes the
+--   row types of all tables from PUBLIC. Run by the migrator, at every `outboxd migrate`.
 -- Results: how many partitions were made.
 -- Locks taken: share update exclusive on the parents, which no enqueue and no claim waits for.
 -- Hazards: `create table … partition of` takes an access exclusive lock on the parent, waits behind any
 --   open transaction, and every enqueue waits behind it. Hence create, check, attach, with a short
 --   lock_timeout and retries. No default partition: once it holds a row its month cannot be made.
+--   PUBLIC may use the row type of a new table, whatever the default privileges say, and pg_dump does not carry the
+--   revoke: a column of that type in anybody's table keeps the owner from altering ours.
 --   A month added to a timestamptz is a month of the session's time zone: hence UTC above. Security definer,
 --   so that a partition made by a superuser belongs to the owner like its parent.
 declare
@@ -118,6 +120,10 @@ begin
                 end;
             end loop;
         end loop;
+    end loop;
+    for v_name in select t.typname from pg_type t cross join aclexplode(coalesce(t.typacl, acldefault('T', t.typowner))) as a
+                   where t.typnamespace = 'outbox'::regnamespace and t.typrelid <> 0 and a.grantee = 0 loop
+        execute format('revoke usage on type outbox.%I from public', v_name);
     end loop;
     return v_made;
 end

@@ -45,3 +45,4 @@ step 'sqlx migrate run' "$SQLX" migrate run --source migrations --database-url "
 step 'one ledger' only_our_ledger
 step 'sqlx migrate run again' "$SQLX" migrate run --source migrations --database-url "$MIGRATOR_URL"
 step 'outboxd migrate --check' target/debug/outboxd migrate --check --database-url "$MIGRATOR_URL"
+step 'invariant gate' as_dba -d "$DATABASE" -f scripts/db/ci_invariant_gate.sql

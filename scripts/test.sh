@@ -28,6 +28,9 @@ esac
 # The crates whose tests reach a database: what the second Postgres version can change.
 DATABASE_CRATES=(-p outbox-testkit -p outbox-store -p outboxd)
 
+# What cargo-nextest leaves of a run: .config/nextest.toml.
+JUNIT=target/nextest/default/junit.xml
+
 # A git hook or an editor's variables must not steer the tests' own git and Postgres.
 unset GIT_DIR GIT_WORK_TREE PGHOST PGPORT PGUSER PGDATABASE PGPASSWORD PGSERVICE DATABASE_URL
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never} NEXTEST_HIDE_PROGRESS_BAR=1
@@ -51,6 +54,8 @@ install_everything() {
 run_tests() {
   local version=$1
   shift
+  # What an earlier run left says nothing of this one.
+  rm -f "$JUNIT"
   if cargo nextest --version >/dev/null 2>&1; then
     target/debug/testkit-pg "$version" cargo nextest run "$@" </dev/null
   else
@@ -94,6 +99,17 @@ check_alerts() {
   promtool test rules crates/outboxd/packaging/alerts_test.yml
 }
 
+# After the tests of the whole workspace. Plain cargo test leaves no record of them.
+check_invariants() {
+  if [ -e "$JUNIT" ]; then
+    scripts/check_invariants.sh "$JUNIT"
+  elif cargo nextest --version >/dev/null 2>&1; then
+    die "$JUNIT is missing after the tests"
+  else
+    say 'SKIPPED: without cargo-nextest nothing tells which tests ran; no invariant was shown to be implemented'
+  fi
+}
+
 step install install_everything
 step format cargo fmt --all --check
 step clippy cargo clippy --workspace --all-targets --quiet -- -D warnings
@@ -101,11 +117,16 @@ step build cargo build --workspace --bins --quiet
 step 'service unit' check_unit
 step 'installation steps' scripts/check_install_steps.sh --debug
 step 'alert rules' check_alerts
-step squawk "$LINTERS/squawk" migrations/*.sql
+step 'migrations: locks' scripts/security/lint_ddl_lock_risk.sh
+step 'migrations: names' scripts/security/lint_search_path.sh
+step 'migrations: transactions' scripts/security/lint_transaction_control.sh
+step 'migrations: the lints themselves' scripts/security/check_lints.sh
+step 'core boundary' scripts/security/lint_core_boundary.sh
 step zizmor "$LINTERS/zizmor" --offline --no-progress --quiet .github/workflows
 step 'doc tests' cargo test --workspace --doc --quiet
 step 'database tests on Postgres 18' run_tests 18 "${DATABASE_CRATES[@]}"
 step 'all tests on Postgres 15' run_tests 15 --workspace
+step 'implemented invariants' check_invariants
 # On the programs built above: what they do is judged here, not how fast.
 export DEMO_BIN=$ROOT/target/debug
 step 'demonstration, short' scripts/demo.sh --no-install --payments 600

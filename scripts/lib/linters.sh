@@ -1,17 +1,15 @@
 # shellcheck shell=bash
-# The linters that come as Python packages, pinned, in an environment of their own under target/.
-# Sourced after install.sh.
+# The linters that come as Python packages, pinned by hash, in an environment of their own under target/.
+# Sourced after install.sh; scripts/security/*.sh and scripts/test.sh use them.
 
-SQUAWK_VERSION=2.70.0
-ZIZMOR_VERSION=1.32.0
-
-# ensure_linters: sets LINTERS to the directory with squawk and zizmor.
+# ensure_linters: sets LINTERS to the directory with squawk, zizmor, and a python that has pglast.
 ensure_linters() {
-  local environment="$ROOT/target/test-tools/linters-$SQUAWK_VERSION-$ZIZMOR_VERSION"
+  local environment list="$ROOT/scripts/lib/linters.txt"
+  environment="$ROOT/target/test-tools/linters-$(sha256sum "$list" | cut -c 1-16)"
   LINTERS="$environment/bin"
-  if [ -x "$LINTERS/squawk" ] && [ -x "$LINTERS/zizmor" ]; then return 0; fi
-  [ "$INSTALL" = yes ] || die "squawk and zizmor are missing: run without --no-install"
+  if [ -e "$environment/complete" ]; then return 0; fi
+  [ "$INSTALL" = yes ] || die "squawk, zizmor and pglast are missing: run scripts/test.sh without --no-install"
   python3 -m venv "$environment"
-  "$LINTERS/pip" install --quiet --disable-pip-version-check \
-    "squawk-cli==$SQUAWK_VERSION" "zizmor==$ZIZMOR_VERSION"
+  "$LINTERS/pip" install --quiet --disable-pip-version-check --only-binary=:all: --no-deps --require-hashes -r "$list"
+  : >"$environment/complete"
 }

@@ -28,7 +28,7 @@ const PLACES: [Place; 7] = [
 ];
 
 /// The core decides without I/O, clock, randomness, async or serialisation: this is all it may link.
-const CORE_LINKS: [&str; 1] = ["uuid"];
+pub(crate) const CORE_LINKS: [&str; 1] = ["uuid"];
 
 const RAIL: &str = "outbox-rail";
 
@@ -112,7 +112,7 @@ pub fn versions_come_from_the_workspace(tree: &Tree) -> Vec<Finding> {
     findings
 }
 
-fn read_manifest(tree: &Tree, path: &str, findings: &mut Vec<Finding>) -> Option<Table> {
+pub(crate) fn read_manifest(tree: &Tree, path: &str, findings: &mut Vec<Finding>) -> Option<Table> {
     match tree.text(path).map(str::parse) {
         Some(Ok(table)) => Some(table),
         Some(Err(error)) => {
@@ -127,7 +127,7 @@ fn read_manifest(tree: &Tree, path: &str, findings: &mut Vec<Finding>) -> Option
 }
 
 /// Section, name and entry of each dependency, those of one target only included.
-fn dependencies_of(manifest: &Table) -> Vec<(&'static str, &str, &Value)> {
+pub(crate) fn dependencies_of(manifest: &Table) -> Vec<(&'static str, &str, &Value)> {
     let targets = manifest.get("target").and_then(Value::as_table);
     let targets = targets.into_iter().flat_map(Table::values).filter_map(Value::as_table);
     let mut found = Vec::new();

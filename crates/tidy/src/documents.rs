@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use crate::tree::{Finding, Tree};
 
 /// What a reader is promised.
-const REQUIRED: [&str; 6] = [
+const REQUIRED: [&str; 7] = [
     "docs/ARCHITECTURE.md",
     "docs/GLOSSARY.md",
+    "docs/INVARIANTS.md",
     "docs/OPERATIONS.md",
     "docs/PROTOCOL.md",
     "docs/STYLE.md",

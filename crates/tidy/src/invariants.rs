@@ -30,6 +30,12 @@ pub fn invariants_name_their_tests(tree: &Tree) -> Vec<Finding> {
     findings
 }
 
+/// The tests that guard the invariants of the architecture.
+pub(crate) fn architecture_tests(tree: &Tree) -> BTreeSet<String> {
+    let items = items(markdown::section(tree.text(ARCHITECTURE).unwrap_or_default(), "Invariants"));
+    items.iter().flat_map(|(_, item)| tests_named_by(item)).map(str::to_owned).collect()
+}
+
 /// List items with their first line; what follows indented belongs to them.
 fn items(lines: Vec<(usize, &str)>) -> Vec<(usize, String)> {
     let mut items: Vec<(usize, String)> = Vec::new();
@@ -53,18 +59,37 @@ fn tests_named_by(item: &str) -> Vec<&str> {
     inside.split('`').skip(1).step_by(2).map(|name| name.rsplit("::").next().unwrap_or(name)).collect()
 }
 
-fn test_names(tree: &Tree) -> BTreeSet<String> {
-    let parsed = tree.ending(".rs").filter_map(|(_, text)| RustCode::parse(text).ok());
-    let plain =
-        parsed.flat_map(|code| code.functions).filter(|function| function.is_test).map(|function| function.name);
-    // proptest! hides its functions in a macro, where the syntax shows only words.
-    let hidden = tree.ending(".rs").filter(|(_, text)| text.contains("proptest!")).flat_map(|(_, text)| {
-        text.split("#[test]").skip(1).filter_map(|rest| {
-            let (_, after) = rest.split_once("fn ")?;
-            Some(after.split('(').next()?.trim().to_owned())
-        })
-    });
-    plain.chain(hidden).collect()
+/// The names of all tests.
+pub(crate) fn test_names(tree: &Tree) -> BTreeSet<String> {
+    tests_of_files(tree).map(|(_, name)| name).collect()
+}
+
+/// All tests as `file::name`, the file without its ending.
+pub(crate) fn test_places(tree: &Tree) -> BTreeSet<String> {
+    tests_of_files(tree).map(|(module, name)| format!("{module}::{name}")).collect()
+}
+
+/// File and name of each test, those that a macro writes included.
+fn tests_of_files(tree: &Tree) -> impl Iterator<Item = (String, String)> {
+    tree.ending(".rs").flat_map(|(path, text)| {
+        let file = path.rsplit('/').next().unwrap_or(path).trim_end_matches(".rs").to_owned();
+        let code = RustCode::parse(text).unwrap_or_default();
+        let mut names: Vec<String> =
+            code.functions.into_iter().filter(|function| function.is_test).map(|function| function.name).collect();
+        // proptest! hides its functions in a macro, where the syntax shows only words.
+        if text.contains("proptest!") {
+            names.extend(text.split("#[test]").skip(1).filter_map(|rest| {
+                let (_, after) = rest.split_once("fn ")?;
+                Some(after.split('(').next()?.trim().to_owned())
+            }));
+        }
+        // So does `rules!` of tidy's own tests: a test for each rule, under the rule's name.
+        if path == "crates/tidy/tests/it/main.rs" {
+            let listed = text.split("\nrules! {").nth(1).unwrap_or_default().split('}').next().unwrap_or_default();
+            names.extend(listed.split(',').filter_map(|rule| Some(rule.split("::").nth(1)?.trim().to_owned())));
+        }
+        names.into_iter().map(move |name| (file.clone(), name)).collect::<Vec<_>>()
+    })
 }
 
 #[cfg(test)]

@@ -25,12 +25,8 @@ pub fn mentioned_paths_exist(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (path, text) in documents(tree) {
         for (index, line) in text.lines().enumerate() {
-            for mentioned in line.split(|c: char| c.is_whitespace() || "()[]{}\"'`,;|…".contains(c)) {
-                let mentioned = mentioned.trim_start_matches("./").trim_end_matches(['.', ':', '!', '?']);
-                let mentioned = mentioned.split(['#', ':']).next().unwrap_or_default();
-                if FOLDERS.iter().any(|folder| mentioned.starts_with(folder)) && !tree.exists(fixed_part(mentioned)) {
-                    findings.push(Finding::at(path, index + 1, format!("{mentioned} does not exist")));
-                }
+            for mentioned in missing_paths(tree, line) {
+                findings.push(Finding::at(path, index + 1, format!("{mentioned} does not exist")));
             }
         }
         let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
@@ -44,9 +40,23 @@ pub fn mentioned_paths_exist(tree: &Tree) -> Vec<Finding> {
     findings
 }
 
+/// The paths of the repository that a line mentions and that are not there.
+pub(crate) fn missing_paths<'a>(tree: &Tree, line: &'a str) -> Vec<&'a str> {
+    let words = line.split(|c: char| c.is_whitespace() || "()[]{}\"'`,;|…".contains(c));
+    let paths = words.filter_map(|word| {
+        let word = word.trim_start_matches("./").trim_end_matches(['.', ':', '!', '?']);
+        word.split(['#', ':']).next()
+    });
+    paths
+        .filter(|path| FOLDERS.iter().any(|folder| path.starts_with(folder)) && !tree.exists(fixed_part(path)))
+        .collect()
+}
+
 /// The path up to its first placeholder: `migrations/functions/<name>.sql` stands for its folder.
 fn fixed_part(path: &str) -> &str {
-    let is_placeholder = |part: &str| part.contains(['<', '*', '$']) || part.contains("NNNN") || part.contains("YYYY");
+    let is_placeholder = |part: &str| {
+        part.contains(['<', '*', '$', '%']) || ["NNNN", "YYYY", "NAME", "OBJECT"].iter().any(|word| part.contains(word))
+    };
     let mut end = 0;
     for part in path.split('/') {
         if is_placeholder(part) {

@@ -1,7 +1,7 @@
 //! The files that the rules look at, by their path from the root, and what a rule reports. Build output
 //! and version control are left out; everything else that is there is looked at, tracked or not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::io;
@@ -46,6 +46,7 @@ impl fmt::Display for Finding {
 #[derive(Debug, Clone, Default)]
 pub struct Tree {
     files: BTreeMap<String, String>,
+    links: BTreeSet<String>,
 }
 
 impl Tree {
@@ -62,7 +63,21 @@ impl Tree {
     /// A tree of the given paths and texts, for the rules' own tests.
     #[must_use]
     pub fn of(files: &[(&str, &str)]) -> Self {
-        Self { files: files.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect() }
+        let files = files.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
+        Self { files, links: BTreeSet::new() }
+    }
+
+    /// The same tree with one of its files being a symbolic link, for the rules' own tests.
+    #[must_use]
+    pub fn with_link(mut self, path: &str) -> Self {
+        self.links.insert(path.to_owned());
+        self
+    }
+
+    /// Whether a path is a symbolic link.
+    #[must_use]
+    pub fn is_link(&self, path: &str) -> bool {
+        self.links.contains(path)
     }
 
     fn read_directory(&mut self, directory: &Path, prefix: &str) -> io::Result<()> {
@@ -73,7 +88,12 @@ impl Tree {
             if LEFT_OUT.contains(&path.as_str()) {
                 continue;
             }
-            if entry.file_type()?.is_dir() {
+            let kind = entry.file_type()?;
+            if kind.is_symlink() {
+                // Not followed: what it leads to may lie anywhere, or nowhere.
+                self.links.insert(path.clone());
+                self.files.insert(path, String::new());
+            } else if kind.is_dir() {
                 self.read_directory(&entry.path(), &format!("{path}/"))?;
             } else {
                 let bytes = fs::read(entry.path())?;

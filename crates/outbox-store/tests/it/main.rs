@@ -25,6 +25,7 @@ mod generations;
 mod history;
 mod inquiry;
 mod interleavings;
+mod invariant_gate;
 mod late_successes;
 mod leases;
 mod lives;

@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use tidy::{
-    Finding, Tree, clients, dependencies, documents, invariants, layout, machines, mentions, rust_files, sql, words,
+    Finding, Tree, boundary, clients, dependencies, documents, invariants, layout, machines, mentions, phantoms,
+    register, rust_files, sql, words,
 };
 
 fn check(rule: impl Fn(&Tree) -> Vec<Finding>) {
@@ -23,6 +24,7 @@ macro_rules! rules {
 }
 
 rules! {
+    boundary::core_boundary_is_kept,
     clients::only_the_rail_asks_over_http,
     dependencies::crates_keep_their_places,
     dependencies::versions_come_from_the_workspace,
@@ -35,6 +37,14 @@ rules! {
     machines::files_name_no_machine,
     mentions::mentioned_commands_exist,
     mentions::mentioned_paths_exist,
+    phantoms::evidence_names_tests_that_exist,
+    phantoms::every_script_is_named,
+    phantoms::invariant_ids_exist,
+    phantoms::paths_in_scripts_and_ci_exist,
+    register::architecture_is_in_the_register,
+    register::invariants_page_is_generated,
+    register::promises_point_to_invariants,
+    register::register_is_whole,
     rust_files::files_are_short,
     rust_files::files_have_a_header,
     rust_files::functions_are_short,
