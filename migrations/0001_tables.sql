@@ -49,6 +49,7 @@ create table outbox.payment_rails (
         constraint max_sends_per_s_is_bounded check (max_sends_per_s between 1 and 100000),
     fallback boolean not null default false,
     paused boolean not null default false,
+    require_attestation boolean not null default false,
     changed_at timestamptz not null,
     changed_by text not null,
     constraint lease_outlasts_rail_timeout check (lease_duration_ms > rail_timeout_ms),
@@ -93,6 +94,83 @@ create table outbox.payment_outbox_instructions (
     constraint amount_has_currency check ((amount_minor is null) = (currency is null)),
     constraint not_after_follows_not_before check (not_after > not_before)
 ) partition by range (outbox_id);
+
+-- Whose request was let in or turned away at the entrance, by which proof and under which policy: hashes and names, never a
+-- payload, never a secret. History.
+create table outbox.ingress_attestations (
+    attestation_id uuid not null,
+    request_id text not null,
+    instruction_id text,
+    participant_id text not null,
+    tenant_id text,
+    received_at timestamptz not null,
+    payload_sha256 bytea not null,
+    auth_method text not null,
+    client_cert_fingerprint bytea,
+    key_id text,
+    jwt_iss text,
+    jti text,
+    signature_alg text,
+    signature bytea,
+    decision text not null,
+    reason_code text,
+    policy_version text,
+    recorded_by text not null,
+    recorded_at timestamptz not null,
+    constraint ingress_attestations_pkey primary key (attestation_id),
+    constraint payload_sha256_is_whole check (octet_length(payload_sha256) = 32),
+    constraint auth_method_is_known check (auth_method in ('MTLS', 'JWS', 'JWT', 'HTTPSIG', 'HMAC', 'APIKEY', 'SSH', 'NONE')),
+    constraint fingerprint_is_sha256 check (octet_length(client_cert_fingerprint) = 32),
+    constraint signature_is_bounded check (octet_length(signature) between 1 and 4096),
+    constraint decision_is_known check (decision in ('ACCEPTED', 'REJECTED')),
+    constraint rejected_has_a_reason check (decision = 'ACCEPTED' or reason_code is not null),
+    constraint accepted_names_its_instruction check (decision = 'REJECTED' or instruction_id is not null),
+    -- What is not named cannot be revoked.
+    constraint accepted_names_its_credential check (decision = 'REJECTED' or auth_method = 'MTLS' and client_cert_fingerprint is not null
+        or auth_method = 'JWT' and num_nonnulls(jti, key_id) > 0 or auth_method not in ('MTLS', 'JWT', 'NONE') and key_id is not null)
+) partition by range (attestation_id);
+
+-- Which attestation is that of a request, for ever: a request that comes again is not attested anew.
+create table outbox.ingress_requests (
+    participant_id text not null,
+    request_id text not null,
+    attestation_id uuid not null,
+    content_sha256 bytea not null,
+    constraint ingress_requests_pkey primary key (participant_id, request_id),
+    constraint content_sha256_is_whole check (octet_length(content_sha256) = 32)
+) partition by hash (request_id);
+
+-- Credentials that are not trusted any more, whatever the PKI or the issuer says: a deny list over theirs. An entry counts
+-- from its commit until expires_at, for ever without one; no entry is ever taken back. History.
+create table outbox.revoked_client_certs (
+    revocation_id uuid primary key,
+    fingerprint bytea not null,
+    revoked_at timestamptz not null,
+    reason text not null,
+    revoked_by text not null,
+    expires_at timestamptz,
+    constraint fingerprint_is_sha256 check (octet_length(fingerprint) = 32),
+    constraint reason_is_given check (length(reason) <= 1000 and reason ~ '\S'),
+    constraint expires_after_its_beginning check (expires_at > revoked_at)
+);
+create index revoked_client_certs_fingerprint on outbox.revoked_client_certs (fingerprint);
+
+-- One token (jti), or all that a key signs or is (key_id), of one issuer or of any.
+create table outbox.revoked_tokens (
+    revocation_id uuid primary key,
+    jti text,
+    key_id text,
+    jwt_iss text,
+    revoked_at timestamptz not null,
+    reason text not null,
+    revoked_by text not null,
+    expires_at timestamptz,
+    constraint token_or_key check (num_nonnulls(jti, key_id) = 1),
+    constraint reason_is_given check (length(reason) <= 1000 and reason ~ '\S'),
+    constraint expires_after_its_beginning check (expires_at > revoked_at)
+);
+create index revoked_tokens_jti on outbox.revoked_tokens (jti) where jti is not null;
+create index revoked_tokens_key_id on outbox.revoked_tokens (key_id) where key_id is not null;
 
 -- The hot queue, narrow. fillfactor: all rows of a page are claimed together, so a page needs room
 -- for a second version of each, which is longer by the lease (184 bytes after 104); above 36 claims stop
@@ -332,6 +410,8 @@ create table outbox.operator_action_members (
     currency text,
     primary key (action_id, outbox_id)
 );
+-- What people did to a payment.
+create index operator_action_members_payment on outbox.operator_action_members (outbox_id);
 
 -- The second person's word.
 create table outbox.operator_action_decisions (

@@ -37,7 +37,8 @@ declare
     v_table text;
 begin
     foreach v_table in array array['reconcile_statements', 'reconcile_lines', 'reconcile_matches', 'reconcile_comparisons', 'reconcile_voidings',
-        'reconcile_breaks', 'reconcile_resolutions', 'audit_checkpoints'] loop
+        'reconcile_breaks', 'reconcile_resolutions', 'audit_checkpoints', 'ingress_attestations', 'ingress_requests', 'revoked_client_certs',
+        'revoked_tokens'] loop
         execute format('create trigger history_is_never_changed before update or delete on outbox.%I '
                        'for each row execute function outbox.refuse_history_change()', v_table);
         execute format('alter table outbox.%I enable always trigger history_is_never_changed', v_table);
@@ -58,14 +59,16 @@ select outbox.guard_history_table('outbox.payment_outbox_late_outcomes');
 
 do $$
 declare
+    v_parent text;
     v_name text;
 begin
-    for v_part in 0..15 loop
-        v_name := format('payment_outbox_identities_h%s', lpad(v_part::text, 2, '0'));
-        execute format('create table outbox.%I (like outbox.payment_outbox_identities including defaults including constraints)', v_name);
-        perform outbox.guard_history_table(format('outbox.%I', v_name)::regclass);
-        execute format('alter table outbox.payment_outbox_identities attach partition outbox.%I '
-                       'for values with (modulus 16, remainder %s)', v_name, v_part);
+    foreach v_parent in array array['payment_outbox_identities', 'ingress_requests'] loop
+        for v_part in 0..15 loop
+            v_name := format('%s_h%s', v_parent, lpad(v_part::text, 2, '0'));
+            execute format('create table outbox.%I (like outbox.%I including defaults including constraints)', v_name, v_parent);
+            perform outbox.guard_history_table(format('outbox.%I', v_name)::regclass);
+            execute format('alter table outbox.%I attach partition outbox.%I for values with (modulus 16, remainder %s)', v_parent, v_name, v_part);
+        end loop;
     end loop;
 end
 $$;
@@ -79,3 +82,4 @@ grant select (outbox_id, participant_id, instruction_id, rail, content_type, pay
     on outbox.payment_outbox_instructions to outbox_auditor;
 grant select on outbox.reconcile_statements, outbox.reconcile_lines, outbox.reconcile_matches, outbox.reconcile_comparisons,
     outbox.reconcile_voidings, outbox.reconcile_breaks, outbox.reconcile_resolutions, outbox.audit_checkpoints to outbox_auditor;
+grant select on outbox.ingress_attestations, outbox.ingress_requests, outbox.revoked_client_certs, outbox.revoked_tokens to outbox_auditor;

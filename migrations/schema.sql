@@ -15,6 +15,26 @@ $$;
 
 ALTER FUNCTION outbox.action_needs_approval(p_kind text) OWNER TO outbox_owner;
 
+CREATE FUNCTION outbox.actions_on_payment(p_outbox_id uuid) RETURNS jsonb
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+-- Purpose: what people did to a payment, or want to: each action that names it, with the second person's word and what came of it, oldest
+--   first. Internal to read_payment_timelines.
+    select coalesce(jsonb_agg(jsonb_build_object(
+               'action_id', o.action_id, 'kind', o.kind, 'reason', o.reason, 'evidence', o.evidence, 'needs_approval', o.needs_approval,
+               'proposed_by', o.proposed_by, 'proposed_at', o.proposed_at, 'decision', d.decision, 'decision_reason', d.reason,
+               'decided_by', d.decided_by, 'decided_at', d.decided_at, 'result', s.result, 'detail', s.detail, 'new_outbox_id', s.new_outbox_id,
+               'applied_by', s.applied_by, 'applied_at', s.applied_at) order by o.proposed_at, o.action_id), '[]')
+      from outbox.operator_action_members m
+      join outbox.operator_actions o on o.action_id = m.action_id
+      left join outbox.operator_action_decisions d on d.action_id = m.action_id
+      left join outbox.operator_action_results s on s.action_id = m.action_id and s.outbox_id = m.outbox_id
+     where m.outbox_id = p_outbox_id
+$$;
+
+ALTER FUNCTION outbox.actions_on_payment(p_outbox_id uuid) OWNER TO outbox_owner;
+
 CREATE TABLE outbox.payment_outbox_pending (
     outbox_id uuid NOT NULL,
     rail text NOT NULL,
@@ -69,6 +89,7 @@ CREATE TABLE outbox.payment_rails (
     max_sends_per_s integer,
     fallback boolean DEFAULT false NOT NULL,
     paused boolean DEFAULT false NOT NULL,
+    require_attestation boolean DEFAULT false NOT NULL,
     changed_at timestamp with time zone NOT NULL,
     changed_by text NOT NULL,
     CONSTRAINT backoff_base_is_positive CHECK ((backoff_base_ms > 0)),
@@ -443,7 +464,8 @@ CREATE FUNCTION outbox.audit_guards() RETURNS TABLE(kind text, outbox_id uuid, d
       from unnest(array['payment_outbox_identities', 'payment_outbox_instructions', 'payment_outbox_attempts', 'payment_outbox_late_outcomes',
                         'outbox_cluster', 'operator_actions', 'operator_action_members', 'operator_action_decisions', 'operator_action_results',
                         'reconcile_statements', 'reconcile_lines', 'reconcile_matches', 'reconcile_comparisons', 'reconcile_voidings',
-                        'reconcile_breaks', 'reconcile_resolutions', 'audit_checkpoints']) as h (name)
+                        'reconcile_breaks', 'reconcile_resolutions', 'audit_checkpoints', 'ingress_attestations', 'ingress_requests',
+                        'revoked_client_certs', 'revoked_tokens']) as h (name)
      cross join lateral (select p.relid from pg_partition_tree(to_regclass('outbox.' || h.name)) as p
                          union select to_regclass('outbox.' || h.name)) as t (relid)
      -- Before each row of an update and a delete; before each truncate.
@@ -1005,6 +1027,27 @@ $$;
 
 ALTER FUNCTION outbox.contradicted_payments() OWNER TO outbox_owner;
 
+CREATE FUNCTION outbox.credential_revoked_at(p_fingerprint bytea, p_key_id text, p_jwt_iss text, p_jti text) RETURNS timestamp with time zone
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+-- Purpose: since when one of the names of a credential is on a deny list; null if none is. Internal to record_ingress_attestation,
+--   enqueue and the timelines.
+-- Parameters: the SHA-256 of a client certificate, the id of a key, the issuer of a token, the id of a token; null for what there is not. An entry for
+--   one issuer counts for a credential without one, too.
+-- Hazard: asked for each payment that comes with an attestation, so it goes by the index whatever the planner believes of the lists.
+    select min(r.revoked_at)
+      from (select c.revoked_at, c.expires_at from outbox.revoked_client_certs c where c.fingerprint = p_fingerprint
+            union all
+            select t.revoked_at, t.expires_at from outbox.revoked_tokens t where t.jti = p_jti and coalesce(t.jwt_iss = p_jwt_iss, true)
+            union all
+            select k.revoked_at, k.expires_at from outbox.revoked_tokens k where k.key_id = p_key_id and coalesce(k.jwt_iss = p_jwt_iss, true)) as r
+     where r.expires_at is null or r.expires_at > clock_timestamp()
+$$;
+
+ALTER FUNCTION outbox.credential_revoked_at(p_fingerprint bytea, p_key_id text, p_jwt_iss text, p_jti text) OWNER TO outbox_owner;
+
 CREATE FUNCTION outbox.decide_operator_action(p_action_id uuid, p_decision text, p_reason text, p_members_sha256 bytea, p_member_count integer, p_amounts jsonb) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1171,11 +1214,10 @@ CREATE FUNCTION outbox.enqueue_payment_outbox_batch(p_participant_ids text[], p_
     AS $$
 #variable_conflict use_column
 -- Purpose: records payments in the caller's transaction: identity, instruction and pending row.
--- Parameters: arrays of one length, a payment an element; amounts in minor units; p_hint = false for
---   two-phase commit, where NOTIFY is not allowed.
--- Results: for each payment its outbox_id, and whether this call created it. The same participant,
---   instruction, key and request returns the first row. OB001: the instruction with another request.
---   OB002: with another key. OB003, OB004: a bad value. One bad payment refuses the whole batch.
+-- Parameters: arrays of one length; amounts in minor units; p_hint = false for two-phase commit, where NOTIFY is not allowed.
+-- Results: for each payment its outbox_id, and whether this call created it. The same participant, instruction, key and request
+--   returns the first row. OB001: the instruction with another request, OB002: with another key. OB003, OB004: a bad value. OB021,
+--   OB022: see refuse_unattested_payments. One bad payment refuses the whole batch.
 -- Locks taken: ordering keys and identities, each in order (two batches cannot deadlock), wake-up locks shared.
 -- Hazard: "look first, then insert" pays twice under concurrency. The identity's primary key decides:
 --   a conflict is an answer in the next statement, or 40001 above read committed. The look-ups are lateral
@@ -1186,6 +1228,7 @@ declare
     v_ids uuid[];
     v_digests bytea[];
     v_outbox_ids uuid[];
+    v_attested boolean;
     v_other record;
 begin
     if (select bool_or(l.size is distinct from v_size) from (values
@@ -1195,8 +1238,8 @@ begin
             (cardinality(p_traceparents)), (cardinality(p_attestation_ids))) as l (size)) or v_size is null then
         raise exception 'the arrays of a batch must have one length, that of p_participant_ids' using errcode = 'OB003';
     end if;
-    perform outbox.refuse_bad_payments(p_participant_ids, p_instruction_ids, p_idempotency_keys, p_rails, p_payloads, p_content_types,
-        p_amounts_minor, p_currencies, p_not_befores, p_not_afters, p_ordering_keys, p_traceparents);
+    v_attested := outbox.refuse_bad_payments(p_participant_ids, p_instruction_ids, p_idempotency_keys, p_rails, p_payloads, p_content_types,
+        p_amounts_minor, p_currencies, p_not_befores, p_not_afters, p_ordering_keys, p_traceparents, p_attestation_ids);
 
     if cardinality(array_remove(p_ordering_keys, null)) > 0 then
         perform outbox.lock_ordering_keys(p_rails, p_ordering_keys);
@@ -1246,6 +1289,9 @@ begin
         raise exception 'payment % of the batch: not_after is already past', v_other.ordinal using errcode = 'OB003', column = 'not_after';
     end if;
 
+    if v_attested then
+        perform outbox.refuse_unattested_payments(v_ids, v_outbox_ids, p_participant_ids, p_instruction_ids, p_rails, p_payloads, p_attestation_ids);
+    end if;
     insert into outbox.payment_outbox_instructions
     select c.outbox_id, c.participant_id, c.instruction_id, c.rail, c.payload, c.content_type, sha256(c.payload), c.amount_minor, c.currency,
            c.attestation_id, c.not_before, c.not_after, c.ordering_key, c.traceparent, session_user, v_now
@@ -1294,9 +1340,9 @@ CREATE FUNCTION outbox.ensure_outbox_partitions() RETURNS integer
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
     SET lock_timeout TO '100ms'
-    AS $$
--- Purpose: makes the monthly partitions of instructions and attempts, from the last month to 24 ahead, and takes the
---   row types of all tables from PUBLIC. Run by the migrator, at every `outboxd migrate`.
+    AS $_$
+-- Purpose: makes the monthly partitions of instructions, attempts and attestations, from the last month to 24 ahead, and
+--   takes the row types of all tables from PUBLIC. Run by the migrator, at every `outboxd migrate`.
 -- Results: how many partitions were made.
 -- Locks taken: share update exclusive on the parents, which no enqueue and no claim waits for.
 -- Hazards: `create table … partition of` takes an access exclusive lock on the parent, waits behind any
@@ -1316,9 +1362,9 @@ declare
     v_current timestamptz := date_trunc('month', clock_timestamp(), 'UTC');
 begin
     for v_month in select generate_series(v_current - interval '1 month', v_current + interval '24 months', '1 month') loop
-        foreach v_parent in array array['payment_outbox_instructions', 'payment_outbox_attempts'] loop
+        foreach v_parent in array array['payment_outbox_instructions', 'payment_outbox_attempts', 'ingress_attestations'] loop
             v_name := v_parent || to_char(v_month, '"_y"YYYY"m"MM');
-            v_range := format('outbox_id >= %L::uuid and outbox_id < %L::uuid',
+            v_range := format('%1$I >= %2$L::uuid and %1$I < %3$L::uuid', case v_parent when 'ingress_attestations' then 'attestation_id' else 'outbox_id' end,
                 outbox.outbox_id_floor(v_month), outbox.outbox_id_floor(v_month + interval '1 month'));
             v_tries := 0;
             loop
@@ -1351,7 +1397,7 @@ begin
     end loop;
     return v_made;
 end
-$$;
+$_$;
 
 ALTER FUNCTION outbox.ensure_outbox_partitions() OWNER TO outbox_owner;
 
@@ -2176,18 +2222,19 @@ CREATE FUNCTION outbox.partition_headroom_months() RETURNS integer
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
     AS $$
--- Purpose: for how many months after this one both partitioned tables have a partition, without a gap.
+-- Purpose: for how many months after this one all tables of months have a partition, without a gap.
 -- Results: 24 after `outboxd migrate`; below 12 is a warning; below 0 enqueue fails.
 -- Hazard: a table with a month's name is no partition unless it is attached.
     with attached as materialized (
         select right(c.relname, 8) as suffix, count(distinct h.inhparent) as parents
           from pg_inherits h
           join pg_class c on c.oid = h.inhrelid
-         where h.inhparent in ('outbox.payment_outbox_instructions'::regclass, 'outbox.payment_outbox_attempts'::regclass)
+         where h.inhparent in ('outbox.payment_outbox_instructions'::regclass, 'outbox.payment_outbox_attempts'::regclass,
+                               'outbox.ingress_attestations'::regclass)
          group by right(c.relname, 8)
     )
     select (count(*) filter (where m.whole) - 1)::integer
-      from (select bool_and(coalesce(a.parents, 0) = 2) over (order by g.month) as whole
+      from (select bool_and(coalesce(a.parents, 0) = 3) over (order by g.month) as whole
               from generate_series(date_trunc('month', clock_timestamp(), 'UTC'),
                                    date_trunc('month', clock_timestamp(), 'UTC') + interval '60 months', '1 month') as g (month)
               left join attached a on a.suffix = to_char(g.month, '"y"YYYY"m"MM')) as m
@@ -2762,14 +2809,14 @@ $$;
 
 ALTER FUNCTION outbox.read_outbox_status(p_since timestamp with time zone) OWNER TO outbox_owner;
 
-CREATE FUNCTION outbox.read_payment_rails() RETURNS TABLE(rail text, on_unknown text, idempotency_window_ms bigint, not_found_is_final boolean, rail_timeout_ms bigint, processing_bound_ms bigint, amount_required boolean, max_sends integer, max_inquiries integer, max_crashes integer, backoff_base_ms bigint, backoff_cap_ms bigint, lease_duration_ms bigint, max_sends_per_s integer, fallback boolean, paused boolean)
+CREATE FUNCTION outbox.read_payment_rails() RETURNS TABLE(rail text, on_unknown text, idempotency_window_ms bigint, not_found_is_final boolean, rail_timeout_ms bigint, processing_bound_ms bigint, amount_required boolean, max_sends integer, max_inquiries integer, max_crashes integer, backoff_base_ms bigint, backoff_cap_ms bigint, lease_duration_ms bigint, max_sends_per_s integer, fallback boolean, paused boolean, require_attestation boolean)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 -- Purpose: the contracts of all rails.
 -- Results: a row a rail, by name; times in milliseconds.
     select r.rail, r.on_unknown, r.idempotency_window_ms, r.not_found_is_final, r.rail_timeout_ms, r.processing_bound_ms, r.amount_required, r.max_sends,
-           r.max_inquiries, r.max_crashes, r.backoff_base_ms, r.backoff_cap_ms, r.lease_duration_ms, r.max_sends_per_s, r.fallback, r.paused
+           r.max_inquiries, r.max_crashes, r.backoff_base_ms, r.backoff_cap_ms, r.lease_duration_ms, r.max_sends_per_s, r.fallback, r.paused, r.require_attestation
       from outbox.payment_rails r
      order by r.rail
 $$;
@@ -2787,6 +2834,9 @@ CREATE FUNCTION outbox.read_payment_timelines(p_id text, p_participant_id text D
 -- Results: a document a payment, at most 100, oldest first.
 declare
     v_ids uuid[];
+    v_attestations uuid[];
+    v_lo uuid;
+    v_hi uuid;
 begin
     v_ids := array(select n.outbox_id from outbox.payment_outbox_identities n
                     where n.instruction_id = p_id and n.participant_id = coalesce(p_participant_id, n.participant_id)
@@ -2795,6 +2845,10 @@ begin
     if p_id ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then
         v_ids := p_id::uuid || v_ids;
     end if;
+    v_attestations := array(select i.attestation_id from outbox.payment_outbox_instructions i
+                             where i.outbox_id = any (v_ids) and i.attestation_id is not null order by i.attestation_id);
+    v_lo := v_attestations[1];
+    v_hi := v_attestations[cardinality(v_attestations)];
     return query
     select jsonb_build_object(
                'outbox_id', i.outbox_id, 'participant_id', i.participant_id, 'instruction_id', i.instruction_id, 'generation', n.generation,
@@ -2802,6 +2856,14 @@ begin
                'payload_sha256', encode(i.payload_sha256, 'hex'), 'amount_minor', i.amount_minor, 'currency', i.currency,
                'not_before', i.not_before, 'not_after', i.not_after, 'traceparent', i.traceparent, 'attestation_id', i.attestation_id,
                'enqueued_by', i.enqueued_by, 'enqueued_at', i.created_at,
+               -- The range is constant, so that the plan opens the months it needs.
+               'attestation', (select to_jsonb(a) || jsonb_build_object(
+                                      'payload_sha256', encode(a.payload_sha256, 'hex'), 'client_cert_fingerprint', encode(a.client_cert_fingerprint, 'hex'),
+                                      'signature', encode(a.signature, 'hex'),
+                                      'credential_revoked_at', outbox.credential_revoked_at(a.client_cert_fingerprint, a.key_id, a.jwt_iss, a.jti))
+                                 from outbox.ingress_attestations a
+                                where a.attestation_id = i.attestation_id and a.attestation_id between v_lo and v_hi),
+               'actions', outbox.actions_on_payment(i.outbox_id),
                'pending', (select to_jsonb(p) - array['outbox_id', 'rail', 'participant_id', 'created_at', 'not_after', 'lease_token']
                              from outbox.payment_outbox_pending p where p.outbox_id = i.outbox_id),
                'attempts', (select coalesce(jsonb_agg(to_jsonb(a) - array['outbox_id', 'rail', 'lease_token'] order by a.attempt_no), '[]')
@@ -2843,6 +2905,21 @@ CREATE FUNCTION outbox.read_reconcile_breaks(p_only_open boolean DEFAULT true, p
 $$;
 
 ALTER FUNCTION outbox.read_reconcile_breaks(p_only_open boolean, p_rail text, p_after uuid, p_limit integer) OWNER TO outbox_owner;
+
+CREATE FUNCTION outbox.read_revoked_client_certs(p_fingerprints bytea[]) RETURNS TABLE(fingerprint bytea, revoked_at timestamp with time zone, revoked_by text, reason text)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+-- Purpose: which of these client certificates are revoked, each with its first entry that counts. Dispatchers ask for their own.
+    select r.fingerprint, r.revoked_at, r.revoked_by, r.reason
+      from unnest(p_fingerprints) as g (fingerprint)
+     cross join lateral (select c.* from outbox.revoked_client_certs c
+                          where c.fingerprint = g.fingerprint and (c.expires_at is null or c.expires_at > clock_timestamp())
+                          order by c.revoked_at limit 1) as r
+$$;
+
+ALTER FUNCTION outbox.read_revoked_client_certs(p_fingerprints bytea[]) OWNER TO outbox_owner;
 
 CREATE FUNCTION outbox.reconcile_cover(p_rail text, p_statement_id uuid) RETURNS tstzmultirange
     LANGUAGE sql STABLE
@@ -2904,6 +2981,71 @@ end
 $$;
 
 ALTER FUNCTION outbox.record_first_epoch(p_environment text) OWNER TO outbox_owner;
+
+CREATE FUNCTION outbox.record_ingress_attestation(p_request_id text, p_participant_id text, p_instruction_id text, p_received_at timestamp with time zone, p_payload_sha256 bytea, p_auth_method text, p_decision text, p_reason_code text DEFAULT NULL::text, p_tenant_id text DEFAULT NULL::text, p_client_cert_fingerprint bytea DEFAULT NULL::bytea, p_key_id text DEFAULT NULL::text, p_jwt_iss text DEFAULT NULL::text, p_jti text DEFAULT NULL::text, p_signature_alg text DEFAULT NULL::text, p_signature bytea DEFAULT NULL::bytea, p_policy_version text DEFAULT NULL::text) RETURNS TABLE(attestation_id uuid, decision text, reason_code text, created boolean)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET plan_cache_mode TO 'force_custom_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+#variable_conflict use_column
+-- Purpose: records whose request was let in or turned away at the entrance, and by which proof. In the caller's transaction.
+-- Parameters: p_payload_sha256, over the bytes that are enqueued; p_client_cert_fingerprint, SHA-256 of the certificate (DER);
+--   p_signature, at most 4096 bytes, without what was signed. Never a payload, never a token, key or password.
+-- Results: the decision, which is REJECTED for the reason REVOKED where the credential is on a deny list, whatever the caller said.
+--   The same participant, request and content returns the first row, but for received_at, which a repetition brings anew; if its
+--   credential was revoked since, the answer is REJECTED and the row stays as it was. OB020: the request with other content. OB003: a bad value.
+-- Locks taken: the request's identity.
+-- Hazard: "look first, then insert" records twice under concurrency. The primary key of ingress_requests decides, as for enqueue.
+declare
+    v_now timestamptz := clock_timestamp();
+    v_id uuid := outbox.new_outbox_id();
+    v_revoked boolean := outbox.credential_revoked_at(p_client_cert_fingerprint, p_key_id, p_jwt_iss, p_jti) is not null;
+    v_content bytea := (select sha256(string_agg(coalesce(int4send(octet_length(f.value)) || f.value, int4send(-1)), ''::bytea order by f.place))
+                          from (values (1, convert_to(p_instruction_id, 'UTF8')), (2, convert_to(p_tenant_id, 'UTF8')), (3, p_payload_sha256),
+                                       (4, convert_to(p_auth_method, 'UTF8')), (5, p_client_cert_fingerprint), (6, convert_to(p_key_id, 'UTF8')),
+                                       (7, convert_to(p_jwt_iss, 'UTF8')), (8, convert_to(p_jti, 'UTF8')), (9, convert_to(p_signature_alg, 'UTF8')),
+                                       (10, p_signature), (11, convert_to(p_decision, 'UTF8')), (12, convert_to(p_reason_code, 'UTF8')),
+                                       (13, convert_to(p_policy_version, 'UTF8'))) as f (place, value));
+    v_row outbox.ingress_attestations;
+    v_first record;
+begin
+    v_row := row(v_id, p_request_id, p_instruction_id, p_participant_id, p_tenant_id, p_received_at, p_payload_sha256, p_auth_method,
+                 p_client_cert_fingerprint, p_key_id, p_jwt_iss, p_jti, p_signature_alg, p_signature, p_decision, p_reason_code, p_policy_version,
+                 session_user, v_now);
+    perform outbox.refuse_bad_attestation(v_row);
+    insert into outbox.ingress_requests values (p_participant_id, p_request_id, v_id, v_content)
+        on conflict on constraint ingress_requests_pkey do nothing;
+    -- A new statement: it sees what a concurrent caller committed while the insert waited for it.
+    select q.attestation_id, q.content_sha256 into v_first from outbox.ingress_requests q
+     where q.participant_id = p_participant_id and q.request_id = p_request_id;
+    if v_first.content_sha256 <> v_content then
+        raise exception 'request % is already recorded with other content, as %', quote_literal(p_request_id), v_first.attestation_id
+            using errcode = 'OB020', column = 'request_id', hint = 'another request needs another request_id';
+    end if;
+    created := v_first.attestation_id = v_id;
+    if created then
+        if v_revoked then
+            v_row.decision := 'REJECTED';
+            v_row.reason_code := 'REVOKED';
+        end if;
+        insert into outbox.ingress_attestations values (v_row.*);
+    else
+        v_id := v_first.attestation_id;
+        select a.* into v_row from outbox.ingress_attestations a where a.attestation_id = v_id;
+        if not found then
+            raise exception 'request % is already recorded, and its attestation is kept no more', quote_literal(p_request_id)
+                using errcode = 'OB020', column = 'request_id', hint = 'another request needs another request_id';
+        end if;
+    end if;
+    attestation_id := v_id;
+    decision := case when v_revoked then 'REJECTED' else v_row.decision end;
+    reason_code := case when v_revoked and v_row.decision = 'ACCEPTED' then 'REVOKED' else v_row.reason_code end;
+    return next;
+end
+$$;
+
+ALTER FUNCTION outbox.record_ingress_attestation(p_request_id text, p_participant_id text, p_instruction_id text, p_received_at timestamp with time zone, p_payload_sha256 bytea, p_auth_method text, p_decision text, p_reason_code text, p_tenant_id text, p_client_cert_fingerprint bytea, p_key_id text, p_jwt_iss text, p_jti text, p_signature_alg text, p_signature bytea, p_policy_version text) OWNER TO outbox_owner;
 
 CREATE FUNCTION outbox.record_operator_attempt(p_action outbox.operator_actions, v outbox.payment_outbox_pending, p_state text, p_now timestamp with time zone) RETURNS void
     LANGUAGE sql
@@ -3066,6 +3208,93 @@ $$;
 
 ALTER FUNCTION outbox.redrive_payment(p_action outbox.operator_actions, p_outbox_id uuid, p_attempts_then integer) OWNER TO outbox_owner;
 
+CREATE TABLE outbox.ingress_attestations (
+    attestation_id uuid NOT NULL,
+    request_id text NOT NULL,
+    instruction_id text,
+    participant_id text NOT NULL,
+    tenant_id text,
+    received_at timestamp with time zone NOT NULL,
+    payload_sha256 bytea NOT NULL,
+    auth_method text NOT NULL,
+    client_cert_fingerprint bytea,
+    key_id text,
+    jwt_iss text,
+    jti text,
+    signature_alg text,
+    signature bytea,
+    decision text NOT NULL,
+    reason_code text,
+    policy_version text,
+    recorded_by text NOT NULL,
+    recorded_at timestamp with time zone NOT NULL,
+    CONSTRAINT accepted_names_its_credential CHECK (((decision = 'REJECTED'::text) OR ((auth_method = 'MTLS'::text) AND (client_cert_fingerprint IS NOT NULL)) OR ((auth_method = 'JWT'::text) AND (num_nonnulls(jti, key_id) > 0)) OR ((auth_method <> ALL (ARRAY['MTLS'::text, 'JWT'::text, 'NONE'::text])) AND (key_id IS NOT NULL)))),
+    CONSTRAINT accepted_names_its_instruction CHECK (((decision = 'REJECTED'::text) OR (instruction_id IS NOT NULL))),
+    CONSTRAINT auth_method_is_known CHECK ((auth_method = ANY (ARRAY['MTLS'::text, 'JWS'::text, 'JWT'::text, 'HTTPSIG'::text, 'HMAC'::text, 'APIKEY'::text, 'SSH'::text, 'NONE'::text]))),
+    CONSTRAINT decision_is_known CHECK ((decision = ANY (ARRAY['ACCEPTED'::text, 'REJECTED'::text]))),
+    CONSTRAINT fingerprint_is_sha256 CHECK ((octet_length(client_cert_fingerprint) = 32)),
+    CONSTRAINT payload_sha256_is_whole CHECK ((octet_length(payload_sha256) = 32)),
+    CONSTRAINT rejected_has_a_reason CHECK (((decision = 'ACCEPTED'::text) OR (reason_code IS NOT NULL))),
+    CONSTRAINT signature_is_bounded CHECK (((octet_length(signature) >= 1) AND (octet_length(signature) <= 4096)))
+)
+PARTITION BY RANGE (attestation_id);
+
+ALTER TABLE outbox.ingress_attestations OWNER TO outbox_owner;
+
+CREATE FUNCTION outbox.refuse_bad_attestation(p_a outbox.ingress_attestations) RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+-- Purpose: refuses an attestation that has a bad value, naming the column. Internal to record_ingress_attestation.
+-- Results: nothing, or raises OB003.
+-- Hazard: a whole token (RFC 7519, RFC 7515: three parts, the first beginning with eyJ) is a secret, or carries the payload. No
+--   column takes one: a token is named by its jti, and of a JWS only the signature is kept, or the detached form.
+declare
+    c_token constant text := '^eyJ[-_A-Za-z0-9]*\.[-_A-Za-z0-9]+\.[-_A-Za-z0-9]*$';
+    v_bad record;
+begin
+    select f.place, case when f.value ~ c_token then 'must not be a token: name it by its id'
+                         else format('must have %s to %s characters', f.low, f.high) end as fault into v_bad
+      from (values ('request_id', p_a.request_id, 1, 200), ('participant_id', p_a.participant_id, 1, 200),
+                   ('instruction_id', coalesce(p_a.instruction_id, '-'), 1, 200), ('tenant_id', coalesce(p_a.tenant_id, '-'), 1, 200),
+                   ('key_id', coalesce(p_a.key_id, '-'), 1, 200), ('jwt_iss', coalesce(p_a.jwt_iss, '-'), 1, 256),
+                   ('jti', coalesce(p_a.jti, '-'), 1, 256), ('signature_alg', coalesce(p_a.signature_alg, '-'), 1, 64),
+                   ('policy_version', coalesce(p_a.policy_version, '-'), 1, 128)) as f (place, value, low, high)
+     where coalesce(length(f.value), 0) not between f.low and f.high or f.value ~ c_token
+     limit 1;
+    if not found then
+        select f.place, f.fault into v_bad
+          from (values
+            ('received_at', case when not coalesce(isfinite(p_a.received_at), false) then 'must be a finite time' end),
+            ('payload_sha256', case when coalesce(octet_length(p_a.payload_sha256), 0) <> 32 then 'must have 32 bytes' end),
+            ('client_cert_fingerprint', case when octet_length(p_a.client_cert_fingerprint) <> 32 then 'must be the SHA-256 of the certificate, 32 bytes' end),
+            ('signature', case when octet_length(p_a.signature) not between 1 and 4096 then 'must have 1 to 4096 bytes'
+                               when encode(p_a.signature, 'escape') ~ c_token then 'must not be a whole token: it carries what was signed' end),
+            ('auth_method', case when coalesce(p_a.auth_method, '') not in ('MTLS', 'JWS', 'JWT', 'HTTPSIG', 'HMAC', 'APIKEY', 'SSH', 'NONE')
+                                 then 'must be MTLS, JWS, JWT, HTTPSIG, HMAC, APIKEY, SSH or NONE' end),
+            ('decision', case when coalesce(p_a.decision, '') not in ('ACCEPTED', 'REJECTED') then 'must be ACCEPTED or REJECTED' end),
+            ('reason_code', case when p_a.reason_code !~ '^[A-Z][A-Z0-9_]{0,63}$' then 'must be 1 to 64 of A-Z, 0-9 and _, beginning with a letter'
+                                 when p_a.decision = 'REJECTED' and p_a.reason_code is null then 'is required for what is rejected' end),
+            ('instruction_id', case when p_a.decision = 'ACCEPTED' and p_a.instruction_id is null then 'is required for what is accepted' end),
+            ('auth_method', case when p_a.decision = 'ACCEPTED' and p_a.auth_method = 'NONE' then 'is NONE: nothing is accepted without a proof' end),
+            ('client_cert_fingerprint', case when p_a.decision = 'ACCEPTED' and p_a.auth_method = 'MTLS' and p_a.client_cert_fingerprint is null
+                                             then 'is required: what has no name cannot be revoked' end),
+            ('jti', case when p_a.decision = 'ACCEPTED' and p_a.auth_method = 'JWT' and num_nonnulls(p_a.jti, p_a.key_id) = 0
+                         then 'or key_id is required: what has no name cannot be revoked' end),
+            ('key_id', case when p_a.decision = 'ACCEPTED' and p_a.auth_method not in ('MTLS', 'JWT', 'NONE') and p_a.key_id is null
+                            then 'is required: what has no name cannot be revoked' end)) as f (place, fault)
+         where f.fault is not null
+         limit 1;
+    end if;
+    if found then
+        raise exception 'attestation: % %', v_bad.place, v_bad.fault
+            using errcode = 'OB003', column = v_bad.place, schema = 'outbox', hint = 'nothing is recorded';
+    end if;
+end
+$_$;
+
+ALTER FUNCTION outbox.refuse_bad_attestation(p_a outbox.ingress_attestations) OWNER TO outbox_owner;
+
 CREATE FUNCTION outbox.refuse_bad_completions(p_size integer, p_outcomes text[], p_lengths integer[], p_has_nulls boolean) RETURNS void
     LANGUAGE plpgsql IMMUTABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3096,21 +3325,21 @@ $$;
 
 ALTER FUNCTION outbox.refuse_bad_completions(p_size integer, p_outcomes text[], p_lengths integer[], p_has_nulls boolean) OWNER TO outbox_owner;
 
-CREATE FUNCTION outbox.refuse_bad_payments(p_participant_ids text[], p_instruction_ids text[], p_idempotency_keys text[], p_rails text[], p_payloads bytea[], p_content_types text[], p_amounts_minor bigint[], p_currencies text[], p_not_befores timestamp with time zone[], p_not_afters timestamp with time zone[], p_ordering_keys text[], p_traceparents text[]) RETURNS void
+CREATE FUNCTION outbox.refuse_bad_payments(p_participant_ids text[], p_instruction_ids text[], p_idempotency_keys text[], p_rails text[], p_payloads bytea[], p_content_types text[], p_amounts_minor bigint[], p_currencies text[], p_not_befores timestamp with time zone[], p_not_afters timestamp with time zone[], p_ordering_keys text[], p_traceparents text[], p_attestation_ids uuid[]) RETURNS boolean
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
 -- Purpose: refuses a batch that has a bad value, naming the first bad payment and its column.
 --   Internal to enqueue. All arrays have one length.
--- Results: nothing, or raises OB003 (a value) or OB004 (an unknown rail).
+-- Results: whether attestations are to be looked at, which is no fault yet; or raises OB003 (a value) or OB004 (an unknown rail).
 declare
     v_bad record;
 begin
     select c.ordinal, c.rail, r.rail as known_rail, f.place, f.fault into v_bad
       from unnest(p_participant_ids, p_instruction_ids, p_idempotency_keys, p_rails, p_payloads, p_content_types,
-                  p_amounts_minor, p_currencies, p_not_befores, p_not_afters, p_ordering_keys, p_traceparents) with ordinality
+                  p_amounts_minor, p_currencies, p_not_befores, p_not_afters, p_ordering_keys, p_traceparents, p_attestation_ids) with ordinality
            as c (participant_id, instruction_id, idempotency_key, rail, payload, content_type, amount_minor, currency,
-                 not_before, not_after, ordering_key, traceparent, ordinal)
+                 not_before, not_after, ordering_key, traceparent, attestation_id, ordinal)
       left join outbox.payment_rails r on r.rail = c.rail
      cross join lateral (values
         ('participant_id', case when coalesce(length(c.participant_id), 0) not between 1 and 200 then 'must have 1 to 200 characters' end),
@@ -3132,21 +3361,23 @@ begin
                            when c.not_after <= c.not_before then 'must be later than not_before' end),
         ('ordering_key', case when length(c.ordering_key) not between 1 and 200 then 'must have 1 to 200 characters' end),
         ('traceparent', case when c.traceparent !~ '^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$'
-                             then 'must be a W3C trace context of version 00' end)) as f (place, fault)
+                             then 'must be a W3C trace context of version 00' end),
+        ('attestation_id', case when r.require_attestation or c.attestation_id is not null then '' end)) as f (place, fault)
      where f.fault is not null
-     order by c.ordinal
+     order by f.place = 'attestation_id', c.ordinal
      limit 1;
-    if found then
+    if found and v_bad.place <> 'attestation_id' then
         raise exception 'payment % of the batch: % %', v_bad.ordinal, v_bad.place, v_bad.fault
             using errcode = case when v_bad.place = 'rail' then 'OB004' else 'OB003' end, column = v_bad.place,
                   schema = 'outbox', hint = case when v_bad.place = 'rail'
                       then format('rail given: %L; an operator sets its contract with set_payment_rail', v_bad.rail)
                       else 'nothing of the batch is recorded' end;
     end if;
+    return found;
 end
 $_$;
 
-ALTER FUNCTION outbox.refuse_bad_payments(p_participant_ids text[], p_instruction_ids text[], p_idempotency_keys text[], p_rails text[], p_payloads bytea[], p_content_types text[], p_amounts_minor bigint[], p_currencies text[], p_not_befores timestamp with time zone[], p_not_afters timestamp with time zone[], p_ordering_keys text[], p_traceparents text[]) OWNER TO outbox_owner;
+ALTER FUNCTION outbox.refuse_bad_payments(p_participant_ids text[], p_instruction_ids text[], p_idempotency_keys text[], p_rails text[], p_payloads bytea[], p_content_types text[], p_amounts_minor bigint[], p_currencies text[], p_not_befores timestamp with time zone[], p_not_afters timestamp with time zone[], p_ordering_keys text[], p_traceparents text[], p_attestation_ids uuid[]) OWNER TO outbox_owner;
 
 CREATE FUNCTION outbox.refuse_history_change() RETURNS trigger
     LANGUAGE plpgsql
@@ -3206,6 +3437,54 @@ end
 $$;
 
 ALTER FUNCTION outbox.refuse_other_epoch(p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint, p_memory_id uuid, p_seen_beat bigint) OWNER TO outbox_owner;
+
+CREATE FUNCTION outbox.refuse_unattested_payments(p_ids uuid[], p_first_ids uuid[], p_participant_ids text[], p_instruction_ids text[], p_rails text[], p_payloads bytea[], p_attestation_ids uuid[]) RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET plan_cache_mode TO 'force_custom_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+-- Purpose: refuses a batch in which a new payment lacks an attestation that its rail requires, or has one that does not allow it, naming the
+--   first. Internal to enqueue, and not called where no rail requires one and none is given.
+-- Parameters: p_ids, p_first_ids: alike for what is new. What is recorded already is not judged again: who repeats an enqueue after a lost
+--   reply has to hear that the payment is there, whatever was revoked since.
+-- Results: nothing, or raises OB021 (none that allows this payment) or OB022 (its credential is revoked).
+-- Hazard: the ids are given by a caller: a constant range of them lets the plan open the months it needs and no others.
+declare
+    v_sorted uuid[] := array(select a.id from unnest(p_attestation_ids) as a (id) where a.id is not null order by a.id);
+    v_lo uuid := v_sorted[1];
+    v_hi uuid := v_sorted[cardinality(v_sorted)];
+    v_bad record;
+begin
+    select c.ordinal, f.fault into v_bad
+      from unnest(p_ids, p_first_ids, p_participant_ids, p_instruction_ids, p_rails, p_payloads, p_attestation_ids) with ordinality
+           as c (id, first_id, participant_id, instruction_id, rail, payload, attestation_id, ordinal)
+      left join lateral (select n.attestation_id, n.participant_id, n.instruction_id, n.payload_sha256, n.decision,
+                                n.client_cert_fingerprint, n.key_id, n.jwt_iss, n.jti
+                           from outbox.ingress_attestations n
+                          where n.attestation_id = c.attestation_id and n.attestation_id between v_lo and v_hi limit 1) as a on true
+     cross join lateral (select case
+         when c.attestation_id is null then (select 'is required by the contract of the rail' from outbox.payment_rails r
+                                              where r.rail = c.rail and r.require_attestation)
+         when a.attestation_id is null then 'names no attestation that is recorded'
+         when a.decision <> 'ACCEPTED' then 'names a request that was rejected'
+         when a.participant_id <> c.participant_id then 'is of another participant'
+         when a.instruction_id <> c.instruction_id then 'is of another instruction'
+         when a.payload_sha256 <> sha256(c.payload) then 'is of another payload'
+         when outbox.credential_revoked_at(a.client_cert_fingerprint, a.key_id, a.jwt_iss, a.jti) is not null then 'rests on a credential that is revoked'
+         end) as f (fault)
+     where c.id = c.first_id and f.fault is not null
+     order by c.ordinal
+     limit 1;
+    if found then
+        raise exception 'payment % of the batch: attestation_id %', v_bad.ordinal, v_bad.fault
+            using errcode = case when v_bad.fault like '%revoked' then 'OB022' else 'OB021' end, column = 'attestation_id', schema = 'outbox',
+                  hint = 'nothing of the batch is recorded; see record_ingress_attestation';
+    end if;
+end
+$$;
+
+ALTER FUNCTION outbox.refuse_unattested_payments(p_ids uuid[], p_first_ids uuid[], p_participant_ids text[], p_instruction_ids text[], p_rails text[], p_payloads bytea[], p_attestation_ids uuid[]) OWNER TO outbox_owner;
 
 CREATE FUNCTION outbox.refuse_untimely_action(p_action outbox.operator_actions) RETURNS void
     LANGUAGE plpgsql
@@ -3366,6 +3645,73 @@ $$;
 
 ALTER FUNCTION outbox.resolve_reconcile_breaks(p_break_ids uuid[], p_reason text, p_action_id uuid) OWNER TO outbox_owner;
 
+CREATE FUNCTION outbox.revoke_client_cert(p_fingerprint bytea, p_reason text, p_expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS TABLE(revocation_id uuid, revoked_at timestamp with time zone, created boolean)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+#variable_conflict use_column
+-- Purpose: puts a client certificate on the deny list, beside what its PKI says of it. From its commit on no request is accepted by it, no
+--   attestation that rests on it lets a payment in, and a dispatcher that shows it leaves its rail alone.
+-- Parameters: p_fingerprint, SHA-256 of the certificate (DER); p_expires_at, until when the entry counts: not before the certificate itself
+--   ends; null, for ever. No entry is taken back.
+-- Results: the entry; not created if one that counts as long is there already.
+begin
+    if coalesce(octet_length(p_fingerprint), 0) <> 32 then
+        raise exception 'a fingerprint is the SHA-256 of the certificate, 32 bytes' using errcode = 'OB003', column = 'fingerprint';
+    elsif coalesce(p_reason, '') !~ '\S' or length(p_reason) > 1000 then
+        raise exception 'a revocation needs a reason of at most 1000 characters' using errcode = 'OB003', column = 'reason';
+    elsif p_expires_at <= clock_timestamp() or not isfinite(p_expires_at) then
+        raise exception 'expires_at is past, or no time' using errcode = 'OB003', column = 'expires_at';
+    end if;
+    select c.revocation_id, c.revoked_at into revocation_id, revoked_at from outbox.revoked_client_certs c
+     where c.fingerprint = p_fingerprint and (c.expires_at is null or c.expires_at >= p_expires_at) order by c.revoked_at limit 1;
+    created := not found;
+    if created then
+        revocation_id := outbox.new_outbox_id();
+        revoked_at := clock_timestamp();
+        insert into outbox.revoked_client_certs values (revocation_id, p_fingerprint, revoked_at, p_reason, session_user, p_expires_at);
+    end if;
+    return next;
+end
+$$;
+
+ALTER FUNCTION outbox.revoke_client_cert(p_fingerprint bytea, p_reason text, p_expires_at timestamp with time zone) OWNER TO outbox_owner;
+
+CREATE FUNCTION outbox.revoke_token(p_jti text, p_key_id text, p_jwt_iss text, p_reason text, p_expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS TABLE(revocation_id uuid, revoked_at timestamp with time zone, created boolean)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+#variable_conflict use_column
+-- Purpose: puts a token, or a key with all that it signs, on the deny list, beside what its issuer says of it. See revoke_client_cert.
+-- Parameters: p_jti or p_key_id, one of them; p_jwt_iss, of this issuer only, null for any: an id may be unique for its issuer alone;
+--   p_expires_at, not before the token itself ends; null, for ever.
+-- Results: the entry; not created if one that counts as long, for as many issuers, is there already.
+begin
+    if num_nonnulls(p_jti, p_key_id) <> 1 or length(coalesce(p_jti, p_key_id)) not between 1 and 256 or length(p_jwt_iss) not between 1 and 256 then
+        raise exception 'a revocation names either the id of a token or the id of a key, of 1 to 256 characters' using errcode = 'OB003', column = 'jti';
+    elsif coalesce(p_reason, '') !~ '\S' or length(p_reason) > 1000 then
+        raise exception 'a revocation needs a reason of at most 1000 characters' using errcode = 'OB003', column = 'reason';
+    elsif p_expires_at <= clock_timestamp() or not isfinite(p_expires_at) then
+        raise exception 'expires_at is past, or no time' using errcode = 'OB003', column = 'expires_at';
+    end if;
+    select r.revocation_id, r.revoked_at into revocation_id, revoked_at
+      from (select t.* from outbox.revoked_tokens t where t.jti = p_jti
+            union all select k.* from outbox.revoked_tokens k where k.key_id = p_key_id) as r
+     where (r.expires_at is null or r.expires_at >= p_expires_at) and (r.jwt_iss is null or r.jwt_iss = p_jwt_iss) order by r.revoked_at limit 1;
+    created := not found;
+    if created then
+        revocation_id := outbox.new_outbox_id();
+        revoked_at := clock_timestamp();
+        insert into outbox.revoked_tokens values (revocation_id, p_jti, p_key_id, p_jwt_iss, revoked_at, p_reason, session_user, p_expires_at);
+    end if;
+    return next;
+end
+$$;
+
+ALTER FUNCTION outbox.revoke_token(p_jti text, p_key_id text, p_jwt_iss text, p_reason text, p_expires_at timestamp with time zone) OWNER TO outbox_owner;
+
 CREATE FUNCTION outbox.set_outbox_pause(p_rail text, p_participant_id text, p_paused boolean, p_reason text) RETURNS uuid
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3407,14 +3753,15 @@ $$;
 
 ALTER FUNCTION outbox.set_outbox_pause(p_rail text, p_participant_id text, p_paused boolean, p_reason text) OWNER TO outbox_owner;
 
-CREATE FUNCTION outbox.set_payment_rail(p_rail text, p_on_unknown text DEFAULT NULL::text, p_idempotency_window_ms bigint DEFAULT NULL::bigint, p_rail_timeout_ms bigint DEFAULT NULL::bigint, p_processing_bound_ms bigint DEFAULT NULL::bigint, p_amount_required boolean DEFAULT NULL::boolean, p_max_sends integer DEFAULT NULL::integer, p_max_crashes integer DEFAULT NULL::integer, p_backoff_base_ms bigint DEFAULT NULL::bigint, p_backoff_cap_ms bigint DEFAULT NULL::bigint, p_lease_duration_ms bigint DEFAULT NULL::bigint, p_paused boolean DEFAULT NULL::boolean, p_not_found_is_final boolean DEFAULT NULL::boolean, p_max_inquiries integer DEFAULT NULL::integer, p_max_sends_per_s integer DEFAULT NULL::integer, p_fallback boolean DEFAULT NULL::boolean) RETURNS boolean
+CREATE FUNCTION outbox.set_payment_rail(p_rail text, p_on_unknown text DEFAULT NULL::text, p_idempotency_window_ms bigint DEFAULT NULL::bigint, p_rail_timeout_ms bigint DEFAULT NULL::bigint, p_processing_bound_ms bigint DEFAULT NULL::bigint, p_amount_required boolean DEFAULT NULL::boolean, p_max_sends integer DEFAULT NULL::integer, p_max_crashes integer DEFAULT NULL::integer, p_backoff_base_ms bigint DEFAULT NULL::bigint, p_backoff_cap_ms bigint DEFAULT NULL::bigint, p_lease_duration_ms bigint DEFAULT NULL::bigint, p_paused boolean DEFAULT NULL::boolean, p_not_found_is_final boolean DEFAULT NULL::boolean, p_max_inquiries integer DEFAULT NULL::integer, p_max_sends_per_s integer DEFAULT NULL::integer, p_fallback boolean DEFAULT NULL::boolean, p_require_attestation boolean DEFAULT NULL::boolean) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 #variable_conflict use_column
 -- Purpose: makes or changes a rail's contract. What is null stays as it is, or gets the default.
 -- Parameters: times in milliseconds; p_paused stops claiming at the next claim; p_max_sends_per_s, 0 for no rate; p_fallback,
---   whether dispatchers may have further endpoints for what the first has certainly not executed.
+--   whether dispatchers may have further endpoints for what the first has certainly not executed; p_require_attestation, whether
+--   enqueue refuses a new payment without an accepted attestation of its bytes.
 -- Results: whether the rail is new.
 -- Locks taken: the rail's row.
 -- Hazard: `resend` says that the rail executes a key at most once within the window, and p_not_found_is_final that
@@ -3447,6 +3794,7 @@ begin
            backoff_cap_ms = coalesce(p_backoff_cap_ms, r.backoff_cap_ms),
            lease_duration_ms = coalesce(p_lease_duration_ms, r.lease_duration_ms),
            fallback = coalesce(p_fallback, r.fallback),
+           require_attestation = coalesce(p_require_attestation, r.require_attestation),
            paused = coalesce(p_paused, r.paused),
            not_found_is_final = coalesce(p_not_found_is_final, r.not_found_is_final),
            max_inquiries = coalesce(p_max_inquiries, r.max_inquiries),
@@ -3457,7 +3805,7 @@ begin
 end
 $$;
 
-ALTER FUNCTION outbox.set_payment_rail(p_rail text, p_on_unknown text, p_idempotency_window_ms bigint, p_rail_timeout_ms bigint, p_processing_bound_ms bigint, p_amount_required boolean, p_max_sends integer, p_max_crashes integer, p_backoff_base_ms bigint, p_backoff_cap_ms bigint, p_lease_duration_ms bigint, p_paused boolean, p_not_found_is_final boolean, p_max_inquiries integer, p_max_sends_per_s integer, p_fallback boolean) OWNER TO outbox_owner;
+ALTER FUNCTION outbox.set_payment_rail(p_rail text, p_on_unknown text, p_idempotency_window_ms bigint, p_rail_timeout_ms bigint, p_processing_bound_ms bigint, p_amount_required boolean, p_max_sends integer, p_max_crashes integer, p_backoff_base_ms bigint, p_backoff_cap_ms bigint, p_lease_duration_ms bigint, p_paused boolean, p_not_found_is_final boolean, p_max_inquiries integer, p_max_sends_per_s integer, p_fallback boolean, p_require_attestation boolean) OWNER TO outbox_owner;
 
 CREATE FUNCTION outbox.settle_lost_leases(p_outbox_ids uuid[], p_now timestamp with time zone) RETURNS TABLE(outbox_id uuid, attempt_no integer, hold_reason text)
     LANGUAGE plpgsql
@@ -3955,6 +4303,177 @@ CREATE TABLE outbox.audit_open (
 );
 
 ALTER TABLE outbox.audit_open OWNER TO outbox_owner;
+
+CREATE TABLE outbox.ingress_requests (
+    participant_id text NOT NULL,
+    request_id text NOT NULL,
+    attestation_id uuid NOT NULL,
+    content_sha256 bytea NOT NULL,
+    CONSTRAINT content_sha256_is_whole CHECK ((octet_length(content_sha256) = 32))
+)
+PARTITION BY HASH (request_id);
+
+ALTER TABLE outbox.ingress_requests OWNER TO outbox_owner;
+
+CREATE TABLE outbox.ingress_requests_h00 (
+    participant_id text NOT NULL,
+    request_id text NOT NULL,
+    attestation_id uuid NOT NULL,
+    content_sha256 bytea NOT NULL,
+    CONSTRAINT content_sha256_is_whole CHECK ((octet_length(content_sha256) = 32))
+);
+
+ALTER TABLE outbox.ingress_requests_h00 OWNER TO outbox_owner;
+
+CREATE TABLE outbox.ingress_requests_h01 (
+    participant_id text NOT NULL,
+    request_id text NOT NULL,
+    attestation_id uuid NOT NULL,
+    content_sha256 bytea NOT NULL,
+    CONSTRAINT content_sha256_is_whole CHECK ((octet_length(content_sha256) = 32))
+);
+
+ALTER TABLE outbox.ingress_requests_h01 OWNER TO outbox_owner;
+
+CREATE TABLE outbox.ingress_requests_h02 (
+    participant_id text NOT NULL,
+    request_id text NOT NULL,
+    attestation_id uuid NOT NULL,
+    content_sha256 bytea NOT NULL,
+    CONSTRAINT content_sha256_is_whole CHECK ((octet_length(content_sha256) = 32))
+);
+
+ALTER TABLE outbox.ingress_requests_h02 OWNER TO outbox_owner;
+
+CREATE TABLE outbox.ingress_requests_h03 (
+    participant_id text NOT NULL,
+    request_id text NOT NULL,
+    attestation_id uuid NOT NULL,
+    content_sha256 bytea NOT NULL,
+    CONSTRAINT content_sha256_is_whole CHECK ((octet_length(content_sha256) = 32))
+);
+
+ALTER TABLE outbox.ingress_requests_h03 OWNER TO outbox_owner;
+
+CREATE TABLE outbox.ingress_requests_h04 (
+    participant_id text NOT NULL,
+    request_id text NOT NULL,
+    attestation_id uuid NOT NULL,
+    content_sha256 bytea NOT NULL,
+    CONSTRAINT content_sha256_is_whole CHECK ((octet_length(content_sha256) = 32))
+);
+
+ALTER TABLE outbox.ingress_requests_h04 OWNER TO outbox_owner;
+
+CREATE TABLE outbox.ingress_requests_h05 (
+    participant_id text NOT NULL,
+    request_id text NOT NULL,
+    attestation_id uuid NOT NULL,
+    content_sha256 bytea NOT NULL,
+    CONSTRAINT content_sha256_is_whole CHECK ((octet_length(content_sha256) = 32))
+);
+
+ALTER TABLE outbox.ingress_requests_h05 OWNER TO outbox_owner;
+
+CREATE TABLE outbox.ingress_requests_h06 (
+    participant_id text NOT NULL,
+    request_id text NOT NULL,
+    attestation_id uuid NOT NULL,
+    content_sha256 bytea NOT NULL,
+    CONSTRAINT content_sha256_is_whole CHECK ((octet_length(content_sha256) = 32))
+);
+
+ALTER TABLE outbox.ingress_requests_h06 OWNER TO outbox_owner;
+
+CREATE TABLE outbox.ingress_requests_h07 (
+    participant_id text NOT NULL,
+    request_id text NOT NULL,
+    attestation_id uuid NOT NULL,
+    content_sha256 bytea NOT NULL,
+    CONSTRAINT content_sha256_is_whole CHECK ((octet_length(content_sha256) = 32))
+);
+
+ALTER TABLE outbox.ingress_requests_h07 OWNER TO outbox_owner;
+
+CREATE TABLE outbox.ingress_requests_h08 (
+    participant_id text NOT NULL,
+    request_id text NOT NULL,
+    attestation_id uuid NOT NULL,
+    content_sha256 bytea NOT NULL,
+    CONSTRAINT content_sha256_is_whole CHECK ((octet_length(content_sha256) = 32))
+);
+
+ALTER TABLE outbox.ingress_requests_h08 OWNER TO outbox_owner;
+
+CREATE TABLE outbox.ingress_requests_h09 (
+    participant_id text NOT NULL,
+    request_id text NOT NULL,
+    attestation_id uuid NOT NULL,
+    content_sha256 bytea NOT NULL,
+    CONSTRAINT content_sha256_is_whole CHECK ((octet_length(content_sha256) = 32))
+);
+
+ALTER TABLE outbox.ingress_requests_h09 OWNER TO outbox_owner;
+
+CREATE TABLE outbox.ingress_requests_h10 (
+    participant_id text NOT NULL,
+    request_id text NOT NULL,
+    attestation_id uuid NOT NULL,
+    content_sha256 bytea NOT NULL,
+    CONSTRAINT content_sha256_is_whole CHECK ((octet_length(content_sha256) = 32))
+);
+
+ALTER TABLE outbox.ingress_requests_h10 OWNER TO outbox_owner;
+
+CREATE TABLE outbox.ingress_requests_h11 (
+    participant_id text NOT NULL,
+    request_id text NOT NULL,
+    attestation_id uuid NOT NULL,
+    content_sha256 bytea NOT NULL,
+    CONSTRAINT content_sha256_is_whole CHECK ((octet_length(content_sha256) = 32))
+);
+
+ALTER TABLE outbox.ingress_requests_h11 OWNER TO outbox_owner;
+
+CREATE TABLE outbox.ingress_requests_h12 (
+    participant_id text NOT NULL,
+    request_id text NOT NULL,
+    attestation_id uuid NOT NULL,
+    content_sha256 bytea NOT NULL,
+    CONSTRAINT content_sha256_is_whole CHECK ((octet_length(content_sha256) = 32))
+);
+
+ALTER TABLE outbox.ingress_requests_h12 OWNER TO outbox_owner;
+
+CREATE TABLE outbox.ingress_requests_h13 (
+    participant_id text NOT NULL,
+    request_id text NOT NULL,
+    attestation_id uuid NOT NULL,
+    content_sha256 bytea NOT NULL,
+    CONSTRAINT content_sha256_is_whole CHECK ((octet_length(content_sha256) = 32))
+);
+
+ALTER TABLE outbox.ingress_requests_h13 OWNER TO outbox_owner;
+
+CREATE TABLE outbox.ingress_requests_h14 (
+    participant_id text NOT NULL,
+    request_id text NOT NULL,
+    attestation_id uuid NOT NULL,
+    content_sha256 bytea NOT NULL,
+    CONSTRAINT content_sha256_is_whole CHECK ((octet_length(content_sha256) = 32))
+);
+
+ALTER TABLE outbox.ingress_requests_h14 OWNER TO outbox_owner;
+
+CREATE TABLE outbox.ingress_requests_h15 (
+    participant_id text NOT NULL,
+    request_id text NOT NULL,
+    attestation_id uuid NOT NULL,
+    content_sha256 bytea NOT NULL,
+    CONSTRAINT content_sha256_is_whole CHECK ((octet_length(content_sha256) = 32))
+);
+
+ALTER TABLE outbox.ingress_requests_h15 OWNER TO outbox_owner;
 
 CREATE TABLE outbox.operator_action_decisions (
     action_id uuid NOT NULL,
@@ -4466,6 +4985,68 @@ CREATE TABLE outbox.reconcile_matches (
 
 ALTER TABLE outbox.reconcile_matches OWNER TO outbox_owner;
 
+CREATE TABLE outbox.revoked_client_certs (
+    revocation_id uuid NOT NULL,
+    fingerprint bytea NOT NULL,
+    revoked_at timestamp with time zone NOT NULL,
+    reason text NOT NULL,
+    revoked_by text NOT NULL,
+    expires_at timestamp with time zone,
+    CONSTRAINT expires_after_its_beginning CHECK ((expires_at > revoked_at)),
+    CONSTRAINT fingerprint_is_sha256 CHECK ((octet_length(fingerprint) = 32)),
+    CONSTRAINT reason_is_given CHECK (((length(reason) <= 1000) AND (reason ~ '\S'::text)))
+);
+
+ALTER TABLE outbox.revoked_client_certs OWNER TO outbox_owner;
+
+CREATE TABLE outbox.revoked_tokens (
+    revocation_id uuid NOT NULL,
+    jti text,
+    key_id text,
+    jwt_iss text,
+    revoked_at timestamp with time zone NOT NULL,
+    reason text NOT NULL,
+    revoked_by text NOT NULL,
+    expires_at timestamp with time zone,
+    CONSTRAINT expires_after_its_beginning CHECK ((expires_at > revoked_at)),
+    CONSTRAINT reason_is_given CHECK (((length(reason) <= 1000) AND (reason ~ '\S'::text))),
+    CONSTRAINT token_or_key CHECK ((num_nonnulls(jti, key_id) = 1))
+);
+
+ALTER TABLE outbox.revoked_tokens OWNER TO outbox_owner;
+
+ALTER TABLE ONLY outbox.ingress_requests ATTACH PARTITION outbox.ingress_requests_h00 FOR VALUES WITH (modulus 16, remainder 0);
+
+ALTER TABLE ONLY outbox.ingress_requests ATTACH PARTITION outbox.ingress_requests_h01 FOR VALUES WITH (modulus 16, remainder 1);
+
+ALTER TABLE ONLY outbox.ingress_requests ATTACH PARTITION outbox.ingress_requests_h02 FOR VALUES WITH (modulus 16, remainder 2);
+
+ALTER TABLE ONLY outbox.ingress_requests ATTACH PARTITION outbox.ingress_requests_h03 FOR VALUES WITH (modulus 16, remainder 3);
+
+ALTER TABLE ONLY outbox.ingress_requests ATTACH PARTITION outbox.ingress_requests_h04 FOR VALUES WITH (modulus 16, remainder 4);
+
+ALTER TABLE ONLY outbox.ingress_requests ATTACH PARTITION outbox.ingress_requests_h05 FOR VALUES WITH (modulus 16, remainder 5);
+
+ALTER TABLE ONLY outbox.ingress_requests ATTACH PARTITION outbox.ingress_requests_h06 FOR VALUES WITH (modulus 16, remainder 6);
+
+ALTER TABLE ONLY outbox.ingress_requests ATTACH PARTITION outbox.ingress_requests_h07 FOR VALUES WITH (modulus 16, remainder 7);
+
+ALTER TABLE ONLY outbox.ingress_requests ATTACH PARTITION outbox.ingress_requests_h08 FOR VALUES WITH (modulus 16, remainder 8);
+
+ALTER TABLE ONLY outbox.ingress_requests ATTACH PARTITION outbox.ingress_requests_h09 FOR VALUES WITH (modulus 16, remainder 9);
+
+ALTER TABLE ONLY outbox.ingress_requests ATTACH PARTITION outbox.ingress_requests_h10 FOR VALUES WITH (modulus 16, remainder 10);
+
+ALTER TABLE ONLY outbox.ingress_requests ATTACH PARTITION outbox.ingress_requests_h11 FOR VALUES WITH (modulus 16, remainder 11);
+
+ALTER TABLE ONLY outbox.ingress_requests ATTACH PARTITION outbox.ingress_requests_h12 FOR VALUES WITH (modulus 16, remainder 12);
+
+ALTER TABLE ONLY outbox.ingress_requests ATTACH PARTITION outbox.ingress_requests_h13 FOR VALUES WITH (modulus 16, remainder 13);
+
+ALTER TABLE ONLY outbox.ingress_requests ATTACH PARTITION outbox.ingress_requests_h14 FOR VALUES WITH (modulus 16, remainder 14);
+
+ALTER TABLE ONLY outbox.ingress_requests ATTACH PARTITION outbox.ingress_requests_h15 FOR VALUES WITH (modulus 16, remainder 15);
+
 ALTER TABLE ONLY outbox.payment_outbox_identities ATTACH PARTITION outbox.payment_outbox_identities_h00 FOR VALUES WITH (modulus 16, remainder 0);
 
 ALTER TABLE ONLY outbox.payment_outbox_identities ATTACH PARTITION outbox.payment_outbox_identities_h01 FOR VALUES WITH (modulus 16, remainder 1);
@@ -4506,6 +5087,60 @@ ALTER TABLE ONLY outbox.audit_open
 
 ALTER TABLE ONLY outbox.reconcile_breaks
     ADD CONSTRAINT break_is_found_once_in_a_statement UNIQUE (statement_id, kind, subject);
+
+ALTER TABLE ONLY outbox.ingress_attestations
+    ADD CONSTRAINT ingress_attestations_pkey PRIMARY KEY (attestation_id);
+
+ALTER TABLE ONLY outbox.ingress_requests
+    ADD CONSTRAINT ingress_requests_pkey PRIMARY KEY (participant_id, request_id);
+
+ALTER TABLE ONLY outbox.ingress_requests_h00
+    ADD CONSTRAINT ingress_requests_h00_pkey PRIMARY KEY (participant_id, request_id);
+
+ALTER TABLE ONLY outbox.ingress_requests_h01
+    ADD CONSTRAINT ingress_requests_h01_pkey PRIMARY KEY (participant_id, request_id);
+
+ALTER TABLE ONLY outbox.ingress_requests_h02
+    ADD CONSTRAINT ingress_requests_h02_pkey PRIMARY KEY (participant_id, request_id);
+
+ALTER TABLE ONLY outbox.ingress_requests_h03
+    ADD CONSTRAINT ingress_requests_h03_pkey PRIMARY KEY (participant_id, request_id);
+
+ALTER TABLE ONLY outbox.ingress_requests_h04
+    ADD CONSTRAINT ingress_requests_h04_pkey PRIMARY KEY (participant_id, request_id);
+
+ALTER TABLE ONLY outbox.ingress_requests_h05
+    ADD CONSTRAINT ingress_requests_h05_pkey PRIMARY KEY (participant_id, request_id);
+
+ALTER TABLE ONLY outbox.ingress_requests_h06
+    ADD CONSTRAINT ingress_requests_h06_pkey PRIMARY KEY (participant_id, request_id);
+
+ALTER TABLE ONLY outbox.ingress_requests_h07
+    ADD CONSTRAINT ingress_requests_h07_pkey PRIMARY KEY (participant_id, request_id);
+
+ALTER TABLE ONLY outbox.ingress_requests_h08
+    ADD CONSTRAINT ingress_requests_h08_pkey PRIMARY KEY (participant_id, request_id);
+
+ALTER TABLE ONLY outbox.ingress_requests_h09
+    ADD CONSTRAINT ingress_requests_h09_pkey PRIMARY KEY (participant_id, request_id);
+
+ALTER TABLE ONLY outbox.ingress_requests_h10
+    ADD CONSTRAINT ingress_requests_h10_pkey PRIMARY KEY (participant_id, request_id);
+
+ALTER TABLE ONLY outbox.ingress_requests_h11
+    ADD CONSTRAINT ingress_requests_h11_pkey PRIMARY KEY (participant_id, request_id);
+
+ALTER TABLE ONLY outbox.ingress_requests_h12
+    ADD CONSTRAINT ingress_requests_h12_pkey PRIMARY KEY (participant_id, request_id);
+
+ALTER TABLE ONLY outbox.ingress_requests_h13
+    ADD CONSTRAINT ingress_requests_h13_pkey PRIMARY KEY (participant_id, request_id);
+
+ALTER TABLE ONLY outbox.ingress_requests_h14
+    ADD CONSTRAINT ingress_requests_h14_pkey PRIMARY KEY (participant_id, request_id);
+
+ALTER TABLE ONLY outbox.ingress_requests_h15
+    ADD CONSTRAINT ingress_requests_h15_pkey PRIMARY KEY (participant_id, request_id);
 
 ALTER TABLE ONLY outbox.outbox_pauses
     ADD CONSTRAINT one_pause_for_a_scope UNIQUE NULLS NOT DISTINCT (rail, participant_id);
@@ -4633,8 +5268,16 @@ ALTER TABLE ONLY outbox.reconcile_statements
 ALTER TABLE ONLY outbox.reconcile_voidings
     ADD CONSTRAINT reconcile_voidings_pkey PRIMARY KEY (statement_id);
 
+ALTER TABLE ONLY outbox.revoked_client_certs
+    ADD CONSTRAINT revoked_client_certs_pkey PRIMARY KEY (revocation_id);
+
+ALTER TABLE ONLY outbox.revoked_tokens
+    ADD CONSTRAINT revoked_tokens_pkey PRIMARY KEY (revocation_id);
+
 ALTER TABLE ONLY outbox.reconcile_statements
     ADD CONSTRAINT statement_is_recorded_once UNIQUE (rail, booked_from, booked_until, file_sha256, edition);
+
+CREATE INDEX operator_action_members_payment ON outbox.operator_action_members USING btree (outbox_id);
 
 CREATE INDEX operator_action_results_payment ON outbox.operator_action_results USING btree (outbox_id);
 
@@ -4651,6 +5294,44 @@ CREATE INDEX payment_outbox_pending_parked_until ON outbox.payment_outbox_pendin
 CREATE INDEX reconcile_breaks_subject ON outbox.reconcile_breaks USING btree (rail, subject);
 
 CREATE INDEX reconcile_matches_payment ON outbox.reconcile_matches USING btree (outbox_id);
+
+CREATE INDEX revoked_client_certs_fingerprint ON outbox.revoked_client_certs USING btree (fingerprint);
+
+CREATE INDEX revoked_tokens_jti ON outbox.revoked_tokens USING btree (jti) WHERE (jti IS NOT NULL);
+
+CREATE INDEX revoked_tokens_key_id ON outbox.revoked_tokens USING btree (key_id) WHERE (key_id IS NOT NULL);
+
+ALTER INDEX outbox.ingress_requests_pkey ATTACH PARTITION outbox.ingress_requests_h00_pkey;
+
+ALTER INDEX outbox.ingress_requests_pkey ATTACH PARTITION outbox.ingress_requests_h01_pkey;
+
+ALTER INDEX outbox.ingress_requests_pkey ATTACH PARTITION outbox.ingress_requests_h02_pkey;
+
+ALTER INDEX outbox.ingress_requests_pkey ATTACH PARTITION outbox.ingress_requests_h03_pkey;
+
+ALTER INDEX outbox.ingress_requests_pkey ATTACH PARTITION outbox.ingress_requests_h04_pkey;
+
+ALTER INDEX outbox.ingress_requests_pkey ATTACH PARTITION outbox.ingress_requests_h05_pkey;
+
+ALTER INDEX outbox.ingress_requests_pkey ATTACH PARTITION outbox.ingress_requests_h06_pkey;
+
+ALTER INDEX outbox.ingress_requests_pkey ATTACH PARTITION outbox.ingress_requests_h07_pkey;
+
+ALTER INDEX outbox.ingress_requests_pkey ATTACH PARTITION outbox.ingress_requests_h08_pkey;
+
+ALTER INDEX outbox.ingress_requests_pkey ATTACH PARTITION outbox.ingress_requests_h09_pkey;
+
+ALTER INDEX outbox.ingress_requests_pkey ATTACH PARTITION outbox.ingress_requests_h10_pkey;
+
+ALTER INDEX outbox.ingress_requests_pkey ATTACH PARTITION outbox.ingress_requests_h11_pkey;
+
+ALTER INDEX outbox.ingress_requests_pkey ATTACH PARTITION outbox.ingress_requests_h12_pkey;
+
+ALTER INDEX outbox.ingress_requests_pkey ATTACH PARTITION outbox.ingress_requests_h13_pkey;
+
+ALTER INDEX outbox.ingress_requests_pkey ATTACH PARTITION outbox.ingress_requests_h14_pkey;
+
+ALTER INDEX outbox.ingress_requests_pkey ATTACH PARTITION outbox.ingress_requests_h15_pkey;
 
 ALTER INDEX outbox.payment_outbox_identities_pkey ATTACH PARTITION outbox.payment_outbox_identities_h00_pkey;
 
@@ -4687,6 +5368,14 @@ ALTER INDEX outbox.payment_outbox_identities_pkey ATTACH PARTITION outbox.paymen
 CREATE TRIGGER history_is_never_changed BEFORE DELETE OR UPDATE ON outbox.audit_checkpoints FOR EACH ROW EXECUTE FUNCTION outbox.refuse_history_change();
 
 ALTER TABLE outbox.audit_checkpoints ENABLE ALWAYS TRIGGER history_is_never_changed;
+
+CREATE TRIGGER history_is_never_changed BEFORE DELETE OR UPDATE ON outbox.ingress_attestations FOR EACH ROW EXECUTE FUNCTION outbox.refuse_history_change();
+
+ALTER TABLE outbox.ingress_attestations ENABLE ALWAYS TRIGGER history_is_never_changed;
+
+CREATE TRIGGER history_is_never_changed BEFORE DELETE OR UPDATE ON outbox.ingress_requests FOR EACH ROW EXECUTE FUNCTION outbox.refuse_history_change();
+
+ALTER TABLE outbox.ingress_requests ENABLE ALWAYS TRIGGER history_is_never_changed;
 
 CREATE TRIGGER history_is_never_changed BEFORE DELETE OR UPDATE ON outbox.operator_action_decisions FOR EACH ROW EXECUTE FUNCTION outbox.refuse_history_change();
 
@@ -4752,9 +5441,89 @@ CREATE TRIGGER history_is_never_changed BEFORE DELETE OR UPDATE ON outbox.reconc
 
 ALTER TABLE outbox.reconcile_voidings ENABLE ALWAYS TRIGGER history_is_never_changed;
 
+CREATE TRIGGER history_is_never_changed BEFORE DELETE OR UPDATE ON outbox.revoked_client_certs FOR EACH ROW EXECUTE FUNCTION outbox.refuse_history_change();
+
+ALTER TABLE outbox.revoked_client_certs ENABLE ALWAYS TRIGGER history_is_never_changed;
+
+CREATE TRIGGER history_is_never_changed BEFORE DELETE OR UPDATE ON outbox.revoked_tokens FOR EACH ROW EXECUTE FUNCTION outbox.refuse_history_change();
+
+ALTER TABLE outbox.revoked_tokens ENABLE ALWAYS TRIGGER history_is_never_changed;
+
 CREATE TRIGGER history_is_never_truncated BEFORE TRUNCATE ON outbox.audit_checkpoints FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_history_change();
 
 ALTER TABLE outbox.audit_checkpoints ENABLE ALWAYS TRIGGER history_is_never_truncated;
+
+CREATE TRIGGER history_is_never_truncated BEFORE TRUNCATE ON outbox.ingress_attestations FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_history_change();
+
+ALTER TABLE outbox.ingress_attestations ENABLE ALWAYS TRIGGER history_is_never_truncated;
+
+CREATE TRIGGER history_is_never_truncated BEFORE TRUNCATE ON outbox.ingress_requests FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_history_change();
+
+ALTER TABLE outbox.ingress_requests ENABLE ALWAYS TRIGGER history_is_never_truncated;
+
+CREATE TRIGGER history_is_never_truncated BEFORE TRUNCATE ON outbox.ingress_requests_h00 FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_history_change();
+
+ALTER TABLE outbox.ingress_requests_h00 ENABLE ALWAYS TRIGGER history_is_never_truncated;
+
+CREATE TRIGGER history_is_never_truncated BEFORE TRUNCATE ON outbox.ingress_requests_h01 FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_history_change();
+
+ALTER TABLE outbox.ingress_requests_h01 ENABLE ALWAYS TRIGGER history_is_never_truncated;
+
+CREATE TRIGGER history_is_never_truncated BEFORE TRUNCATE ON outbox.ingress_requests_h02 FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_history_change();
+
+ALTER TABLE outbox.ingress_requests_h02 ENABLE ALWAYS TRIGGER history_is_never_truncated;
+
+CREATE TRIGGER history_is_never_truncated BEFORE TRUNCATE ON outbox.ingress_requests_h03 FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_history_change();
+
+ALTER TABLE outbox.ingress_requests_h03 ENABLE ALWAYS TRIGGER history_is_never_truncated;
+
+CREATE TRIGGER history_is_never_truncated BEFORE TRUNCATE ON outbox.ingress_requests_h04 FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_history_change();
+
+ALTER TABLE outbox.ingress_requests_h04 ENABLE ALWAYS TRIGGER history_is_never_truncated;
+
+CREATE TRIGGER history_is_never_truncated BEFORE TRUNCATE ON outbox.ingress_requests_h05 FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_history_change();
+
+ALTER TABLE outbox.ingress_requests_h05 ENABLE ALWAYS TRIGGER history_is_never_truncated;
+
+CREATE TRIGGER history_is_never_truncated BEFORE TRUNCATE ON outbox.ingress_requests_h06 FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_history_change();
+
+ALTER TABLE outbox.ingress_requests_h06 ENABLE ALWAYS TRIGGER history_is_never_truncated;
+
+CREATE TRIGGER history_is_never_truncated BEFORE TRUNCATE ON outbox.ingress_requests_h07 FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_history_change();
+
+ALTER TABLE outbox.ingress_requests_h07 ENABLE ALWAYS TRIGGER history_is_never_truncated;
+
+CREATE TRIGGER history_is_never_truncated BEFORE TRUNCATE ON outbox.ingress_requests_h08 FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_history_change();
+
+ALTER TABLE outbox.ingress_requests_h08 ENABLE ALWAYS TRIGGER history_is_never_truncated;
+
+CREATE TRIGGER history_is_never_truncated BEFORE TRUNCATE ON outbox.ingress_requests_h09 FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_history_change();
+
+ALTER TABLE outbox.ingress_requests_h09 ENABLE ALWAYS TRIGGER history_is_never_truncated;
+
+CREATE TRIGGER history_is_never_truncated BEFORE TRUNCATE ON outbox.ingress_requests_h10 FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_history_change();
+
+ALTER TABLE outbox.ingress_requests_h10 ENABLE ALWAYS TRIGGER history_is_never_truncated;
+
+CREATE TRIGGER history_is_never_truncated BEFORE TRUNCATE ON outbox.ingress_requests_h11 FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_history_change();
+
+ALTER TABLE outbox.ingress_requests_h11 ENABLE ALWAYS TRIGGER history_is_never_truncated;
+
+CREATE TRIGGER history_is_never_truncated BEFORE TRUNCATE ON outbox.ingress_requests_h12 FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_history_change();
+
+ALTER TABLE outbox.ingress_requests_h12 ENABLE ALWAYS TRIGGER history_is_never_truncated;
+
+CREATE TRIGGER history_is_never_truncated BEFORE TRUNCATE ON outbox.ingress_requests_h13 FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_history_change();
+
+ALTER TABLE outbox.ingress_requests_h13 ENABLE ALWAYS TRIGGER history_is_never_truncated;
+
+CREATE TRIGGER history_is_never_truncated BEFORE TRUNCATE ON outbox.ingress_requests_h14 FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_history_change();
+
+ALTER TABLE outbox.ingress_requests_h14 ENABLE ALWAYS TRIGGER history_is_never_truncated;
+
+CREATE TRIGGER history_is_never_truncated BEFORE TRUNCATE ON outbox.ingress_requests_h15 FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_history_change();
+
+ALTER TABLE outbox.ingress_requests_h15 ENABLE ALWAYS TRIGGER history_is_never_truncated;
 
 CREATE TRIGGER history_is_never_truncated BEFORE TRUNCATE ON outbox.operator_action_decisions FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_history_change();
 
@@ -4884,6 +5653,14 @@ CREATE TRIGGER history_is_never_truncated BEFORE TRUNCATE ON outbox.reconcile_vo
 
 ALTER TABLE outbox.reconcile_voidings ENABLE ALWAYS TRIGGER history_is_never_truncated;
 
+CREATE TRIGGER history_is_never_truncated BEFORE TRUNCATE ON outbox.revoked_client_certs FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_history_change();
+
+ALTER TABLE outbox.revoked_client_certs ENABLE ALWAYS TRIGGER history_is_never_truncated;
+
+CREATE TRIGGER history_is_never_truncated BEFORE TRUNCATE ON outbox.revoked_tokens FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse_history_change();
+
+ALTER TABLE outbox.revoked_tokens ENABLE ALWAYS TRIGGER history_is_never_truncated;
+
 GRANT USAGE ON SCHEMA outbox TO outbox_ingest;
 GRANT USAGE ON SCHEMA outbox TO outbox_dispatcher;
 GRANT USAGE ON SCHEMA outbox TO outbox_operator;
@@ -4892,6 +5669,8 @@ GRANT USAGE ON SCHEMA outbox TO outbox_auditor;
 GRANT USAGE ON SCHEMA outbox TO outbox_monitor;
 
 REVOKE ALL ON FUNCTION outbox.action_needs_approval(p_kind text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION outbox.actions_on_payment(p_outbox_id uuid) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION outbox.after_attempt(p_payment outbox.payment_outbox_pending, p_rail outbox.payment_rails, p_outcome text, p_delay interval, p_now timestamp with time zone) FROM PUBLIC;
 
@@ -4939,6 +5718,8 @@ REVOKE ALL ON FUNCTION outbox.complete_outbox_batch(p_worker_id text, p_outbox_i
 GRANT ALL ON FUNCTION outbox.complete_outbox_batch(p_worker_id text, p_outbox_ids uuid[], p_attempt_nos integer[], p_lease_tokens uuid[], p_outcomes text[], p_delays_ms bigint[], p_first_byte_ats timestamp with time zone[], p_last_byte_ats timestamp with time zone[], p_endpoints text[], p_request_sha256s bytea[], p_response_sha256s bytea[], p_rail_references text[], p_rail_codes text[], p_error_classes text[], p_error_details text[]) TO outbox_dispatcher;
 
 REVOKE ALL ON FUNCTION outbox.contradicted_payments() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION outbox.credential_revoked_at(p_fingerprint bytea, p_key_id text, p_jwt_iss text, p_jti text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION outbox.decide_operator_action(p_action_id uuid, p_decision text, p_reason text, p_members_sha256 bytea, p_member_count integer, p_amounts jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION outbox.decide_operator_action(p_action_id uuid, p_decision text, p_reason text, p_members_sha256 bytea, p_member_count integer, p_amounts jsonb) TO outbox_approver;
@@ -5113,6 +5894,10 @@ GRANT ALL ON FUNCTION outbox.read_reconcile_breaks(p_only_open boolean, p_rail t
 GRANT ALL ON FUNCTION outbox.read_reconcile_breaks(p_only_open boolean, p_rail text, p_after uuid, p_limit integer) TO outbox_approver;
 GRANT ALL ON FUNCTION outbox.read_reconcile_breaks(p_only_open boolean, p_rail text, p_after uuid, p_limit integer) TO outbox_auditor;
 
+REVOKE ALL ON FUNCTION outbox.read_revoked_client_certs(p_fingerprints bytea[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION outbox.read_revoked_client_certs(p_fingerprints bytea[]) TO outbox_dispatcher;
+GRANT ALL ON FUNCTION outbox.read_revoked_client_certs(p_fingerprints bytea[]) TO outbox_operator;
+
 REVOKE ALL ON FUNCTION outbox.reconcile_cover(p_rail text, p_statement_id uuid) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION outbox.reconcile_judged_until(p_rail text) FROM PUBLIC;
@@ -5121,6 +5906,9 @@ REVOKE ALL ON FUNCTION outbox.reconcile_lock_key() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION outbox.record_first_epoch(p_environment text) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION outbox.record_ingress_attestation(p_request_id text, p_participant_id text, p_instruction_id text, p_received_at timestamp with time zone, p_payload_sha256 bytea, p_auth_method text, p_decision text, p_reason_code text, p_tenant_id text, p_client_cert_fingerprint bytea, p_key_id text, p_jwt_iss text, p_jti text, p_signature_alg text, p_signature bytea, p_policy_version text) FROM PUBLIC;
+GRANT ALL ON FUNCTION outbox.record_ingress_attestation(p_request_id text, p_participant_id text, p_instruction_id text, p_received_at timestamp with time zone, p_payload_sha256 bytea, p_auth_method text, p_decision text, p_reason_code text, p_tenant_id text, p_client_cert_fingerprint bytea, p_key_id text, p_jwt_iss text, p_jti text, p_signature_alg text, p_signature bytea, p_policy_version text) TO outbox_ingest;
+
 REVOKE ALL ON FUNCTION outbox.record_operator_attempt(p_action outbox.operator_actions, v outbox.payment_outbox_pending, p_state text, p_now timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION outbox.record_statement_lines(p_statement_id uuid, p_line_nos bigint[], p_wire_keys text[], p_rail_references text[], p_amounts bigint[], p_currencies text[], p_booked_ats timestamp with time zone[], p_statuses text[], p_paid boolean[]) FROM PUBLIC;
@@ -5128,13 +5916,19 @@ GRANT ALL ON FUNCTION outbox.record_statement_lines(p_statement_id uuid, p_line_
 
 REVOKE ALL ON FUNCTION outbox.redrive_payment(p_action outbox.operator_actions, p_outbox_id uuid, p_attempts_then integer) FROM PUBLIC;
 
+GRANT SELECT ON TABLE outbox.ingress_attestations TO outbox_auditor;
+
+REVOKE ALL ON FUNCTION outbox.refuse_bad_attestation(p_a outbox.ingress_attestations) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION outbox.refuse_bad_completions(p_size integer, p_outcomes text[], p_lengths integer[], p_has_nulls boolean) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION outbox.refuse_bad_payments(p_participant_ids text[], p_instruction_ids text[], p_idempotency_keys text[], p_rails text[], p_payloads bytea[], p_content_types text[], p_amounts_minor bigint[], p_currencies text[], p_not_befores timestamp with time zone[], p_not_afters timestamp with time zone[], p_ordering_keys text[], p_traceparents text[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION outbox.refuse_bad_payments(p_participant_ids text[], p_instruction_ids text[], p_idempotency_keys text[], p_rails text[], p_payloads bytea[], p_content_types text[], p_amounts_minor bigint[], p_currencies text[], p_not_befores timestamp with time zone[], p_not_afters timestamp with time zone[], p_ordering_keys text[], p_traceparents text[], p_attestation_ids uuid[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION outbox.refuse_history_change() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION outbox.refuse_other_epoch(p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint, p_memory_id uuid, p_seen_beat bigint) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION outbox.refuse_unattested_payments(p_ids uuid[], p_first_ids uuid[], p_participant_ids text[], p_instruction_ids text[], p_rails text[], p_payloads bytea[], p_attestation_ids uuid[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION outbox.refuse_untimely_action(p_action outbox.operator_actions) FROM PUBLIC;
 
@@ -5151,11 +5945,17 @@ REVOKE ALL ON FUNCTION outbox.resolve_reconcile_breaks(p_break_ids uuid[], p_rea
 GRANT ALL ON FUNCTION outbox.resolve_reconcile_breaks(p_break_ids uuid[], p_reason text, p_action_id uuid) TO outbox_operator;
 GRANT ALL ON FUNCTION outbox.resolve_reconcile_breaks(p_break_ids uuid[], p_reason text, p_action_id uuid) TO outbox_approver;
 
+REVOKE ALL ON FUNCTION outbox.revoke_client_cert(p_fingerprint bytea, p_reason text, p_expires_at timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION outbox.revoke_client_cert(p_fingerprint bytea, p_reason text, p_expires_at timestamp with time zone) TO outbox_operator;
+
+REVOKE ALL ON FUNCTION outbox.revoke_token(p_jti text, p_key_id text, p_jwt_iss text, p_reason text, p_expires_at timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION outbox.revoke_token(p_jti text, p_key_id text, p_jwt_iss text, p_reason text, p_expires_at timestamp with time zone) TO outbox_operator;
+
 REVOKE ALL ON FUNCTION outbox.set_outbox_pause(p_rail text, p_participant_id text, p_paused boolean, p_reason text) FROM PUBLIC;
 GRANT ALL ON FUNCTION outbox.set_outbox_pause(p_rail text, p_participant_id text, p_paused boolean, p_reason text) TO outbox_operator;
 
-REVOKE ALL ON FUNCTION outbox.set_payment_rail(p_rail text, p_on_unknown text, p_idempotency_window_ms bigint, p_rail_timeout_ms bigint, p_processing_bound_ms bigint, p_amount_required boolean, p_max_sends integer, p_max_crashes integer, p_backoff_base_ms bigint, p_backoff_cap_ms bigint, p_lease_duration_ms bigint, p_paused boolean, p_not_found_is_final boolean, p_max_inquiries integer, p_max_sends_per_s integer, p_fallback boolean) FROM PUBLIC;
-GRANT ALL ON FUNCTION outbox.set_payment_rail(p_rail text, p_on_unknown text, p_idempotency_window_ms bigint, p_rail_timeout_ms bigint, p_processing_bound_ms bigint, p_amount_required boolean, p_max_sends integer, p_max_crashes integer, p_backoff_base_ms bigint, p_backoff_cap_ms bigint, p_lease_duration_ms bigint, p_paused boolean, p_not_found_is_final boolean, p_max_inquiries integer, p_max_sends_per_s integer, p_fallback boolean) TO outbox_operator;
+REVOKE ALL ON FUNCTION outbox.set_payment_rail(p_rail text, p_on_unknown text, p_idempotency_window_ms bigint, p_rail_timeout_ms bigint, p_processing_bound_ms bigint, p_amount_required boolean, p_max_sends integer, p_max_crashes integer, p_backoff_base_ms bigint, p_backoff_cap_ms bigint, p_lease_duration_ms bigint, p_paused boolean, p_not_found_is_final boolean, p_max_inquiries integer, p_max_sends_per_s integer, p_fallback boolean, p_require_attestation boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION outbox.set_payment_rail(p_rail text, p_on_unknown text, p_idempotency_window_ms bigint, p_rail_timeout_ms bigint, p_processing_bound_ms bigint, p_amount_required boolean, p_max_sends integer, p_max_crashes integer, p_backoff_base_ms bigint, p_backoff_cap_ms bigint, p_lease_duration_ms bigint, p_paused boolean, p_not_found_is_final boolean, p_max_inquiries integer, p_max_sends_per_s integer, p_fallback boolean, p_require_attestation boolean) TO outbox_operator;
 
 REVOKE ALL ON FUNCTION outbox.settle_lost_leases(p_outbox_ids uuid[], p_now timestamp with time zone) FROM PUBLIC;
 
@@ -5188,6 +5988,8 @@ REVOKE ALL ON FUNCTION outbox.withdraw_operator_action(p_action_id uuid, p_reaso
 GRANT ALL ON FUNCTION outbox.withdraw_operator_action(p_action_id uuid, p_reason text) TO outbox_operator;
 
 GRANT SELECT ON TABLE outbox.audit_checkpoints TO outbox_auditor;
+
+GRANT SELECT ON TABLE outbox.ingress_requests TO outbox_auditor;
 
 GRANT SELECT ON TABLE outbox.operator_action_decisions TO outbox_auditor;
 
@@ -5238,3 +6040,7 @@ GRANT SELECT ON TABLE outbox.reconcile_comparisons TO outbox_auditor;
 GRANT SELECT ON TABLE outbox.reconcile_lines TO outbox_auditor;
 
 GRANT SELECT ON TABLE outbox.reconcile_matches TO outbox_auditor;
+
+GRANT SELECT ON TABLE outbox.revoked_client_certs TO outbox_auditor;
+
+GRANT SELECT ON TABLE outbox.revoked_tokens TO outbox_auditor;

@@ -15,11 +15,10 @@ set enable_mergejoin = off
 as $$
 #variable_conflict use_column
 -- Purpose: records payments in the caller's transaction: identity, instruction and pending row.
--- Parameters: arrays of one length, a payment an element; amounts in minor units; p_hint = false for
---   two-phase commit, where NOTIFY is not allowed.
--- Results: for each payment its outbox_id, and whether this call created it. The same participant,
---   instruction, key and request returns the first row. OB001: the instruction with another request.
---   OB002: with another key. OB003, OB004: a bad value. One bad payment refuses the whole batch.
+-- Parameters: arrays of one length; amounts in minor units; p_hint = false for two-phase commit, where NOTIFY is not allowed.
+-- Results: for each payment its outbox_id, and whether this call created it. The same participant, instruction, key and request
+--   returns the first row. OB001: the instruction with another request, OB002: with another key. OB003, OB004: a bad value. OB021,
+--   OB022: see refuse_unattested_payments. One bad payment refuses the whole batch.
 -- Locks taken: ordering keys and identities, each in order (two batches cannot deadlock), wake-up locks shared.
 -- Hazard: "look first, then insert" pays twice under concurrency. The identity's primary key decides:
 --   a conflict is an answer in the next statement, or 40001 above read committed. The look-ups are lateral
@@ -30,6 +29,7 @@ declare
     v_ids uuid[];
     v_digests bytea[];
     v_outbox_ids uuid[];
+    v_attested boolean;
     v_other record;
 begin
     if (select bool_or(l.size is distinct from v_size) from (values
@@ -39,8 +39,8 @@ begin
             (cardinality(p_traceparents)), (cardinality(p_attestation_ids))) as l (size)) or v_size is null then
         raise exception 'the arrays of a batch must have one length, that of p_participant_ids' using errcode = 'OB003';
     end if;
-    perform outbox.refuse_bad_payments(p_participant_ids, p_instruction_ids, p_idempotency_keys, p_rails, p_payloads, p_content_types,
-        p_amounts_minor, p_currencies, p_not_befores, p_not_afters, p_ordering_keys, p_traceparents);
+    v_attested := outbox.refuse_bad_payments(p_participant_ids, p_instruction_ids, p_idempotency_keys, p_rails, p_payloads, p_content_types,
+        p_amounts_minor, p_currencies, p_not_befores, p_not_afters, p_ordering_keys, p_traceparents, p_attestation_ids);
 
     if cardinality(array_remove(p_ordering_keys, null)) > 0 then
         perform outbox.lock_ordering_keys(p_rails, p_ordering_keys);
@@ -90,6 +90,9 @@ begin
         raise exception 'payment % of the batch: not_after is already past', v_other.ordinal using errcode = 'OB003', column = 'not_after';
     end if;
 
+    if v_attested then
+        perform outbox.refuse_unattested_payments(v_ids, v_outbox_ids, p_participant_ids, p_instruction_ids, p_rails, p_payloads, p_attestation_ids);
+    end if;
     insert into outbox.payment_outbox_instructions
     select c.outbox_id, c.participant_id, c.instruction_id, c.rail, c.payload, c.content_type, sha256(c.payload), c.amount_minor, c.currency,
            c.attestation_id, c.not_before, c.not_after, c.ordering_key, c.traceparent, session_user, v_now

@@ -4,8 +4,8 @@ set search_path = pg_catalog, pg_temp
 set timezone = 'UTC'
 set lock_timeout = '100ms'
 as $$
--- Purpose: makes the monthly partitions of instructions and attempts, from the last month to 24 ahead, and takes the
---   row types of all tables from PUBLIC. Run by the migrator, at every `outboxd migrate`.
+-- Purpose: makes the monthly partitions of instructions, attempts and attestations, from the last month to 24 ahead, and
+--   takes the row types of all tables from PUBLIC. Run by the migrator, at every `outboxd migrate`.
 -- Results: how many partitions were made.
 -- Locks taken: share update exclusive on the parents, which no enqueue and no claim waits for.
 -- Hazards: `create table … partition of` takes an access exclusive lock on the parent, waits behind any
@@ -25,9 +25,9 @@ declare
     v_current timestamptz := date_trunc('month', clock_timestamp(), 'UTC');
 begin
     for v_month in select generate_series(v_current - interval '1 month', v_current + interval '24 months', '1 month') loop
-        foreach v_parent in array array['payment_outbox_instructions', 'payment_outbox_attempts'] loop
+        foreach v_parent in array array['payment_outbox_instructions', 'payment_outbox_attempts', 'ingress_attestations'] loop
             v_name := v_parent || to_char(v_month, '"_y"YYYY"m"MM');
-            v_range := format('outbox_id >= %L::uuid and outbox_id < %L::uuid',
+            v_range := format('%1$I >= %2$L::uuid and %1$I < %3$L::uuid', case v_parent when 'ingress_attestations' then 'attestation_id' else 'outbox_id' end,
                 outbox.outbox_id_floor(v_month), outbox.outbox_id_floor(v_month + interval '1 month'));
             v_tries := 0;
             loop

@@ -9,6 +9,9 @@ as $$
 -- Results: a document a payment, at most 100, oldest first.
 declare
     v_ids uuid[];
+    v_attestations uuid[];
+    v_lo uuid;
+    v_hi uuid;
 begin
     v_ids := array(select n.outbox_id from outbox.payment_outbox_identities n
                     where n.instruction_id = p_id and n.participant_id = coalesce(p_participant_id, n.participant_id)
@@ -17,6 +20,10 @@ begin
     if p_id ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then
         v_ids := p_id::uuid || v_ids;
     end if;
+    v_attestations := array(select i.attestation_id from outbox.payment_outbox_instructions i
+                             where i.outbox_id = any (v_ids) and i.attestation_id is not null order by i.attestation_id);
+    v_lo := v_attestations[1];
+    v_hi := v_attestations[cardinality(v_attestations)];
     return query
     select jsonb_build_object(
                'outbox_id', i.outbox_id, 'participant_id', i.participant_id, 'instruction_id', i.instruction_id, 'generation', n.generation,
@@ -24,6 +31,14 @@ begin
                'payload_sha256', encode(i.payload_sha256, 'hex'), 'amount_minor', i.amount_minor, 'currency', i.currency,
                'not_before', i.not_before, 'not_after', i.not_after, 'traceparent', i.traceparent, 'attestation_id', i.attestation_id,
                'enqueued_by', i.enqueued_by, 'enqueued_at', i.created_at,
+               -- The range is constant, so that the plan opens the months it needs.
+               'attestation', (select to_jsonb(a) || jsonb_build_object(
+                                      'payload_sha256', encode(a.payload_sha256, 'hex'), 'client_cert_fingerprint', encode(a.client_cert_fingerprint, 'hex'),
+                                      'signature', encode(a.signature, 'hex'),
+                                      'credential_revoked_at', outbox.credential_revoked_at(a.client_cert_fingerprint, a.key_id, a.jwt_iss, a.jti))
+                                 from outbox.ingress_attestations a
+                                where a.attestation_id = i.attestation_id and a.attestation_id between v_lo and v_hi),
+               'actions', outbox.actions_on_payment(i.outbox_id),
                'pending', (select to_jsonb(p) - array['outbox_id', 'rail', 'participant_id', 'created_at', 'not_after', 'lease_token']
                              from outbox.payment_outbox_pending p where p.outbox_id = i.outbox_id),
                'attempts', (select coalesce(jsonb_agg(to_jsonb(a) - array['outbox_id', 'rail', 'lease_token'] order by a.attempt_no), '[]')

@@ -1,22 +1,22 @@
 create or replace function outbox.refuse_bad_payments(
     p_participant_ids text[], p_instruction_ids text[], p_idempotency_keys text[], p_rails text[], p_payloads bytea[],
     p_content_types text[], p_amounts_minor bigint[], p_currencies text[], p_not_befores timestamptz[],
-    p_not_afters timestamptz[], p_ordering_keys text[], p_traceparents text[]
-) returns void
+    p_not_afters timestamptz[], p_ordering_keys text[], p_traceparents text[], p_attestation_ids uuid[]
+) returns boolean
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
 -- Purpose: refuses a batch that has a bad value, naming the first bad payment and its column.
 --   Internal to enqueue. All arrays have one length.
--- Results: nothing, or raises OB003 (a value) or OB004 (an unknown rail).
+-- Results: whether attestations are to be looked at, which is no fault yet; or raises OB003 (a value) or OB004 (an unknown rail).
 declare
     v_bad record;
 begin
     select c.ordinal, c.rail, r.rail as known_rail, f.place, f.fault into v_bad
       from unnest(p_participant_ids, p_instruction_ids, p_idempotency_keys, p_rails, p_payloads, p_content_types,
-                  p_amounts_minor, p_currencies, p_not_befores, p_not_afters, p_ordering_keys, p_traceparents) with ordinality
+                  p_amounts_minor, p_currencies, p_not_befores, p_not_afters, p_ordering_keys, p_traceparents, p_attestation_ids) with ordinality
            as c (participant_id, instruction_id, idempotency_key, rail, payload, content_type, amount_minor, currency,
-                 not_before, not_after, ordering_key, traceparent, ordinal)
+                 not_before, not_after, ordering_key, traceparent, attestation_id, ordinal)
       left join outbox.payment_rails r on r.rail = c.rail
      cross join lateral (values
         ('participant_id', case when coalesce(length(c.participant_id), 0) not between 1 and 200 then 'must have 1 to 200 characters' end),
@@ -38,16 +38,18 @@ begin
                            when c.not_after <= c.not_before then 'must be later than not_before' end),
         ('ordering_key', case when length(c.ordering_key) not between 1 and 200 then 'must have 1 to 200 characters' end),
         ('traceparent', case when c.traceparent !~ '^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$'
-                             then 'must be a W3C trace context of version 00' end)) as f (place, fault)
+                             then 'must be a W3C trace context of version 00' end),
+        ('attestation_id', case when r.require_attestation or c.attestation_id is not null then '' end)) as f (place, fault)
      where f.fault is not null
-     order by c.ordinal
+     order by f.place = 'attestation_id', c.ordinal
      limit 1;
-    if found then
+    if found and v_bad.place <> 'attestation_id' then
         raise exception 'payment % of the batch: % %', v_bad.ordinal, v_bad.place, v_bad.fault
             using errcode = case when v_bad.place = 'rail' then 'OB004' else 'OB003' end, column = v_bad.place,
                   schema = 'outbox', hint = case when v_bad.place = 'rail'
                       then format('rail given: %L; an operator sets its contract with set_payment_rail', v_bad.rail)
                       else 'nothing of the batch is recorded' end;
     end if;
+    return found;
 end
 $$;

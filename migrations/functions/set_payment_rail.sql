@@ -4,7 +4,7 @@ create or replace function outbox.set_payment_rail(
     p_max_crashes integer default null, p_backoff_base_ms bigint default null, p_backoff_cap_ms bigint default null,
     p_lease_duration_ms bigint default null, p_paused boolean default null, p_not_found_is_final boolean default null,
     p_max_inquiries integer default null, p_max_sends_per_s integer default null,
-    p_fallback boolean default null
+    p_fallback boolean default null, p_require_attestation boolean default null
 ) returns boolean
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
@@ -12,7 +12,8 @@ as $$
 #variable_conflict use_column
 -- Purpose: makes or changes a rail's contract. What is null stays as it is, or gets the default.
 -- Parameters: times in milliseconds; p_paused stops claiming at the next claim; p_max_sends_per_s, 0 for no rate; p_fallback,
---   whether dispatchers may have further endpoints for what the first has certainly not executed.
+--   whether dispatchers may have further endpoints for what the first has certainly not executed; p_require_attestation, whether
+--   enqueue refuses a new payment without an accepted attestation of its bytes.
 -- Results: whether the rail is new.
 -- Locks taken: the rail's row.
 -- Hazard: `resend` says that the rail executes a key at most once within the window, and p_not_found_is_final that
@@ -45,6 +46,7 @@ begin
            backoff_cap_ms = coalesce(p_backoff_cap_ms, r.backoff_cap_ms),
            lease_duration_ms = coalesce(p_lease_duration_ms, r.lease_duration_ms),
            fallback = coalesce(p_fallback, r.fallback),
+           require_attestation = coalesce(p_require_attestation, r.require_attestation),
            paused = coalesce(p_paused, r.paused),
            not_found_is_final = coalesce(p_not_found_is_final, r.not_found_is_final),
            max_inquiries = coalesce(p_max_inquiries, r.max_inquiries),

@@ -180,11 +180,14 @@ impl HttpRail {
     }
 
     async fn connection(&self, until: Instant) -> Result<Connection, Fault> {
-        if let Some(connection) = self.pool.take() {
+        // A connection stands for the certificate it was opened with: one that was replaced, perhaps because it was
+        // revoked, is not used again.
+        let generation = self.tls.as_ref().map_or(0, Tls::generation);
+        if let Some(connection) = self.pool.take(generation) {
             return Ok(connection);
         }
         let until = until.min(Instant::now() + self.connect_timeout);
-        connect(&self.endpoint, self.tls.as_ref(), until).await
+        connect(&self.endpoint, self.tls.as_ref(), until).await.map(|connection| connection.of(generation))
     }
 
     async fn send(

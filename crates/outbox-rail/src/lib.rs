@@ -22,7 +22,7 @@ mod tls;
 pub use endpoint::{UrlFault, origin, parse_url};
 pub use error::RailError;
 pub use http_rail::HttpRail;
-pub use pem::{PemFault, check_authorities, check_certificates, check_identity, is_server_name};
+pub use pem::{PemFault, check_authorities, check_certificates, check_identity, fingerprint, is_server_name};
 pub use probe::{Probe, ProbeFault};
 pub use rail::{Exchanging, Inquiry, MaySend, Rail, Submission};
 pub use report::WireReport;

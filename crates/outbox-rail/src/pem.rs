@@ -7,6 +7,7 @@ use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 /// What is wrong with the content of a file. It shows nothing of it.
@@ -56,6 +57,15 @@ pub fn check_certificates(pem: &[u8]) -> Result<(), PemFault> {
 /// The first [`PemFault`], the key's own first.
 pub fn check_identity(certificate_pem: &[u8], key_pem: &[u8]) -> Result<(), PemFault> {
     identity(certificate_pem, key_pem, &ring::default_provider()).map(drop)
+}
+
+/// SHA-256 over the first certificate of a chain, DER: by what it is known on deny lists.
+///
+/// # Errors
+/// The first [`PemFault`].
+pub fn fingerprint(certificate_pem: &[u8]) -> Result<[u8; 32], PemFault> {
+    check_certificates(certificate_pem)?;
+    Ok(Sha256::digest(&certificates(certificate_pem)?[0]).into())
 }
 
 /// Whether `name` is a name or an address that a certificate can carry.
@@ -120,6 +130,16 @@ mod tests {
         }
         let second = format!("{certificate}{other}");
         assert_eq!(check_authorities(second.as_bytes()).err(), Some(PemFault::NotACertificate));
+    }
+
+    #[test]
+    fn a_fingerprint_is_of_the_first_certificate_in_der() {
+        let made =
+            [(); 2].map(|()| rcgen::generate_simple_self_signed(vec!["rail.example".to_owned()]).expect("certificate"));
+        let expected: [u8; 32] = Sha256::digest(made[0].cert.der()).into();
+        let chain = format!("{}{}", made[0].cert.pem(), made[1].cert.pem());
+        assert_eq!(fingerprint(chain.as_bytes()), Ok(expected));
+        assert_eq!(fingerprint(made[0].signing_key.serialize_pem().as_bytes()), Err(PemFault::NoCertificate));
     }
 
     #[test]

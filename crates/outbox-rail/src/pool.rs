@@ -35,6 +35,8 @@ pub(crate) struct Connection {
     driver: JoinHandle<()>,
     is_plain: bool,
     is_used: bool,
+    /// The loading of our certificate that it was opened with, or an earlier one.
+    generation: u64,
     /// The bytes of the body sent last.
     body_bytes: u64,
 }
@@ -47,7 +49,13 @@ impl Connection {
     {
         // Its error reaches the request in flight as well; between requests it only ends the connection.
         let driver = tokio::spawn(async move { drop(driver.await) });
-        Self { sender, gate, driver, is_plain, is_used: false, body_bytes: 0 }
+        Self { sender, gate, driver, is_plain, is_used: false, generation: 0, body_bytes: 0 }
+    }
+
+    /// The same, opened with that loading of our certificate.
+    pub(crate) fn of(mut self, generation: u64) -> Self {
+        self.generation = generation;
+        self
     }
 
     pub(crate) fn version(&self) -> Version {
@@ -126,10 +134,13 @@ impl Pool {
         Self { idle: Mutex::new(Vec::new()), idle_timeout }
     }
 
-    /// The connection used last, if it is still good; those that lay too long are closed.
-    pub(crate) fn take(&self) -> Option<Connection> {
+    /// The connection used last, if it is still good and of that generation; those of others, and those that lay too
+    /// long, are closed.
+    pub(crate) fn take(&self, generation: u64) -> Option<Connection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain(|(connection, since)| since.elapsed() < self.idle_timeout && connection.is_alive());
+        idle.retain(|(connection, since)| {
+            since.elapsed() < self.idle_timeout && connection.generation == generation && connection.is_alive()
+        });
         while let Some((connection, _)) = idle.pop() {
             if !connection.gate.is_stale(connection.speech()) {
                 return Some(connection);

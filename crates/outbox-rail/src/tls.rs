@@ -38,6 +38,8 @@ impl ResolvesClientCert for Presenter {
 
 struct Loaded {
     stamps: Vec<Stamp>,
+    /// How often the files were loaded before.
+    generation: u64,
     client: Arc<ClientConfig>,
     verifier: Arc<WebPkiServerVerifier>,
 }
@@ -68,9 +70,17 @@ impl Tls {
     pub(crate) fn current(&self) -> Result<Arc<ClientConfig>, RailError> {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         if stamps(&self.settings)? != loaded.stamps {
-            *loaded = load(&self.settings, self.world_readable, &self.was_asked)?;
+            let generation = loaded.generation + 1;
+            *loaded = Loaded { generation, ..load(&self.settings, self.world_readable, &self.was_asked)? };
         }
         Ok(Arc::clone(&loaded.client))
+    }
+
+    /// Which loading of the files a connection is opened with now. Where they cannot be read, it is that of the last
+    /// time: who opens a connection is told.
+    pub(crate) fn generation(&self) -> u64 {
+        drop(self.current());
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner).generation
     }
 
     /// What judges the rail's certificate, as of the last connection.
@@ -124,7 +134,7 @@ fn load(
         .with_client_cert_resolver(Arc::new(presenter));
     client.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     client.enable_early_data = false;
-    Ok(Loaded { stamps, client: Arc::new(client), verifier })
+    Ok(Loaded { stamps, generation: 0, client: Arc::new(client), verifier })
 }
 
 fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, RailError> {

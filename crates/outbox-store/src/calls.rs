@@ -7,12 +7,14 @@ use sqlx::postgres::PgRow;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::attestation;
 use crate::audit;
 use crate::control;
 use crate::error::StoreError;
 use crate::health;
 use crate::memory::{EpochFault, LogMark};
 use crate::reconcile;
+use crate::revocation;
 use crate::rows::{
     ClaimCursor, CompletionVerdict, ContractChange, ExpireReport, Heartbeat, HeartbeatReply, HeldLease, HeldPayment,
     Preflight, RailRow, RenewVerdict, SilentDispatcher, UnparkReport,
@@ -35,8 +37,7 @@ pub(crate) const LIMITS_IN_FORCE: &str = "select pg_catalog.bool_and(s.setting::
      join (values ('statement_timeout', $1::bigint), ('lock_timeout', $2), ('idle_in_transaction_session_timeout', $3)) \
      as l (name, ms) on l.name = s.name";
 pub(crate) const READ_RAILS: &str = "select * from outbox.read_payment_rails()";
-pub(crate) const SET_RAIL: &str =
-    "select outbox.set_payment_rail($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) as is_new";
+pub(crate) const SET_RAIL: &str = "select outbox.set_payment_rail($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) as is_new";
 pub(crate) const READ_STATUS: &str = "select * from outbox.read_outbox_status($1)";
 pub(crate) const READ_METRICS: &str = "select * from outbox.read_outbox_metrics($1, $2)";
 pub(crate) const READ_BLOCKED_KEYS: &str =
@@ -77,7 +78,7 @@ pub const STATEMENTS: &[(&str, &str)] = &[
     ("APPLY", control::APPLY),
     ("SET_PAUSE", control::SET_PAUSE),
     ("READ_PAUSES", control::READ_PAUSES),
-    ("READ_RAILS_AND_PAUSES", control::READ_RAILS_AND_PAUSES),
+    ("READ_STANDING", control::READ_STANDING),
     ("PROPOSE_FAILOVER", control::PROPOSE_FAILOVER),
     ("APPLY_FAILOVER", control::APPLY_FAILOVER),
     ("READ_ACTIONS", control::READ_ACTIONS),
@@ -89,6 +90,10 @@ pub const STATEMENTS: &[(&str, &str)] = &[
     ("VOID_STATEMENT", reconcile::VOID_STATEMENT),
     ("RESOLVE_BREAKS", reconcile::RESOLVE_BREAKS),
     ("READ_BREAKS", reconcile::READ_BREAKS),
+    ("RECORD_ATTESTATION", attestation::RECORD_ATTESTATION),
+    ("REVOKE_CERT", revocation::REVOKE_CERT),
+    ("REVOKE_TOKEN", revocation::REVOKE_TOKEN),
+    ("READ_REVOKED_CERTS", revocation::READ_REVOKED_CERTS),
     ("AUDIT", audit::AUDIT),
     ("CHECK_EPOCH", health::CHECK_EPOCH),
     ("READ_HEALTH", health::READ_HEALTH),
@@ -405,7 +410,14 @@ pub(crate) fn read_rail(call: &'static str, row: &PgRow) -> Result<RailRow, Stor
             paused: column(call, row, "paused")?,
         }),
     };
-    Ok(RailRow { rail, on_unknown, amount_required: column(call, row, "amount_required")?, contract })
+    let amount_required = column(call, row, "amount_required")?;
+    Ok(RailRow {
+        rail,
+        on_unknown,
+        amount_required,
+        require_attestation: column(call, row, "require_attestation")?,
+        contract,
+    })
 }
 
 /// Makes or changes a rail's contract; returns whether it is new.
@@ -434,7 +446,8 @@ pub async fn set_payment_rail(
         .bind(change.not_found_is_final)
         .bind(change.max_inquiries.map(small))
         .bind(change.max_sends_per_s.map(small))
-        .bind(change.fallback);
+        .bind(change.fallback)
+        .bind(change.require_attestation);
     let rows = session.fetch(CALL, query).await?;
     column(CALL, only(CALL, &rows)?, "is_new")
 }

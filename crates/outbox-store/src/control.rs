@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::calls::{column, only, read_rail, small};
 use crate::error::StoreError;
+use crate::revocation::{Fingerprint, RevokedCert, bytes, revoked_cert};
 use crate::rows::RailRow;
 use crate::session::Session;
 
@@ -17,8 +18,10 @@ pub(crate) const WITHDRAW: &str = "select outbox.withdraw_operator_action($1, $2
 pub(crate) const APPLY: &str = "select * from outbox.apply_operator_action($1, $2)";
 pub(crate) const SET_PAUSE: &str = "select outbox.set_outbox_pause($1, $2, $3, $4) as action_id";
 pub(crate) const READ_PAUSES: &str = "select u.rail as paused_rail, u.participant_id, u.paused_by, u.paused_at, u.reason from outbox.read_outbox_pauses() u";
-pub(crate) const READ_RAILS_AND_PAUSES: &str = "select r.*, u.rail as paused_rail, u.participant_id, u.paused_by, u.paused_at, u.reason \
-     from outbox.read_payment_rails() r full join outbox.read_outbox_pauses() u on false";
+pub(crate) const READ_STANDING: &str = "select r.*, u.rail as paused_rail, u.participant_id, u.paused_by, u.paused_at, u.reason, \
+     c.fingerprint as revoked_fingerprint, c.revoked_at, c.revoked_by, c.reason as revoked_reason \
+     from outbox.read_payment_rails() r full join outbox.read_outbox_pauses() u on false \
+     full join outbox.read_revoked_client_certs($1) c on false";
 pub(crate) const PROPOSE_FAILOVER: &str = "select outbox.propose_failover($1, $2, $3) as action_id";
 pub(crate) const APPLY_FAILOVER: &str = "select * from outbox.apply_failover($1, $2)";
 pub(crate) const READ_ACTIONS: &str =
@@ -264,22 +267,36 @@ fn pause(call: &'static str, row: &PgRow) -> Result<Pause, StoreError> {
     })
 }
 
-/// The contracts and the pauses in one call: dispatchers ask for both twice a second.
+/// What decides whether a rail may be called, in one call: dispatchers ask for it twice a second.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// The contracts.
+    pub rails: Vec<RailRow>,
+    /// The pauses, apart from what contracts pause.
+    pub pauses: Vec<Pause>,
+    /// Which of the certificates asked for are revoked.
+    pub revoked: Vec<RevokedCert>,
+}
+
+/// The contracts, the pauses, and those of `fingerprints` that are revoked.
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn read_rails_and_pauses(session: &mut Session) -> Result<(Vec<RailRow>, Vec<Pause>), StoreError> {
-    const CALL: &str = "read_rails_and_pauses";
-    let rows = session.fetch(CALL, sqlx::query(READ_RAILS_AND_PAUSES)).await?;
-    let (mut rails, mut pauses) = (Vec::new(), Vec::new());
+pub async fn read_standing(session: &mut Session, fingerprints: &[Fingerprint]) -> Result<Standing, StoreError> {
+    const CALL: &str = "read_standing";
+    let rows = session.fetch(CALL, sqlx::query(READ_STANDING).bind(bytes(fingerprints))).await?;
+    let mut standing = Standing::default();
     for row in &rows {
-        // A row is of the one or of the other.
-        match column::<Option<String>>(CALL, row, "rail")? {
-            Some(_) => rails.push(read_rail(CALL, row)?),
-            None => pauses.push(pause(CALL, row)?),
+        // A row is of one of the three.
+        if column::<Option<String>>(CALL, row, "rail")?.is_some() {
+            standing.rails.push(read_rail(CALL, row)?);
+        } else if column::<Option<&[u8]>>(CALL, row, "revoked_fingerprint")?.is_some() {
+            standing.revoked.push(revoked_cert(CALL, row)?);
+        } else {
+            standing.pauses.push(pause(CALL, row)?);
         }
     }
-    Ok((rails, pauses))
+    Ok(standing)
 }
 
 /// Proposes that this cluster is dispatched from now on. Returns the action.

@@ -43,7 +43,8 @@ pub struct NewPayment {
     pub ordering_key: Option<String>,
     /// The caller's W3C trace context.
     pub traceparent: Option<String>,
-    /// The caller's proof of who asked for it.
+    /// Who asked for it, and by which proof: an accepted attestation of these bytes. It is no part of the identity: a
+    /// repetition brings a new one, and is not judged again.
     pub attestation_id: Option<Uuid>,
 }
 
@@ -83,7 +84,8 @@ pub struct Enqueued {
 /// # Errors
 /// [`StoreError::Refused`]: `OB001` and `OB002` for an instruction that is recorded with another
 /// request or under another key, `OB003` and `OB004` for a bad value or an unknown rail, naming
-/// payment and column; the transaction is then aborted. [`StoreError::Server`] with SQLSTATE 40001
+/// payment and column; `OB021` and `OB022` for an attestation that is missing, does not allow this payment, or rests on a
+/// revoked credential. The transaction is then aborted. [`StoreError::Server`] with SQLSTATE 40001
 /// above read committed: try the transaction again.
 pub async fn enqueue_in(
     connection: &mut PgConnection,

@@ -1,6 +1,7 @@
 //! The only crate that speaks SQL: one Rust function for each SQL function, the listener, and the
 //! embedded migrations. It decides nothing about payments, and it knows no rail.
 
+mod attestation;
 mod audit;
 mod calls;
 mod claim;
@@ -15,9 +16,11 @@ mod memory;
 mod migrate;
 mod reading;
 mod reconcile;
+mod revocation;
 mod rows;
 mod session;
 
+pub use attestation::{Attested, AuthMethod, Decision, NewAttestation, record_attestation, record_attestation_in};
 pub use audit::{AuditScope, audit};
 #[doc(hidden)]
 pub use calls::STATEMENTS;
@@ -29,9 +32,9 @@ pub use claim::claim;
 pub use complete::complete;
 pub use connect::{ClientIdentity, ConnectSettings, Password, Tls};
 pub use control::{
-    ActionKind, ActionResult, ApplyReport, FailoverStep, Pause, PaymentFilter, Proposal, apply_action, apply_failover,
-    decide_action, propose_action, propose_failover, read_action_members, read_actions, read_pauses, read_payments,
-    read_rails_and_pauses, set_pause, withdraw_action,
+    ActionKind, ActionResult, ApplyReport, FailoverStep, Pause, PaymentFilter, Proposal, Standing, apply_action,
+    apply_failover, decide_action, propose_action, propose_failover, read_action_members, read_actions, read_pauses,
+    read_payments, read_standing, set_pause, withdraw_action,
 };
 pub use enqueue::{Enqueued, Hint, NewPayment, enqueue_batch, enqueue_in};
 pub use error::{Class, StoreError};
@@ -45,6 +48,9 @@ pub use reading::{read_blocked_keys, read_metrics, read_status, read_timelines};
 pub use reconcile::{
     Comparison, LinesHash, StatementHead, StatementLine, begin_reconcile, finish_reconcile, read_breaks, record_lines,
     resolve_breaks, void_statement,
+};
+pub use revocation::{
+    Fingerprint, Revocation, RevokedCert, TokenName, read_revoked_certs, revoke_client_cert, revoke_token,
 };
 pub use rows::{
     BlockedKey, ClaimBatch, ClaimCursor, ClaimRequest, ClaimSummary, ClaimedPayment, Completion, CompletionVerdict,

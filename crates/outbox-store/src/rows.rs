@@ -440,6 +440,8 @@ pub struct ContractChange {
     pub lease_duration: Option<Millis>,
     /// Whether dispatchers may have further endpoints.
     pub fallback: Option<bool>,
+    /// Whether a new payment needs an accepted attestation of its bytes.
+    pub require_attestation: Option<bool>,
     /// Whether nothing is claimed.
     pub paused: Option<bool>,
 }
@@ -453,6 +455,8 @@ pub struct RailRow {
     pub on_unknown: String,
     /// Whether a payment must have an amount.
     pub amount_required: bool,
+    /// Whether a new payment needs an accepted attestation of its bytes.
+    pub require_attestation: bool,
     /// The contract; `None` if this version cannot serve what `on_unknown` asks for.
     pub contract: Option<RailContract>,
 }

@@ -71,6 +71,9 @@ enum Command {
     Resolve(commands::control::act::Resolve),
     /// Let go on what was paused
     Resume(commands::control::pause::Pause),
+    /// Put credentials on the deny list: client certificates, tokens, keys
+    #[command(subcommand)]
+    Revoke(commands::control::revoke::Revoke),
     /// Make waiting payments due now
     RetryNow(commands::control::act::RetryNow),
     /// Show where the payments of each rail are
@@ -96,6 +99,7 @@ impl Command {
             Self::Release(command) => control::act::run(&command, out),
             Self::Resolve(command) => control::act::run(&command, out),
             Self::Resume(command) => control::pause::run(&command, false, out),
+            Self::Revoke(command) => control::revoke::run(&command, out),
             Self::RetryNow(command) => control::act::run(&command, out),
             Self::Withdraw(command) => control::decide::withdraw(&command, out),
             Self::CheckConfig(command) => commands::check_config::run(&command, out),

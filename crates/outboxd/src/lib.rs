@@ -9,6 +9,7 @@ pub mod events;
 pub mod exit;
 pub mod health;
 pub mod health_server;
+mod hex;
 mod log_queue;
 pub mod logging;
 pub mod metrics;

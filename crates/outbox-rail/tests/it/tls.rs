@@ -197,6 +197,20 @@ async fn our_certificate_is_presented_and_read_again_when_it_changes() {
 }
 
 #[tokio::test]
+async fn a_connection_of_a_certificate_that_was_replaced_is_not_used_again() {
+    let authority = Authority::new();
+    let hostile = secured(authority.acceptor("localhost", Asks::Yes, BOTH, |_| {})).await;
+    let rail = rail(https(&hostile, authority.trusted(Some(authority.client()))));
+    for (replaced, connections) in [(false, 1), (false, 1), (true, 2), (false, 2)] {
+        if replaced {
+            authority.client();
+        }
+        assert_eq!(send(&rail, "{}").await.outcome, Outcome::Accepted);
+        assert_eq!(hostile.connections(), connections);
+    }
+}
+
+#[tokio::test]
 async fn a_rail_that_wants_our_certificate_and_gets_none_is_not_sent_to() {
     let authority = Authority::new();
     for versions in [TLS12, TLS13] {

@@ -14,7 +14,7 @@ const BATCH: usize = 600;
 const MOST_PER_PAYMENT: usize = 8;
 
 /// Every row that a node of a plan returned or threw away, loop by loop, with the line that says so.
-fn rows_handled(plans: &str) -> Vec<(usize, String)> {
+pub(crate) fn rows_handled(plans: &str) -> Vec<(usize, String)> {
     let mut handled = Vec::new();
     let mut loops = 1;
     for line in plans.lines() {
@@ -35,8 +35,8 @@ fn number_after(text: &str, mark: &str) -> Option<usize> {
     rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
-/// Runs `call` in a session that tells the plans of all statements inside functions.
-fn plans_of(db: &TestDb, call: &str) -> String {
+/// Runs `call` in a session that tells the plans of all statements inside functions; returns its rows, and the plans.
+pub(crate) fn plans_told(db: &TestDb, call: &str) -> (String, String) {
     let script = format!(
         "set client_min_messages = error; load 'auto_explain'; set auto_explain.log_min_duration = 0; \
          set auto_explain.log_analyze = on; set auto_explain.log_timing = off; \
@@ -49,16 +49,26 @@ fn plans_of(db: &TestDb, call: &str) -> String {
         .expect("psql is needed for this test");
     let (rows, plans) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{call}: {plans}");
-    assert_eq!(rows.trim(), BATCH.to_string(), "{call}: the batch is not whole");
-    plans.into_owned()
+    (rows.trim().to_owned(), plans.into_owned())
+}
+
+/// The plans of `call`, which must count a whole batch.
+fn plans_of(db: &TestDb, call: &str) -> String {
+    let (rows, plans) = plans_told(db, call);
+    assert_eq!(rows, BATCH.to_string(), "{call}: the batch is not whole");
+    plans
 }
 
 /// Asserts that no node of any plan of `call` handles more than a few rows for each payment.
 fn assert_linear(db: &TestDb, call: &str) {
+    assert_within(db, call, MOST_PER_PAYMENT);
+}
+
+fn assert_within(db: &TestDb, call: &str, most_per_payment: usize) {
     let plans = plans_of(db, call);
     let (most, line) = rows_handled(&plans).into_iter().max().expect("no plan was told");
     assert!(most >= BATCH, "the plans of the call are not among those told: {plans}");
-    assert!(most <= BATCH * MOST_PER_PAYMENT, "{call}: {most} rows for {BATCH} payments in `{line}`: {plans}");
+    assert!(most <= BATCH * most_per_payment, "{call}: {most} rows for {BATCH} payments in `{line}`: {plans}");
 }
 
 /// The arrays that name every lease of the queue, in order of id.
@@ -161,4 +171,29 @@ async fn holding_a_batch_that_missed_its_window_handles_each_payment_a_few_times
     let mut world = believed_empty().await;
     world.change_all("not_after = now() - interval '1 s'").await;
     assert_linear(&world.db, CLAIM_HOLDS);
+}
+
+/// Enqueues every attested request.
+const ENQUEUE_ATTESTED: &str = "select count(*) from (select array_agg(participant_id order by attestation_id) as who, \
+     array_agg(instruction_id order by attestation_id) as id, array_agg('wire'::text) as rail, array_agg('x'::bytea) as payload, \
+     array_agg('text/plain'::text) as type, array_agg(1::bigint) as amount, array_agg('EUR'::text) as currency, \
+     array_agg(null::timestamptz) as never, array_agg(null::text) as none, array_agg(attestation_id order by attestation_id) as attested \
+     from outbox.ingress_attestations) as b, \
+     outbox.enqueue_payment_outbox_batch(who, id, id, rail, payload, type, amount, currency, never, never, none, none, attested)";
+
+#[tokio::test]
+async fn enqueueing_an_attested_batch_handles_each_payment_a_few_times_in_tables_believed_empty() {
+    let mut world = World::new().await;
+    world.contract("require_attestation = true").await;
+    run(&mut world.dba, "vacuum analyze outbox.ingress_attestations").await;
+    run(
+        &mut world.dba,
+        &format!(
+            "select count(a.attestation_id) from generate_series(1, {BATCH}) as n, lateral outbox.record_ingress_attestation(
+                 'r' || n, 'acme', 'i' || n, now(), sha256('x'), 'JWT', 'ACCEPTED', p_key_id => 'k', p_jti => 'j' || n) as a"
+        ),
+    )
+    .await;
+    // Each payment is judged by one row for each of its thirteen columns.
+    assert_within(&world.db, ENQUEUE_ATTESTED, 13);
 }

@@ -112,7 +112,7 @@ async fn bad_value_is_refused_by_column_and_code() {
 async fn database_records_the_media_types_that_a_rail_can_send_and_no_others() {
     let mut world = World::new().await;
     let refuses = "select outbox.refuse_bad_payments(array['p'], array['i'], array['k'], array['wire'], array['x'::bytea], array[$1], \
-                   array[1], array['EUR'], array[null::timestamptz], array[null::timestamptz], array[null], array[null])";
+                   array[1], array['EUR'], array[null::timestamptz], array[null::timestamptz], array[null], array[null], array[null::uuid])";
     let mut texts: Vec<String> =
         ["json", "", "/", "a/b;c", "a/b ;c", "a/b ; c", "a/b;;", "a/b ", "a/b;c\u{e9}"].map(str::to_owned).into();
     texts.extend([124, 125].map(|length| format!("a/b{}", "c".repeat(length))));

@@ -16,7 +16,8 @@ const PERMISSION_DENIED: &str = "42501";
 const ALL_TABLES: &str = "
     select t.relid::regclass from (values
         ('outbox.payment_outbox_identities'::regclass), ('outbox.payment_outbox_instructions'),
-        ('outbox.payment_outbox_attempts'), ('outbox.payment_outbox_late_outcomes')) as r (root)
+        ('outbox.payment_outbox_attempts'), ('outbox.payment_outbox_late_outcomes'), ('outbox.ingress_attestations'),
+        ('outbox.ingress_requests'), ('outbox.revoked_client_certs'), ('outbox.revoked_tokens')) as r (root)
      cross join lateral (select p.relid from pg_partition_tree(r.root) p
                           union all select r.root where not exists (select from pg_partition_tree(r.root))) as t";
 
@@ -155,7 +156,7 @@ async fn the_owner_is_not_kept_from_ddl() {
 }
 
 /// History tables that lack one of the two triggers, or have it in any state but ENABLE ALWAYS.
-async fn unguarded(dba: &mut PgConnection) -> Vec<String> {
+pub(crate) async fn unguarded(dba: &mut PgConnection) -> Vec<String> {
     let text = format!(
         "select h.relid::text from ({ALL_TABLES}) as h
           where 2 <> (select count(*) from pg_trigger t
@@ -169,7 +170,7 @@ async fn unguarded(dba: &mut PgConnection) -> Vec<String> {
 async fn every_history_table_is_guarded_always() {
     let mut world = World::new().await;
     let count: i64 = scalar(&mut world.dba, &format!("select count(*) from ({ALL_TABLES}) as h")).await;
-    assert_eq!(count, 1 + 16 + 2 * (1 + 26) + 1);
+    assert_eq!(count, 2 * (1 + 16) + 3 * (1 + 26) + 3);
     assert_eq!(unguarded(&mut world.dba).await, Vec::<String>::new());
     run(&mut world.dba, "alter table outbox.payment_outbox_identities_h07 enable trigger history_is_never_truncated")
         .await;

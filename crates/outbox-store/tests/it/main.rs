@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot set itself up should panic")]
 
 mod attacks;
+mod attestation;
 mod audit;
 mod batch_plans;
 mod cancellation;
@@ -40,6 +41,7 @@ mod reading;
 mod reconcile;
 mod reconcile_control;
 mod reconcile_cover;
+mod revocation;
 mod routes;
 mod schema;
 mod seed;

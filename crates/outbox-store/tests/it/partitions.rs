@@ -16,7 +16,8 @@ use crate::world::{World, payment};
 const LIMIT: Duration = Duration::from_secs(20);
 const ENSURE: &str = "select outbox.ensure_outbox_partitions()";
 const HEADROOM: &str = "select outbox.partition_headroom_months()";
-const PARENTS: [&str; 2] = ["outbox.payment_outbox_instructions", "outbox.payment_outbox_attempts"];
+const PARENTS: [&str; 3] =
+    ["outbox.payment_outbox_instructions", "outbox.payment_outbox_attempts", "outbox.ingress_attestations"];
 
 /// The name's end of the partition so many months from now.
 async fn suffix(dba: &mut PgConnection, months: i32) -> String {
@@ -77,7 +78,7 @@ async fn months_begin_in_utc_whatever_the_time_zone_of_the_session() {
         let mut owner = world.db.connect_as("t_migrator").await.unwrap();
         run(&mut owner, &format!("set timezone = '{zone}'")).await;
         assert_eq!(scalar::<i32>(&mut owner, HEADROOM).await, 0, "{zone}");
-        assert_eq!(scalar::<i32>(&mut owner, ENSURE).await, 48, "{zone}");
+        assert_eq!(scalar::<i32>(&mut owner, ENSURE).await, 72, "{zone}");
         assert_eq!(scalar::<i32>(&mut owner, HEADROOM).await, 24, "{zone}");
         for parent in PARENTS {
             assert_eq!(months(&mut world.dba, parent).await, expected_months(&mut world.dba, parent).await, "{zone}");
@@ -144,7 +145,7 @@ async fn making_months_again_makes_none_and_two_at_once_share_the_work() {
     actors[1].waits(&mut world.dba).await;
     actors[0].does("commit").await;
     let second = actors[1].ends().await.unwrap();
-    assert_eq!((first[0].get::<i32, _>(0), second[0].get::<i32, _>(0)), (6, 0));
+    assert_eq!((first[0].get::<i32, _>(0), second[0].get::<i32, _>(0)), (9, 0));
     assert_eq!(scalar::<i32>(&mut world.dba, HEADROOM).await, 24);
 }
 
@@ -168,7 +169,7 @@ async fn months_are_attached_while_payments_are_recorded_in_open_transactions() 
         &mut world.dba,
         "select distinct l.mode from pg_locks l join pg_stat_activity a using (pid)
           where a.datname = current_database() and a.usename = 't_migrator'
-            and l.relation = any (array['outbox.payment_outbox_instructions', 'outbox.payment_outbox_attempts']::regclass[]) order by 1",
+            and l.relation = any (array['outbox.payment_outbox_instructions', 'outbox.payment_outbox_attempts', 'outbox.ingress_attestations']::regclass[]) order by 1",
     )
     .await;
     assert_eq!(strongest, ["AccessShareLock", "ShareUpdateExclusiveLock"]);
@@ -272,7 +273,7 @@ async fn locks(world: &mut World, instruction: &str) -> (i64, i64) {
     (enqueuing, dispatching)
 }
 
-async fn locks_of(dba: &mut PgConnection, login: &str) -> i64 {
+pub(crate) async fn locks_of(dba: &mut PgConnection, login: &str) -> i64 {
     let text = format!(
         "select count(*) from pg_locks l join pg_stat_activity a using (pid)
           where a.datname = current_database() and a.usename = '{login}' and l.locktype = 'relation' and a.state = 'idle in transaction'"
@@ -294,7 +295,7 @@ async fn locks_of_a_call_do_not_grow_with_the_months() {
 }
 
 /// Makes months before the first, as a database has them after years.
-async fn make_older_months(dba: &mut PgConnection, count: i32) {
+pub(crate) async fn make_older_months(dba: &mut PgConnection, count: i32) {
     for parent in PARENTS {
         run(
             dba,

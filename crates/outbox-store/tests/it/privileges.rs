@@ -29,6 +29,10 @@ t_auditor  reconcile_voidings             select
 t_auditor  reconcile_breaks               select
 t_auditor  reconcile_resolutions          select
 t_auditor  audit_checkpoints              select
+t_auditor  ingress_attestations           select
+t_auditor  ingress_requests               select
+t_auditor  revoked_client_certs           select
+t_auditor  revoked_tokens                 select
 ";
 
 /// Function, and who executes it. What is not here is refused.
@@ -36,6 +40,10 @@ const FUNCTIONS: &str = "
 enqueue_payment_outbox        t_ingest
 enqueue_payment_outbox_text   t_ingest
 enqueue_payment_outbox_batch  t_ingest
+record_ingress_attestation    t_ingest
+revoke_client_cert            t_operator
+revoke_token                  t_operator
+read_revoked_client_certs     t_dispatcher t_operator
 claim_outbox_batch            t_dispatcher
 expire_outbox_leases          t_dispatcher
 unpark_outbox_rows            t_dispatcher
@@ -188,7 +196,7 @@ async fn verbs(connection: &mut PgConnection, table: &Table) -> Vec<String> {
 async fn each_login_may_do_to_tables_what_is_written_down_and_no_more() {
     let (db, mut dba) = database().await;
     let tables = tables(&mut dba).await;
-    assert_eq!(tables.len(), 37, "all kinds of tables and partitions are tried");
+    assert_eq!(tables.len(), 46, "all kinds of tables and partitions are tried");
     let mut found = BTreeSet::new();
     for login in runtime_logins() {
         let mut session = db.connect_as(login).await.unwrap();

@@ -1,6 +1,7 @@
 //! `outboxd inspect`: everything known of a payment, as a timeline. Never its payload, which the
 //! database does not hand out here.
 
+mod chain;
 mod timeline;
 
 use std::io::{Write, stderr};

@@ -77,6 +77,9 @@ pub(crate) struct SetRail {
     /// Whether dispatchers may have fallback_urls, for what the first endpoint has certainly not executed
     #[arg(long, value_name = "BOOL")]
     fallback: Option<bool>,
+    /// Whether enqueue refuses a new payment without an accepted attestation of its bytes
+    #[arg(long, value_name = "BOOL")]
+    require_attestation: Option<bool>,
     /// Whether nothing is claimed
     #[arg(long, value_name = "BOOL")]
     paused: Option<bool>,
@@ -112,6 +115,7 @@ impl SetRail {
             backoff_cap: self.backoff_cap.map(Millis::from),
             lease_duration: self.lease_duration.map(Millis::from),
             fallback: self.fallback,
+            require_attestation: self.require_attestation,
             paused: self.paused,
         }
     }
@@ -132,7 +136,8 @@ fn changes_nothing(change: &ContractChange) -> bool {
         change.lease_duration,
     ];
     let counts = [change.max_sends, change.max_inquiries, change.max_sends_per_s, change.max_crashes];
-    let flags = [change.amount_required, change.not_found_is_final, change.fallback, change.paused];
+    let flags =
+        [change.amount_required, change.not_found_is_final, change.fallback, change.require_attestation, change.paused];
     change.on_unknown.is_none()
         && times.iter().all(Option::is_none)
         && counts.iter().all(Option::is_none)
@@ -233,6 +238,7 @@ fn values(row: &RailRow) -> Map<String, Value> {
     let mut put = |name: &str, value: Value| values.insert(name.to_owned(), value);
     put("on_unknown", json!(row.on_unknown));
     put("amount_required", json!(row.amount_required));
+    put("require_attestation", json!(row.require_attestation));
     if let Some(contract) = &row.contract {
         put("idempotency_window_ms", json!(contract.idempotency_window.map(|window| window.0)));
         put("not_found_is_final", json!(contract.not_found_is_final));

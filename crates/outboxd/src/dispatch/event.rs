@@ -1,5 +1,6 @@
 //! What the services tell the event loop, and what it tells the lanes. Both lists are closed.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use outbox_core::{BootTime, RailContract, RailName};
@@ -19,8 +20,8 @@ pub(crate) enum Event {
     WakeupLock(RailName, LockAnswer),
     /// There is a new listener: locks and notifications before it are lost.
     ListenerRenewed,
-    /// The contracts as the database has them now.
-    Contracts(Vec<RailRow>),
+    /// The contracts as the database has them now, and why rails are to be left alone whatever theirs says.
+    Contracts(Vec<RailRow>, BTreeMap<RailName, String>),
     /// Other dispatchers that fell silent.
     Silent(Vec<SilentDispatcher>),
     /// The database is not one to work on any more, though connections to it are open.
@@ -51,8 +52,9 @@ pub(crate) enum LaneCommand {
     ListenerRenewed,
     /// Claim on a new connection only: what the open one was at its beginning has changed.
     Reconnect,
-    /// The rail's contract; `None`: there is none that this version can serve.
-    Contract(Option<RailContract>),
+    /// The rail's contract; `None`: there is none that this version can serve. And why the rail is to be left alone
+    /// whatever it says.
+    Contract(Option<RailContract>, Option<String>),
 }
 
 /// What a lane tells the listener.

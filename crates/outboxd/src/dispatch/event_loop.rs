@@ -94,7 +94,7 @@ impl EventLoop {
             Event::Hinted(rail) => self.command(&rail, LaneCommand::Sweep),
             Event::WakeupLock(rail, answer) => self.command(&rail, LaneCommand::WakeupLock(answer)),
             Event::ListenerRenewed => self.command_all(&LaneCommand::ListenerRenewed),
-            Event::Contracts(rows) => self.take_contracts(rows),
+            Event::Contracts(rows, revoked) => self.take_contracts(rows, &revoked),
             Event::DatabaseRefused => self.command_all(&LaneCommand::Reconnect),
             Event::Silent(silent) => self.take_silent(&silent),
             Event::Broken(failure) => {
@@ -118,10 +118,11 @@ impl EventLoop {
         }
     }
 
-    fn take_contracts(&mut self, rows: Vec<RailRow>) {
+    fn take_contracts(&mut self, rows: Vec<RailRow>, revoked: &BTreeMap<RailName, String>) {
         self.contracts = rows.into_iter().filter_map(|row| row.contract.map(|contract| (row.rail, contract))).collect();
         for rail in self.lanes.keys() {
-            self.command(rail, LaneCommand::Contract(self.contracts.get(rail).cloned()));
+            let (contract, revoked) = (self.contracts.get(rail).cloned(), revoked.get(rail).cloned());
+            self.command(rail, LaneCommand::Contract(contract, revoked));
         }
     }
 

@@ -218,12 +218,13 @@ impl Lane {
                 self.pace.sweep_now();
             }
             LaneCommand::Reconnect => self.parts.connection.disconnect(),
-            LaneCommand::Contract(contract) => self.take_contract(contract),
+            LaneCommand::Contract(contract, revoked) => self.take_contract(contract, revoked),
         }
     }
 
-    fn take_contract(&mut self, contract: Option<RailContract>) {
-        let off = Off::judge(contract.as_ref(), &self.settings, self.routes.abilities());
+    fn take_contract(&mut self, contract: Option<RailContract>, revoked: Option<String>) {
+        let judged = || Off::judge(contract.as_ref(), &self.settings, self.routes.abilities());
+        let off = revoked.map_or_else(judged, Off::Refused);
         self.contract = contract.map(Arc::new);
         if off != self.off {
             self.turn(off);

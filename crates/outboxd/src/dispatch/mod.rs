@@ -10,6 +10,7 @@ mod event;
 mod event_loop;
 pub(crate) mod examine;
 mod high_water;
+pub(crate) mod identities;
 mod lane;
 mod lane_breaker;
 mod lane_parts;

@@ -1,4 +1,4 @@
-//! What people have paused, by a pause or by a rail's contract, as far as this daemon knows: read twice a second, and
+//! What people have paused, by a pause, by a rail's contract or by revoking our certificate, as far as this daemon knows: read twice a second, and
 //! asked before each claim of a rail and right before each first byte. The claim function sees the pauses for itself: what
 //! it leased between the end of a pause and our hearing of it would only be given back.
 
@@ -19,7 +19,7 @@ struct Known {
 }
 
 impl Pauses {
-    /// Notes what is paused now; `by_contract`: the rails whose contracts say so.
+    /// Notes what is paused now; `by_contract`: the rails whose contracts say so, or for which we have no certificate left.
     pub(crate) fn set(&self, pauses: Vec<Pause>, by_contract: BTreeSet<RailName>) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Known { pauses, by_contract };
     }

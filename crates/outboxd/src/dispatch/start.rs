@@ -18,6 +18,7 @@ use super::connection::{Connection, ConnectionError};
 use super::event::{Handle, LaneCommand, Phase, Sleep};
 use super::event_loop::EventLoop;
 use super::high_water::{self, State};
+use super::identities::Identities;
 use super::lane::Lane;
 use super::lane_parts::{LaneParts, LaneSettings};
 use super::leases::Leases;
@@ -353,6 +354,7 @@ impl Services {
             worker_id: self.worker_id.clone(),
             environment: dispatcher.environment.clone(),
             lanes: self.deps.rails.keys().cloned().collect(),
+            identities: Identities::of(&self.deps.config),
             leases: Arc::clone(leases),
             unclaimed: Arc::clone(&self.unclaimed),
             metrics: Arc::clone(&self.deps.metrics),

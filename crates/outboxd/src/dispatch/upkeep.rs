@@ -1,15 +1,16 @@
-//! What is done now and then: the heartbeat, the contracts, the pauses, parked payments, and lost leases of lanes that
-//! do not claim. All on one connection, in bounded passes.
+//! What is done now and then: the heartbeat, the contracts, the pauses, revoked certificates of ours, parked payments, and
+//! lost leases of lanes that do not claim. All on one connection, in bounded passes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use outbox_core::{BootTime, HoldReason, Millis, RailName, WorkerId};
-use outbox_store::{ClaimCursor, DispatcherState, Heartbeat, LaneBeat, RailRow};
+use outbox_store::{ClaimCursor, DispatcherState, Fingerprint, Heartbeat, LaneBeat, RailRow};
 
 use super::connection::{Connection, ConnectionError};
 use super::event::{Event, Handle, Phase};
+use super::identities::{self, Identities};
 use super::leases::Leases;
 use super::unclaimed::Unclaimed;
 use crate::clock::boot_now;
@@ -37,6 +38,7 @@ pub(crate) struct Upkeep {
     pub(crate) worker_id: WorkerId,
     pub(crate) environment: Option<String>,
     pub(crate) lanes: Vec<RailName>,
+    pub(crate) identities: Identities,
     pub(crate) leases: Arc<Leases>,
     pub(crate) unclaimed: Arc<Unclaimed>,
     pub(crate) metrics: Arc<Metrics>,
@@ -87,14 +89,7 @@ impl Upkeep {
             self.connection.look().await?;
             self.beat(state).await?;
         }
-        let (rails, pauses) = outbox_store::read_rails_and_pauses(self.connection.session().await?).await?;
-        let paused = rails.iter().filter(|row| row.contract.as_ref().is_some_and(|contract| contract.paused));
-        self.handle.pauses.set(pauses, paused.map(|row| row.rail.clone()).collect());
-        // A lane that was too busy to be told is told again with the next heartbeat.
-        if beats || rails != passes.rails {
-            passes.rails = rails;
-            self.handle.tell(Event::Contracts(passes.rails.clone())).await;
-        }
+        self.look_at_standing(passes, beats).await?;
         if passes.expire_at.is_none_or(|at| now >= at) {
             passes.expire_at = Some(now.plus(self.maintenance_interval));
             self.expire(passes).await?;
@@ -102,6 +97,21 @@ impl Upkeep {
         }
         if passes.owes {
             passes.owes = self.unpark().await?;
+        }
+        Ok(())
+    }
+
+    /// The contracts, the pauses, and whether a certificate of ours is revoked.
+    async fn look_at_standing(&mut self, passes: &mut Passes, beats: bool) -> Result<(), ConnectionError> {
+        let own = self.identities.fingerprints();
+        let asked: Vec<Fingerprint> = own.values().copied().collect();
+        let standing = outbox_store::read_standing(self.connection.session().await?, &asked).await?;
+        let revoked = identities::reasons(&own, &standing.revoked);
+        self.handle.pauses.set(standing.pauses, stopped(&standing.rails, &revoked));
+        // A lane that was too busy to be told is told again with the next heartbeat.
+        if beats || standing.rails != passes.rails || revoked != passes.revoked {
+            (passes.rails, passes.revoked) = (standing.rails, revoked);
+            self.handle.tell(Event::Contracts(passes.rails.clone(), passes.revoked.clone())).await;
         }
         Ok(())
     }
@@ -175,6 +185,13 @@ impl Upkeep {
     }
 }
 
+/// The rails that are not called: those whose contracts are paused, and those to which we would show a revoked
+/// certificate. What is leased for them and not begun goes back.
+fn stopped(rails: &[RailRow], revoked: &BTreeMap<RailName, String>) -> BTreeSet<RailName> {
+    let paused = rails.iter().filter(|row| row.contract.as_ref().is_some_and(|contract| contract.paused));
+    paused.map(|row| row.rail.clone()).chain(revoked.keys().cloned()).collect()
+}
+
 /// What was done when.
 #[derive(Debug, Default)]
 struct Passes {
@@ -183,5 +200,31 @@ struct Passes {
     /// Whether parked payments may be owed more than the last pass brought back.
     owes: bool,
     rails: Vec<RailRow>,
+    revoked: BTreeMap<RailName, String>,
     cursors: BTreeMap<RailName, ClaimCursor>,
+}
+
+#[cfg(test)]
+mod tests {
+    use outbox_core::AttemptKind;
+
+    use super::*;
+
+    #[test]
+    fn no_byte_leaves_for_a_rail_to_which_a_revoked_certificate_would_be_shown() {
+        let rail = |name: &str| RailName::new(name).unwrap();
+        let row = |name| RailRow {
+            rail: rail(name),
+            on_unknown: "hold".to_owned(),
+            amount_required: true,
+            require_attestation: false,
+            contract: None,
+        };
+        let revoked = BTreeMap::from([(rail("a"), "lost".to_owned())]);
+        let pauses = crate::dispatch::pauses::Pauses::default();
+        pauses.set(Vec::new(), stopped(&[row("a"), row("b")], &revoked));
+        let kinds = [AttemptKind::Submit, AttemptKind::Inquire];
+        assert_eq!(kinds.map(|kind| pauses.stop(&rail("a"), "p", kind)), [true, true]);
+        assert_eq!(kinds.map(|kind| pauses.stop(&rail("b"), "p", kind)), [false, false]);
+    }
 }

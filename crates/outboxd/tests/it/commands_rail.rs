@@ -58,7 +58,7 @@ async fn a_new_rail_shows_all_its_values() {
         (&made["created"], &made["changes"]["on_unknown"]),
         (&json!(true), &json!({"old": null, "new": "hold"}))
     );
-    assert_eq!(made["changes"].as_object().map(serde_json::Map::len), Some(15));
+    assert_eq!(made["changes"].as_object().map(serde_json::Map::len), Some(16));
 }
 
 #[tokio::test]

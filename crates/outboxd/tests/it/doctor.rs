@@ -7,10 +7,11 @@ use sqlx::Row as _;
 use tempfile::TempDir;
 
 use crate::commands_binary::{Ended, end, text};
+use crate::end_to_end::{der_sha256, tls_sim};
 use crate::launch::{Launch, RAIL, contract, database, run_on};
 use crate::rig::LIMIT;
 
-const CHECKS: [&str; 13] = [
+const CHECKS: [&str; 14] = [
     "configuration",
     "database",
     "preflight",
@@ -19,6 +20,7 @@ const CHECKS: [&str; 13] = [
     "epoch",
     "contract",
     "pause",
+    "certificate",
     "dispatchers",
     "partitions",
     "queue",
@@ -210,6 +212,26 @@ async fn what_is_paused_is_named_with_who_and_why() {
     assert_eq!(Found::by(&clinic.launch()).ended.code, Some(0));
     run_on(&clinic.db, "select outbox.set_payment_rail('wire', p_paused => true)").await;
     Found::by(&clinic.launch()).only("pause", "fault", "the contract says paused");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_certificate_of_ours_is_a_fault_by_rail_and_fingerprint() {
+    let clinic = Clinic::open().await;
+    let dir = tempfile::tempdir().unwrap();
+    let certs = Certs::new(dir.path()).unwrap();
+    let rail = tls_sim(&certs, certs.server.clone(), dir.path(), "Idempotency-Key", ([127, 0, 0, 1], 0).into()).await;
+    let launch = clinic.launch().set("rails.wire.url", format!("{}/payments", rail.url()));
+    let launch = launch.set("rails.wire.ca_file", certs.ca.display());
+    let launch = launch.set("rails.wire.client_cert_file", certs.client.certificate.display());
+    let launch = launch.set("rails.wire.client_key_file", certs.client.key.display());
+    let fingerprint = der_sha256(&certs.client.certificate);
+    let found = Found::by(&launch);
+    let seen = found.all.iter().find(|one| one["check"] == "certificate").unwrap();
+    assert_eq!(seen["seen"], format!("SHA-256 {fingerprint}, not revoked here"), "{:#?}", found.all);
+    run_on(&clinic.db, &format!("select outbox.revoke_client_cert(decode('{fingerprint}', 'hex'), 'drill 8')")).await;
+    let found = Found::by(&launch);
+    found.only("certificate", "fault", &fingerprint);
+    found.only("certificate", "fault", "drill 8");
 }
 
 #[tokio::test(flavor = "multi_thread")]

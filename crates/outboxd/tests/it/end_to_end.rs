@@ -78,7 +78,7 @@ fn request_sha256(url: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
 }
 
 /// The hash of a certificate as TLS carries it.
-fn der_sha256(pem: &Path) -> String {
+pub(crate) fn der_sha256(pem: &Path) -> String {
     let text = fs::read_to_string(pem).unwrap();
     let body: String = text.lines().filter(|line| !line.starts_with("-----")).collect();
     sha256(&base64::engine::general_purpose::STANDARD.decode(body).unwrap())
@@ -94,7 +94,13 @@ async fn over_tls(key_header: &str, server: impl Fn(&Certs) -> CertFiles) -> (Ri
     (rig, certs)
 }
 
-async fn tls_sim(certs: &Certs, server: CertFiles, dir: &Path, key_header: &str, listen: std::net::SocketAddr) -> Sim {
+pub(crate) async fn tls_sim(
+    certs: &Certs,
+    server: CertFiles,
+    dir: &Path,
+    key_header: &str,
+    listen: std::net::SocketAddr,
+) -> Sim {
     let tls = TlsFiles { certificate: server.certificate, private_key: server.key, client_ca: Some(certs.ca.clone()) };
     let config = SimConfig { tls: Some(tls), key_header: key_header.to_owned(), listen, ..SimConfig::in_dir(dir) };
     Sim::start(config).await.unwrap()

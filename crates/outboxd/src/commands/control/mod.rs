@@ -7,6 +7,7 @@ pub(crate) mod failover;
 pub(crate) mod list;
 pub(crate) mod pause;
 mod pending;
+pub(crate) mod revoke;
 pub(crate) mod select;
 pub(crate) mod show;
 

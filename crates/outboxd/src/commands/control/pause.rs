@@ -5,7 +5,7 @@ use std::io::{Write, stderr};
 
 use clap::Args;
 use outbox_core::RailName;
-use outbox_store::{Pause as Paused, PaymentFilter, RailRow, Session, read_rails_and_pauses, set_pause};
+use outbox_store::{Pause as Paused, PaymentFilter, RailRow, Session, read_pauses, read_payment_rails, set_pause};
 use serde_json::{Value, json};
 
 use super::pending::each_waiting;
@@ -101,6 +101,10 @@ pub(crate) fn run(command: &Pause, paused: bool, out: &mut dyn Write) -> Result<
     })
 }
 
+async fn rails_and_pauses(session: &mut Session) -> Result<(Vec<RailRow>, Vec<Paused>), Failure> {
+    Ok((or_end(read_payment_rails(session).await)?, or_end(read_pauses(session).await)?))
+}
+
 impl Pause {
     async fn done(&self, paused: bool, session: &mut Session, out: &mut dyn Write) -> Result<(), Failure> {
         let (rail, participant) = (self.rail.as_ref(), self.participant.as_deref());
@@ -111,7 +115,7 @@ impl Pause {
             out.flush()?;
         }
         // It is done, whatever becomes of the count.
-        let counted = match or_end(read_rails_and_pauses(session).await) {
+        let counted = match rails_and_pauses(session).await {
             Ok((rails, pauses)) => self.kept(session, &rails, &pauses, COUNTED_MAX).await,
             Err(failure) => Err(failure),
         };
@@ -139,7 +143,7 @@ impl Pause {
     }
 
     async fn shown(&self, paused: bool, session: &mut Session, out: &mut dyn Write) -> Result<(), Failure> {
-        let (rails, pauses) = or_end(read_rails_and_pauses(session).await)?;
+        let (rails, pauses) = rails_and_pauses(session).await?;
         if let Some(rail) = self.rail.as_ref().filter(|rail| !rails.iter().any(|row| row.rail == **rail)) {
             return Err(Failure::new(Exit::BadData, format!("rail {rail} has no contract")));
         }

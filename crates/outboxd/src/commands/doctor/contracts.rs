@@ -1,24 +1,28 @@
-//! Whether each configured rail may be claimed for: its contract, and what people have paused. What fits is decided
-//! where the daemon decides it.
+//! Whether each configured rail may be claimed for: its contract, what people have paused, and whether they have revoked
+//! our certificate. What fits is decided where the daemon decides it.
 
 use outbox_core::RailName;
-use outbox_store::{Pause, RailRow, Session};
+use outbox_store::{Fingerprint, Pause, RailRow, Session};
 
 use super::database::unasked;
 use super::finding::Finding;
 use crate::commands::output::utc;
 use crate::config::Config;
 use crate::dispatch::examine;
+use crate::dispatch::identities::{self, Identities};
+use crate::hex;
 
 pub(super) const CONTRACT: &str = "contract";
 pub(super) const PAUSE: &str = "pause";
+pub(super) const CERTIFICATE: &str = "certificate";
 
-/// The contract of each rail, then the pauses of each.
+/// The contract of each rail, then the pauses of each, then the certificate that we show to each.
 pub(super) async fn contracts(session: &mut Session, config: &Config) -> Vec<Finding> {
     let rows = match outbox_store::read_payment_rails(session).await {
         Ok(rows) => rows,
         Err(error) => {
-            return vec![unasked(CONTRACT, error), Finding::skipped(PAUSE, "the contracts could not be read")];
+            let skipped = [PAUSE, CERTIFICATE].map(|check| Finding::skipped(check, "the contracts could not be read"));
+            return std::iter::once(unasked(CONTRACT, error)).chain(skipped).collect();
         }
     };
     let row = |rail: &RailName| rows.iter().find(|row| row.rail == *rail);
@@ -27,7 +31,23 @@ pub(super) async fn contracts(session: &mut Session, config: &Config) -> Vec<Fin
         Ok(pauses) => findings.extend(config.rails.keys().flat_map(|rail| paused(rail, row(rail), &pauses))),
         Err(error) => findings.push(unasked(PAUSE, error)),
     }
+    findings.extend(certificates(session, config).await);
     findings
+}
+
+async fn certificates(session: &mut Session, config: &Config) -> Vec<Finding> {
+    let own = Identities::of(config).fingerprints();
+    let asked: Vec<Fingerprint> = own.values().copied().collect();
+    let revoked = match outbox_store::read_revoked_certs(session, &asked).await {
+        Ok(revoked) => identities::reasons(&own, &revoked),
+        Err(error) => return vec![unasked(CERTIFICATE, error)],
+    };
+    let finding = |rail: &RailName| match (revoked.get(rail), own.get(rail)) {
+        (Some(reason), _) => Finding::fault(CERTIFICATE, reason, "get a new one, and put it into client_cert_file"),
+        (None, Some(own)) => Finding::ok(CERTIFICATE, format!("SHA-256 {}, not revoked here", hex::encode(own))),
+        (None, None) => Finding::ok(CERTIFICATE, "we show none"),
+    };
+    config.rails.keys().map(|rail| finding(rail).of(rail)).collect()
 }
 
 fn contract(config: &Config, rail: &RailName, row: Option<&RailRow>) -> Finding {

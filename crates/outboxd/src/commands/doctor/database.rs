@@ -6,7 +6,7 @@ use std::sync::Arc;
 use outbox_core::Millis;
 use outbox_store::{OutboxHealth, Preflight, Session, StoreError};
 
-use super::contracts::{CONTRACT, PAUSE, contracts};
+use super::contracts::{CERTIFICATE, CONTRACT, PAUSE, contracts};
 use super::finding::Finding;
 use super::queue::{QUEUE, queue};
 use crate::commands::status::HEADROOM_MIN_MONTHS;
@@ -22,7 +22,8 @@ pub(super) const EPOCH: &str = "epoch";
 pub(super) const DISPATCHERS: &str = "dispatchers";
 pub(super) const PARTITIONS: &str = "partitions";
 
-const AFTER_DATABASE: [&str; 9] = [PREFLIGHT, SESSIONS, CLOCK, EPOCH, CONTRACT, PAUSE, DISPATCHERS, PARTITIONS, QUEUE];
+const AFTER_DATABASE: [&str; 10] =
+    [PREFLIGHT, SESSIONS, CLOCK, EPOCH, CONTRACT, PAUSE, CERTIFICATE, DISPATCHERS, PARTITIONS, QUEUE];
 
 /// The major versions of Postgres that the tests run on.
 const MAJOR_MIN: i32 = 15;

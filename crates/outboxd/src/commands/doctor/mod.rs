@@ -22,7 +22,7 @@ use crate::exit::{Exit, Failure};
 const CONFIGURATION: &str = "configuration";
 
 /// Every check after the configuration, in order.
-const CHECKS: [&str; 12] = [
+const CHECKS: [&str; 13] = [
     database::DATABASE,
     database::PREFLIGHT,
     database::SESSIONS,
@@ -30,6 +30,7 @@ const CHECKS: [&str; 12] = [
     database::EPOCH,
     contracts::CONTRACT,
     contracts::PAUSE,
+    contracts::CERTIFICATE,
     database::DISPATCHERS,
     database::PARTITIONS,
     queue::QUEUE,

@@ -16,7 +16,8 @@ use super::ndjson::without_nul;
 use super::{FAULTS_SHOWN_MAX, Located, PAYLOAD_MAX_BYTES};
 
 /// The keys of a `STEM.json` beside a message.
-const KEYS: &[&str] = &["amount_minor", "currency", "not_before", "not_after", "ordering_key", "traceparent"];
+const KEYS: &[&str] =
+    &["amount_minor", "currency", "not_before", "not_after", "ordering_key", "traceparent", "attestation_id"];
 
 /// Such a file is a hundred bytes long.
 const BESIDE_MAX_BYTES: usize = 65_536;
@@ -154,6 +155,7 @@ fn payment(message: Message, letter: &Letter) -> Result<NewPayment, Fault> {
     };
     let mut time = |key| fields.time(key).map_err(|what| Fault::data(beside.clone(), what));
     let (not_before, not_after) = (time("not_before")?, time("not_after")?);
+    let attestation_id = fields.uuid("attestation_id").map_err(|what| Fault::data(beside.clone(), what))?;
     if letter.amount_required && fields.amount_minor.is_none() {
         return Err(Fault::data(beside, "amount_minor is missing, and the contract of the rail requires an amount"));
     }
@@ -170,7 +172,7 @@ fn payment(message: Message, letter: &Letter) -> Result<NewPayment, Fault> {
         not_after,
         ordering_key: fields.text("ordering_key"),
         traceparent: fields.text("traceparent"),
-        attestation_id: None,
+        attestation_id,
     };
     without_nul(&payment).map_err(|what| Fault::data(place, what))?;
     Ok(payment)

@@ -8,6 +8,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
 use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use uuid::Uuid;
 
 /// The key whose value is a number.
 const AMOUNT: &str = "amount_minor";
@@ -61,6 +62,12 @@ impl Fields {
             OffsetDateTime::parse(&text, &Rfc3339)
                 .map_err(|_| format!("{key} must be an RFC 3339 time, such as 2026-01-31T08:00:00Z"))
         };
+        self.text(key).map(parse).transpose()
+    }
+
+    /// Takes the UUID of `key` out.
+    pub(super) fn uuid(&mut self, key: &'static str) -> Result<Option<Uuid>, String> {
+        let parse = |text: String| Uuid::try_parse(&text).map_err(|_| format!("{key} must be a UUID"));
         self.text(key).map(parse).transpose()
     }
 }

@@ -44,11 +44,12 @@ const LOCK_TIMEOUT: Millis = Millis(30_000);
 #[derive(Debug, Args)]
 #[command(after_help = "A line is a JSON object: participant_id (or --participant), instruction_id, idempotency_key \
 (instruction_id if it is not there), rail (or --rail), payload (text, sent as its UTF-8 bytes) or payload_base64 (any \
-bytes), content_type (or --content-type), amount_minor and currency, not_before, not_after (RFC 3339), ordering_key, traceparent. \
+bytes), content_type (or --content-type), amount_minor and currency, not_before, not_after (RFC 3339), ordering_key, traceparent, \
+attestation_id (of the request's record_ingress_attestation). \
 What a line says goes before the option.\n\n\
 A directory has one payment a file, in the order of the names, sent byte for byte; hidden files are left out. The \
 instruction and the key are the name without its last extension (STEM). STEM.json beside it has amount_minor and \
-currency, and may have not_before, not_after, ordering_key and traceparent; it may be missing if the contract of the rail requires \
+currency, and may have not_before, not_after, ordering_key, traceparent and attestation_id; it may be missing if the contract of the rail requires \
 no amount.\n\n\
 It is safe to repeat after any end: what is recorded is not recorded twice.\n\n\
 Exit codes: 0 all is recorded; 64 wrong words; 65 bad data, named by file and line; 66 the input cannot be read; 69 no \

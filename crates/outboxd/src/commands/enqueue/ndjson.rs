@@ -30,6 +30,7 @@ const KEYS: &[&str] = &[
     "not_after",
     "ordering_key",
     "traceparent",
+    "attestation_id",
 ];
 
 /// What a line need not say.
@@ -135,7 +136,7 @@ fn payment(mut fields: Fields, defaults: &Defaults) -> Result<NewPayment, String
         not_after,
         ordering_key: fields.text("ordering_key"),
         traceparent: fields.text("traceparent"),
-        attestation_id: None,
+        attestation_id: fields.uuid("attestation_id")?,
     };
     without_nul(&payment)?;
     Ok(payment)

@@ -1,10 +1,11 @@
-//! A payment's document put into words: what it is, what happened in order, what is pending now. It
-//! reads what the database says and concludes nothing from it.
+//! A payment's document put into words: what it is, what happened in order, what is pending now. It reads what the
+//! database says and concludes nothing from it. Who let it in and what people did to it is in `chain`.
 
 use outbox_core::{AttemptState, Millis};
 use serde::Deserialize;
 use time::OffsetDateTime;
 
+use super::chain::{Action, Attestation};
 use crate::commands::output::{age, printable, render, table, utc};
 
 /// The document of `read_payment_timelines`.
@@ -29,6 +30,9 @@ pub(super) struct Timeline {
     enqueued_by: String,
     #[serde(with = "time::serde::rfc3339")]
     enqueued_at: OffsetDateTime,
+    attestation_id: Option<String>,
+    attestation: Option<Attestation>,
+    actions: Vec<Action>,
     pending: Option<Pending>,
     attempts: Vec<Attempt>,
     late_outcomes: Vec<LateOutcome>,
@@ -94,10 +98,11 @@ struct Evidence {
     error_detail: Option<String>,
 }
 
-struct Event {
-    at: OffsetDateTime,
-    what: String,
-    details: String,
+/// A line of the table.
+pub(super) struct Event {
+    pub(super) at: OffsetDateTime,
+    pub(super) what: String,
+    pub(super) details: String,
 }
 
 impl Evidence {
@@ -121,7 +126,8 @@ impl Evidence {
     }
 }
 
-fn named<'a>(pairs: impl IntoIterator<Item = &'a (&'a str, Option<&'a str>)>) -> String {
+/// Those of the pairs that have a value, each with its name.
+pub(super) fn named<'a>(pairs: impl IntoIterator<Item = &'a (&'a str, Option<&'a str>)>) -> String {
     let shown = pairs.into_iter().filter_map(|(name, value)| Some(format!("{name} {}", printable((*value)?))));
     shown.collect::<Vec<_>>().join(", ")
 }
@@ -210,6 +216,7 @@ impl Timeline {
             ("not before", self.not_before.map(utc)),
             ("not after", self.not_after.map(utc)),
             ("traceparent", self.traceparent.clone()),
+            ("attestation", self.attestation_id.clone()),
         ];
         let always = [
             ("payment", self.outbox_id.clone()),
@@ -229,6 +236,8 @@ impl Timeline {
         let by = named(&[("by", Some(self.enqueued_by.as_str()))]);
         let enqueued = vec![Event { at: self.enqueued_at, what: "enqueued".to_owned(), details: by }];
         let mut groups = vec![(self.enqueued_at, enqueued)];
+        groups.extend(self.attestation.iter().map(Attestation::events));
+        groups.extend(self.actions.iter().flat_map(Action::events));
         groups.extend(self.attempts.iter().map(|attempt| (attempt.claimed_at, attempt.events())));
         groups.extend(self.late_outcomes.iter().map(|late| (late.recorded_at, late.events())));
         groups.extend(self.pending.iter().filter_map(Pending::lease).map(|event| (event.at, vec![event])));
@@ -262,6 +271,7 @@ mod tests {
         "outbox_id": "0198", "participant_id": "p", "instruction_id": "i", "generation": 0, "idempotency_key": "k",
         "rail": "sepa", "content_type": "application/xml", "payload_bytes": 3, "payload_sha256": "00", "amount_minor": 5,
         "currency": "EUR", "not_before": null, "not_after": null, "traceparent": null, "attestation_id": null,
+        "attestation": null, "actions": [],
         "enqueued_by": "t", "enqueued_at": "2026-01-31T08:00:00+00:00",
         "pending": {"disposition": "HELD", "hold_reason": "UNKNOWN", "attempt_count": 2, "send_count": 2,
             "crash_count": 0, "in_doubt_since": "2026-01-31T08:00:12+00:00",

@@ -25,6 +25,7 @@ use crate::commands::database::DatabaseArgs;
 use crate::commands::output::{Output, utc};
 use crate::commands::rail::parse_rail;
 use crate::exit::{Exit, Failure};
+use crate::hex;
 
 /// Lines that one call records: some hundred kilobytes.
 const BATCH: usize = 5_000;
@@ -141,7 +142,7 @@ impl Compare {
     fn described(&self, summary: &Summary) -> Value {
         let sums: serde_json::Map<String, Value> =
             summary.sums.iter().map(|(currency, sum)| (currency.clone(), sum.to_string().into())).collect();
-        json!({"rail": self.rail.to_string(), "from": utc(self.from), "until": utc(self.until), "file_sha256": hex(&summary.sha256),
+        json!({"rail": self.rail.to_string(), "from": utc(self.from), "until": utc(self.until), "file_sha256": hex::encode(&summary.sha256),
                "lines": summary.lines, "paid_lines": summary.paid_lines, "sums": sums, "ignored_columns": summary.ignored_columns})
     }
 
@@ -193,7 +194,7 @@ impl Compare {
             return Ok(None);
         }
         confirmed(self.confirm, ActionKind::ResolveDispatched.name(), (ids.len(), "payments"))?;
-        let evidence = format!("statement {}", hex(&summary.sha256));
+        let evidence = format!("statement {}", hex::encode(&summary.sha256));
         let parameters = json!({"statement_id": statement_id.to_string()}).to_string();
         let kind = ActionKind::ResolveDispatched;
         let proposed = propose_action(session, kind, &ids, &self.reason, Some(&evidence), &parameters).await;
@@ -264,8 +265,4 @@ async fn record(
     } else {
         Err(Failure::new(Exit::BadData, "the file changed while it was read: nothing was compared"))
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
