@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::calls::{column, only, read_rail, small};
 use crate::error::StoreError;
+use crate::policy::{ActivePolicy, read_policy};
 use crate::rows::RailRow;
 use crate::session::Session;
 
@@ -17,8 +18,9 @@ pub(crate) const WITHDRAW: &str = "select outbox.withdraw_operator_action($1, $2
 pub(crate) const APPLY: &str = "select * from outbox.apply_operator_action($1, $2)";
 pub(crate) const SET_PAUSE: &str = "select outbox.set_outbox_pause($1, $2, $3, $4) as action_id";
 pub(crate) const READ_PAUSES: &str = "select u.rail as paused_rail, u.participant_id, u.paused_by, u.paused_at, u.reason from outbox.read_outbox_pauses() u";
-pub(crate) const READ_RAILS_AND_PAUSES: &str = "select r.*, u.rail as paused_rail, u.participant_id, u.paused_by, u.paused_at, u.reason \
-     from outbox.read_payment_rails() r full join outbox.read_outbox_pauses() u on false";
+pub(crate) const READ_RULES: &str = "select r.*, u.rail as paused_rail, u.participant_id, u.paused_by, u.paused_at, u.reason, \
+     p.active_version, p.document, p.checksum, p.approved_checksum, p.activated_checksum \
+     from outbox.read_payment_rails() r full join outbox.read_outbox_pauses() u on false full join outbox.read_active_policy($1) p on false";
 pub(crate) const PROPOSE_FAILOVER: &str = "select outbox.propose_failover($1, $2, $3) as action_id";
 pub(crate) const APPLY_FAILOVER: &str = "select * from outbox.apply_failover($1, $2, $3)";
 pub(crate) const READ_ACTIONS: &str =
@@ -266,22 +268,37 @@ fn pause(call: &'static str, row: &PgRow) -> Result<Pause, StoreError> {
     })
 }
 
-/// The contracts and the pauses in one call: dispatchers ask for both twice a second.
+/// What dispatchers go by, all of one moment.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// The contracts.
+    pub rails: Vec<RailRow>,
+    /// What is paused, apart from what contracts pause.
+    pub pauses: Vec<Pause>,
+    /// The active policy.
+    pub policy: Option<ActivePolicy>,
+}
+
+/// The contracts, the pauses and the active policy in one call and one snapshot: dispatchers ask twice a second. `known`: the
+/// SHA-256 of the policy's document that the caller has.
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn read_rails_and_pauses(session: &mut Session) -> Result<(Vec<RailRow>, Vec<Pause>), StoreError> {
-    const CALL: &str = "read_rails_and_pauses";
-    let rows = session.fetch(CALL, sqlx::query(READ_RAILS_AND_PAUSES)).await?;
-    let (mut rails, mut pauses) = (Vec::new(), Vec::new());
+pub async fn read_rules(session: &mut Session, known: Option<[u8; 32]>) -> Result<Rules, StoreError> {
+    const CALL: &str = "read_rules";
+    let rows = session.fetch(CALL, sqlx::query(READ_RULES).bind(known.map(|hash| hash.to_vec()))).await?;
+    let mut rules = Rules { rails: Vec::new(), pauses: Vec::new(), policy: None };
     for row in &rows {
-        // A row is of the one or of the other.
-        match column::<Option<String>>(CALL, row, "rail")? {
-            Some(_) => rails.push(read_rail(CALL, row)?),
-            None => pauses.push(pause(CALL, row)?),
+        // A row is of one of the three.
+        if column::<Option<String>>(CALL, row, "rail")?.is_some() {
+            rules.rails.push(read_rail(CALL, row)?);
+        } else if column::<Option<i32>>(CALL, row, "active_version")?.is_some() {
+            rules.policy = Some(read_policy(CALL, row)?);
+        } else {
+            rules.pauses.push(pause(CALL, row)?);
         }
     }
-    Ok((rails, pauses))
+    Ok(rules)
 }
 
 /// Proposes that this cluster is dispatched from now on. Returns the action.

@@ -31,6 +31,7 @@ mod migrations;
 mod model;
 mod order;
 mod partitions;
+mod policy;
 mod privileges;
 mod rate;
 mod reading;

@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::high_water::HighWater;
 use super::pauses::Pauses;
+use super::policy_watch::{PolicyNow, RailPolicy};
 use crate::exit::Failure;
 
 /// What a service tells the event loop.
@@ -19,8 +20,8 @@ pub(crate) enum Event {
     WakeupLock(RailName, LockAnswer),
     /// There is a new listener: locks and notifications before it are lost.
     ListenerRenewed,
-    /// The contracts as the database has them now.
-    Contracts(Vec<RailRow>),
+    /// The contracts and the policy as the database has them now.
+    Contracts(Vec<RailRow>, PolicyNow),
     /// Other dispatchers that fell silent.
     Silent(Vec<SilentDispatcher>),
     /// The database is not one to work on any more, though connections to it are open.
@@ -51,8 +52,8 @@ pub(crate) enum LaneCommand {
     ListenerRenewed,
     /// Claim on a new connection only: what the open one was at its beginning has changed.
     Reconnect,
-    /// The rail's contract; `None`: there is none that this version can serve.
-    Contract(Option<RailContract>),
+    /// The rail's contract, and what the policy is to it; `None`: there is none that this version can serve.
+    Contract(Option<RailContract>, RailPolicy),
 }
 
 /// What a lane tells the listener.

@@ -1,4 +1,4 @@
-//! What is done now and then: the heartbeat, the contracts, the pauses, parked payments, and lost leases of lanes that
+//! What is done now and then: the heartbeat, the contracts, the policy, the pauses, parked payments, and lost leases of lanes that
 //! do not claim. All on one connection, in bounded passes.
 
 use std::collections::BTreeMap;
@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use outbox_core::{BootTime, HoldReason, Millis, RailName, WorkerId};
-use outbox_store::{ClaimCursor, DispatcherState, Heartbeat, LaneBeat, RailRow};
+use outbox_store::{ClaimCursor, DispatcherState, Heartbeat, LaneBeat, RailRow, Rules};
 
 use super::connection::{Connection, ConnectionError};
 use super::event::{Event, Handle, Phase};
 use super::leases::Leases;
+use super::policy_watch::{PolicyNow, PolicyWatch};
 use super::unclaimed::Unclaimed;
 use crate::clock::boot_now;
 use crate::events;
@@ -39,6 +40,7 @@ pub(crate) struct Upkeep {
     pub(crate) lanes: Vec<RailName>,
     pub(crate) leases: Arc<Leases>,
     pub(crate) unclaimed: Arc<Unclaimed>,
+    pub(crate) policy: PolicyWatch,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) heartbeat_interval: Millis,
     pub(crate) maintenance_interval: Millis,
@@ -87,13 +89,15 @@ impl Upkeep {
             self.connection.look().await?;
             self.beat(state).await?;
         }
-        let (rails, pauses) = outbox_store::read_rails_and_pauses(self.connection.session().await?).await?;
+        let known = self.policy.known();
+        let Rules { rails, pauses, policy } = outbox_store::read_rules(self.connection.session().await?, known).await?;
+        let policy = self.policy.judge(policy);
         let paused = rails.iter().filter(|row| row.contract.as_ref().is_some_and(|contract| contract.paused));
         self.handle.pauses.set(pauses, paused.map(|row| row.rail.clone()).collect());
         // A lane that was too busy to be told is told again with the next heartbeat.
-        if beats || rails != passes.rails {
-            passes.rails = rails;
-            self.handle.tell(Event::Contracts(passes.rails.clone())).await;
+        if beats || rails != passes.rails || policy != passes.policy {
+            (passes.rails, passes.policy) = (rails, policy);
+            self.handle.tell(Event::Contracts(passes.rails.clone(), passes.policy.clone())).await;
         }
         if passes.expire_at.is_none_or(|at| now >= at) {
             passes.expire_at = Some(now.plus(self.maintenance_interval));
@@ -183,5 +187,6 @@ struct Passes {
     /// Whether parked payments may be owed more than the last pass brought back.
     owes: bool,
     rails: Vec<RailRow>,
+    policy: PolicyNow,
     cursors: BTreeMap<RailName, ClaimCursor>,
 }

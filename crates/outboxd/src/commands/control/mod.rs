@@ -57,22 +57,30 @@ impl Change {
 /// # Errors
 /// Another count, or nobody to ask.
 pub(crate) fn confirmed(confirm: Option<usize>, what: &str, count: usize) -> Result<(), Failure> {
+    confirmed_of(confirm, what, count, "payments")
+}
+
+/// The same of other things than payments.
+///
+/// # Errors
+/// Another count, or nobody to ask.
+pub(crate) fn confirmed_of(confirm: Option<usize>, what: &str, count: usize, things: &str) -> Result<(), Failure> {
     let given = match confirm {
         Some(given) => given,
-        None if stdin().is_terminal() && stderr().is_terminal() => asked(what, count)?,
+        None if stdin().is_terminal() && stderr().is_terminal() => asked(what, count, things)?,
         None => {
-            let message = format!("{what}: {count} payments; to go on, say --confirm {count}");
+            let message = format!("{what}: {count} {things}; to go on, say --confirm {count}");
             return Err(Failure::new(Exit::Usage, message));
         }
     };
     if given == count {
         return Ok(());
     }
-    Err(Failure::new(Exit::Usage, format!("{what}: it is {count} payments, not {given}: nothing was done")))
+    Err(Failure::new(Exit::Usage, format!("{what}: it is {count} {things}, not {given}: nothing was done")))
 }
 
-fn asked(what: &str, count: usize) -> Result<usize, Failure> {
-    write!(stderr(), "{what}: {count} payments. Type the number to go on: ")?;
+fn asked(what: &str, count: usize, things: &str) -> Result<usize, Failure> {
+    write!(stderr(), "{what}: {count} {things}. Type the number to go on: ")?;
     let mut line = String::new();
     stdin().lock().read_line(&mut line)?;
     line.trim().parse().map_err(|_| Failure::new(Exit::Usage, "not confirmed: nothing was done".to_owned()))

@@ -1,4 +1,4 @@
-//! Whether each configured rail may be claimed for: its contract, and what people have paused. What fits is decided
+//! Whether each configured rail may be claimed for: the policy, its contract, and what people have paused. What fits is decided
 //! where the daemon decides it.
 
 use outbox_core::RailName;
@@ -8,38 +8,60 @@ use super::database::unasked;
 use super::finding::Finding;
 use crate::commands::output::utc;
 use crate::config::Config;
+use crate::config::policy::{checksum, hex};
 use crate::dispatch::examine;
+use crate::dispatch::policy_watch::PolicyNow;
 
 pub(super) const CONTRACT: &str = "contract";
+pub(super) const POLICY: &str = "policy";
 pub(super) const PAUSE: &str = "pause";
 
 /// The contract of each rail, then the pauses of each.
 pub(super) async fn contracts(session: &mut Session, config: &Config) -> Vec<Finding> {
-    let rows = match outbox_store::read_payment_rails(session).await {
-        Ok(rows) => rows,
+    let rules = match outbox_store::read_rules(session, None).await {
+        Ok(rules) => rules,
         Err(error) => {
-            return vec![unasked(CONTRACT, error), Finding::skipped(PAUSE, "the contracts could not be read")];
+            let skipped = |check| Finding::skipped(check, "the contracts could not be read");
+            return vec![skipped(POLICY), unasked(CONTRACT, error), skipped(PAUSE)];
         }
     };
-    let row = |rail: &RailName| rows.iter().find(|row| row.rail == *rail);
-    let mut findings: Vec<Finding> = config.rails.keys().map(|rail| contract(config, rail, row(rail))).collect();
-    match outbox_store::read_pauses(session).await {
-        Ok(pauses) => findings.extend(config.rails.keys().flat_map(|rail| paused(rail, row(rail), &pauses))),
-        Err(error) => findings.push(unasked(PAUSE, error)),
-    }
-    findings
+    let now = PolicyNow::of(&rules);
+    let row = |rail: &RailName| rules.rails.iter().find(|row| row.rail == *rail);
+    let rails = config.rails.keys();
+    let contracts = rails.clone().map(|rail| contract(config, rail, row(rail), &now));
+    let pauses = rails.flat_map(|rail| paused(rail, row(rail), &rules.pauses));
+    std::iter::once(policy(&now)).chain(contracts).chain(pauses).collect()
 }
 
-fn contract(config: &Config, rail: &RailName, row: Option<&RailRow>) -> Finding {
-    let contract = row.and_then(|row| row.contract.as_ref());
-    let finding = match (examine::lane_off(config, rail, contract), row) {
+fn policy(now: &PolicyNow) -> Finding {
+    match now {
+        PolicyNow::Active(version, policy) => {
+            let hash = hex(&checksum(&policy.document()));
+            Finding::ok(POLICY, format!("version {version} is active: rails: {}, SHA-256 {hash}", policy.rails.len()))
+        }
+        PolicyNow::Lies(why) => {
+            let to_do = "stop: who wrote to the tables of policies? outboxd audit, then propose it anew";
+            Finding::fault(POLICY, why, to_do)
+        }
+        PolicyNow::None => {
+            let seen = "no policy is active: one person sets contracts, and a file on this host says what answers mean";
+            Finding::warning(POLICY, seen, "for development only; else outboxd policy propose, by two logins")
+        }
+    }
+}
+
+fn contract(config: &Config, rail: &RailName, row: Option<&RailRow>, now: &PolicyNow) -> Finding {
+    let finding = match (examine::lane_off(config, rail, row, now), row) {
         (None, Some(row)) => Finding::ok(CONTRACT, format!("on_unknown = {}, and it fits", row.on_unknown)),
         (Some(reason), Some(row)) if row.contract.is_none() => {
             let to_do = "install the version of outboxd that serves it, or change it: outboxd rail set";
             Finding::fault(CONTRACT, format!("{reason}: on_unknown = {}", row.on_unknown), to_do)
         }
         (reason, _) => {
-            let to_do = "agree it with the configuration, as an operator: outboxd rail set";
+            let to_do = match now {
+                PolicyNow::None => "agree it with the configuration, as an operator: outboxd rail set",
+                _ => "agree it with the configuration; a policy is changed by outboxd policy propose",
+            };
             Finding::fault(CONTRACT, reason.unwrap_or_default(), to_do)
         }
     };
