@@ -3754,7 +3754,7 @@ as $$
     select a.version, case when sha256(convert_to(d.document, 'UTF8')) is distinct from p_known then d.document end, d.checksum, c.checksum, a.checksum
       from (select * from outbox.policy_activations l order by l.activation_no desc limit 1) as a
       left join outbox.policy_documents d on d.version = a.version
-      left join outbox.policy_decisions c on c.version = a.version and c.decision = 'APPROVED'
+      left join outbox.policy_decisions c on c.version = a.version and c.decision = 'APPROVED' and c.decided_by <> d.proposed_by
 $$;
 
 create or replace function outbox.read_policy_versions(p_version integer default null, p_limit integer default 100) returns setof jsonb

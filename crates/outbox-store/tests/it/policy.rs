@@ -294,6 +294,25 @@ async fn lease_that_ends_unsent_leaves_the_version_in_the_ledger_and_not_in_the_
 }
 
 #[tokio::test]
+async fn version_on_the_leased_row_leaves_claims_hot() {
+    let (mut world, _, version) = governed().await;
+    world.enqueue("a", 2_000).await;
+    let mut worker = world.worker("w");
+    for _ in 0..4 {
+        let request = ClaimRequest { limit: 500, ..under(&worker, version) };
+        assert_eq!(claim(&mut worker.session, &request).await.unwrap().leased.len(), 500);
+    }
+    worker.session.close().await;
+    let text = "select n_tup_upd >= 2000 and n_tup_hot_upd * 100 >= n_tup_upd * 95 from pg_stat_user_tables \
+                where relname = 'payment_outbox_pending'";
+    let hot = outbox_testkit::wait_until("HOT claims", std::time::Duration::from_secs(20), async || {
+        run(&mut world.dba, "select pg_stat_clear_snapshot()").await;
+        scalar::<bool>(&mut world.dba, text).await
+    });
+    hot.await.unwrap();
+}
+
+#[tokio::test]
 async fn contract_is_not_set_by_one_person_under_a_policy() {
     let (mut world, _, version) = governed().await;
     let mut operator = world.db.connect_as("t_operator").await.unwrap();

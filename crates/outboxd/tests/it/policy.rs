@@ -4,8 +4,8 @@
 use std::path::Path;
 use std::process::Command;
 
-use outbox_testkit::{TestDb, wait_until};
-use rail_sim::{Fault, Script};
+use outbox_testkit::{Certs, TestDb, wait_until};
+use rail_sim::{Fault, Script, Sim, SimConfig, TlsFiles};
 use serde_json::{Value, json};
 
 use crate::commands_binary::{Ended, OUTBOXD, end, text};
@@ -193,6 +193,33 @@ async fn endpoint_that_the_policy_does_not_name_is_not_sent_to() {
     without["rails"].as_object_mut().unwrap().remove(RESEND);
     let third = in_force(&rig, &without);
     lane_off(&daemon, RESEND, &format!("rail resend is not in policy version {third}")).await;
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rail_must_show_a_certificate_with_the_name_in_the_policy() {
+    let rig = Rig::start().await;
+    let certs = Certs::new(rig.dir.path()).unwrap();
+    let files = &certs.server_other_name;
+    let tls = TlsFiles { certificate: files.certificate.clone(), private_key: files.key.clone(), client_ca: None };
+    let dir = tempfile::tempdir().unwrap();
+    let secured = Sim::start(SimConfig { tls: Some(tls), ..SimConfig::in_dir(dir.path()) }).await.unwrap();
+    let at = format!("url = \"{}/payments\"\nca_file = \"{}\"", secured.url(), text(&certs.ca));
+    let file = governed(&rig, "a").replace(&format!("url = \"{}/payments\"", rig.hold.url()), &at);
+    let with = |san: Option<&str>| {
+        let mut policy = policy(&rig, NOT_EXECUTED);
+        policy["rails"]["hold"]["endpoints"] = json!([{"origin": secured.url(), "san": san}]);
+        policy
+    };
+    // Without a name of its own, the origin's host, and the certificate is another's.
+    in_force(&rig, &with(None));
+    rig.enqueue(HOLD, 1).await;
+    let daemon = rig.daemon_of("a", &file);
+    rig.until("a send that fails", "select count(*) > 0 from outbox.payment_outbox_attempts where error_class = 'tls'").await;
+    assert_eq!(secured.stats().requests, 0);
+    in_force(&rig, &with(Some("other.example")));
+    rig.settled().await;
+    assert_eq!((outcomes(&rig, HOLD).await.pop(), secured.stats().requests), (Some("ACCEPTED 2".to_owned()), 1));
     daemon.stop().await;
 }
 

@@ -29,7 +29,7 @@ pub(super) async fn contracts(session: &mut Session, config: &Config) -> Vec<Fin
     let row = |rail: &RailName| rules.rails.iter().find(|row| row.rail == *rail);
     let rails = config.rails.keys();
     let contracts = rails.clone().map(|rail| contract(config, rail, row(rail), &now));
-    let pauses = rails.flat_map(|rail| paused(rail, row(rail), &rules.pauses));
+    let pauses = rails.flat_map(|rail| paused(rail, row(rail), &rules.pauses, &now));
     std::iter::once(policy(&now)).chain(contracts).chain(pauses).collect()
 }
 
@@ -68,11 +68,14 @@ fn contract(config: &Config, rail: &RailName, row: Option<&RailRow>, now: &Polic
     finding.of(rail)
 }
 
-fn paused(rail: &RailName, row: Option<&RailRow>, pauses: &[Pause]) -> Vec<Finding> {
+fn paused(rail: &RailName, row: Option<&RailRow>, pauses: &[Pause], now: &PolicyNow) -> Vec<Finding> {
     let resume = "when the reason is gone, as an operator: outboxd resume";
     let mut findings = Vec::new();
     if row.and_then(|row| row.contract.as_ref()).is_some_and(|contract| contract.paused) {
-        let to_do = "as an operator: outboxd rail set --paused false";
+        let to_do = match now {
+            PolicyNow::None => "as an operator: outboxd rail set --paused false",
+            _ => "propose a policy that does not pause it: outboxd policy propose",
+        };
         findings.push(Finding::fault(PAUSE, "the contract says paused", to_do));
     }
     for pause in pauses.iter().filter(|pause| pause.rail.as_deref().is_none_or(|name| name == rail.as_str())) {
