@@ -45,7 +45,8 @@ const TICK: Millis = Millis(1_000);
 /// has the same number.
 const SUSPECT_CRASHES: u32 = 2;
 
-/// How long a server without a connection to spare is taken for a passing crowd.
+/// How long a server without a connection to spare is taken for a passing crowd, and a policy that was not read yet for one
+/// that soon will be.
 const CROWDED_MAX: Millis = Millis(10_000);
 
 /// What a lane does next.
@@ -464,11 +465,12 @@ impl Lane {
                 if store.class() == Class::Corrupt {
                     let failure = Failure::new(Exit::InvariantBroken, format!("rail {rail}: claiming: {store}"));
                     self.parts.handle.tell(Event::Broken(failure)).await;
-                } else if matches!(store.refusal(), Some("OB004" | "OB007" | "OB016")) {
+                } else if matches!(store.refusal(), Some("OB004" | "OB007")) {
                     self.turn(Off::Refused(store.to_string()));
                     return;
                 }
-                crowded = store.is_out_of_connections();
+                // OB016: a policy was activated, and the upkeep is about to read it.
+                crowded = store.is_out_of_connections() || store.refusal() == Some("OB016");
             }
             ConnectionError::Refused(refusal) => {
                 if let Some(failure) = refusal.ends_the_daemon() {

@@ -215,7 +215,8 @@ async fn rail_must_show_a_certificate_with_the_name_in_the_policy() {
     in_force(&rig, &with(None));
     rig.enqueue(HOLD, 1).await;
     let daemon = rig.daemon_of("a", &file);
-    rig.until("a send that fails", "select count(*) > 0 from outbox.payment_outbox_attempts where error_class = 'tls'").await;
+    rig.until("a send that fails", "select count(*) > 0 from outbox.payment_outbox_attempts where error_class = 'tls'")
+        .await;
     assert_eq!(secured.stats().requests, 0);
     in_force(&rig, &with(Some("other.example")));
     rig.settled().await;
