@@ -52,6 +52,8 @@ create table outbox.payment_rails (
     require_attestation boolean not null default false,
     changed_at timestamptz not null,
     changed_by text not null,
+    -- The policy whose document this contract is of.
+    policy_version integer,
     constraint lease_outlasts_rail_timeout check (lease_duration_ms > rail_timeout_ms),
     constraint backoff_cap_not_below_base check (backoff_cap_ms >= backoff_base_ms),
     constraint resend_has_key_window check (on_unknown <> 'resend' or idempotency_window_ms is not null)
@@ -88,6 +90,7 @@ create table outbox.payment_outbox_instructions (
     traceparent text,
     enqueued_by text not null,
     created_at timestamptz not null,
+    policy_version integer,
     constraint payment_outbox_instructions_pkey primary key (outbox_id),
     constraint amount_is_positive check (amount_minor > 0),
     constraint currency_is_iso_4217 check (currency ~ '^[A-Z]{3}$'),
@@ -202,6 +205,7 @@ create table outbox.payment_outbox_pending (
     claimed_at timestamptz,
     lease_token uuid,
     lease_expires_at timestamptz,
+    policy_version integer,
     constraint payment_outbox_pending_pkey primary key (outbox_id),
     constraint disposition_is_known check (disposition in ('READY', 'IN_DOUBT', 'HELD', 'PARKED')),
     constraint hold_reason_is_known check (hold_reason in
@@ -307,6 +311,7 @@ create table outbox.payment_outbox_attempts (
     rail_code text,
     error_class text,
     error_detail text,
+    policy_version integer,
     constraint payment_outbox_attempts_pkey primary key (outbox_id, attempt_no),
     constraint attempt_no_is_positive check (attempt_no > 0),
     constraint kind_is_known check (kind in ('SUBMIT', 'INQUIRE', 'OPERATOR')),
@@ -589,3 +594,57 @@ create table outbox.audit_open (
     outbox_id uuid primary key,
     is_broken boolean not null
 );
+
+-- The decisions about money: contracts, tables of codes, endpoints of all rails, as canonical JSON. The checksum is over those
+-- bytes. base_version: the version that was active when it was proposed. History, as the two tables after it.
+create table outbox.policy_documents (
+    version integer primary key,
+    document text not null,
+    checksum bytea not null,
+    base_version integer,
+    reason text not null,
+    proposed_by text not null,
+    proposed_at timestamptz not null,
+    constraint checksum_is_of_document check (checksum = sha256(convert_to(document, 'UTF8'))),
+    constraint document_is_bounded check (octet_length(document) <= 1048576),
+    constraint reason_is_given check (length(reason) <= 1000 and reason ~ '\S')
+);
+
+-- The second person's word on the document with that checksum.
+create table outbox.policy_decisions (
+    version integer primary key,
+    decision text not null,
+    checksum bytea not null,
+    reason text not null,
+    decided_by text not null,
+    decided_at timestamptz not null,
+    constraint decision_is_known check (decision in ('APPROVED', 'REJECTED')),
+    constraint reason_is_given check (length(reason) <= 1000 and reason ~ '\S')
+);
+
+-- Which version followed which. The last one is active: each version has one successor, so there is one last.
+create table outbox.policy_activations (
+    version integer primary key,
+    base_version integer,
+    checksum bytea not null,
+    reason text not null,
+    activated_by text not null,
+    activated_at timestamptz not null,
+    activation_no integer generated always as identity,
+    constraint policy_activations_in_order unique (activation_no),
+    constraint one_successor_of_a_version unique nulls not distinct (base_version),
+    constraint reason_is_given check (length(reason) <= 1000 and reason ~ '\S')
+);
+
+-- RETIRED: it was active, or another was activated since it was proposed.
+create view outbox.policy_versions as
+    select d.version, encode(d.checksum, 'hex') as checksum, s.status, a.activated_at, s.status = 'ACTIVE' as is_active, d.base_version,
+           d.proposed_by, d.proposed_at, c.decided_by, c.decided_at, a.activated_by
+      from outbox.policy_documents d
+      left join outbox.policy_decisions c on c.version = d.version
+      left join outbox.policy_activations a on a.version = d.version
+      left join (select l.version from outbox.policy_activations l order by l.activation_no desc limit 1) as n on true
+     cross join lateral (select case when d.version = n.version then 'ACTIVE'
+                                     when a.version is null and c.decision = 'REJECTED' then 'REJECTED'
+                                     when a.version is not null or d.base_version is distinct from n.version then 'RETIRED'
+                                     when c.decision = 'APPROVED' then 'APPROVED' else 'PROPOSED' end as status) as s;

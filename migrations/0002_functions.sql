@@ -219,6 +219,55 @@ begin
 end
 $$;
 
+create or replace function outbox.active_policy_version() returns integer
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: the active policy's version, or null. Internal to claim, enqueue and what people do.
+-- Hazard: once a call, never once a row.
+    select a.version from outbox.policy_activations a order by a.activation_no desc limit 1
+$$;
+
+create or replace function outbox.policy_contracts(p_document text) returns setof outbox.payment_rails
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: the contracts of a policy's document as rows of payment_rails, by rail. Internal to what proposes, activates and audits policies.
+--   A column of payment_rails is a key of the same name in each contract; a new column needs nothing here.
+-- Results: raises where the document is no JSON, or a value is of another type.
+    select c.*
+      from jsonb_each(p_document::jsonb -> 'rails') as r (rail, decisions)
+     cross join lateral jsonb_populate_record(null::outbox.payment_rails, r.decisions -> 'contract' || jsonb_build_object('rail', r.rail)) as c
+     order by r.rail
+$$;
+
+create or replace function outbox.policy_faults() returns table (fault text)
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: where the active policy is not what was approved, or a rail's contract not what it says. Internal to audit_guards.
+-- Hazards: a document that was not approved is not read. A column that it has not is of a later schema, and at its default.
+    with active as materialized (
+        select a.version, d.document, coalesce(d.checksum = sha256(convert_to(d.document, 'UTF8')) and a.checksum = d.checksum and c.checksum = d.checksum
+                   and c.decision = 'APPROVED' and c.decided_by <> d.proposed_by, false) as is_approved
+          from (select * from outbox.policy_activations l order by l.activation_no desc limit 1) as a
+          left join outbox.policy_documents d on d.version = a.version
+          left join outbox.policy_decisions c on c.version = a.version
+    ), contracts as materialized (
+        select v.version, r.rail, r.decisions -> 'contract' as contract
+          from active v cross join lateral jsonb_each(case when v.is_approved then v.document::jsonb -> 'rails' end) as r (rail, decisions))
+    select 'policy version ' || v.version || ' is not the document that was approved' from active v where not v.is_approved
+    union all
+    select 'rail ' || c.rail || ' has another contract than policy version ' || c.version
+      from contracts c left join outbox.payment_rails r on r.rail = c.rail
+     where r.policy_version is distinct from c.version
+        or exists (select from jsonb_each(c.contract) as m (name, value) where to_jsonb(r) -> m.name <> m.value)
+    union all
+    select 'rail ' || r.rail || ' bears policy version ' || r.policy_version || ', which is not active or has no such rail'
+      from outbox.payment_rails r
+     where r.policy_version is not null and not exists (select from contracts c where c.rail = r.rail)
+$$;
+
 create or replace function outbox.refuse_bad_payments(
     p_participant_ids text[], p_instruction_ids text[], p_idempotency_keys text[], p_rails text[], p_payloads bytea[],
     p_content_types text[], p_amounts_minor bigint[], p_currencies text[], p_not_befores timestamptz[],
@@ -368,6 +417,7 @@ declare
     v_outbox_ids uuid[];
     v_attested boolean;
     v_other record;
+    v_policy integer := outbox.active_policy_version();
 begin
     if (select bool_or(l.size is distinct from v_size) from (values
             (cardinality(p_instruction_ids)), (cardinality(p_idempotency_keys)), (cardinality(p_rails)), (cardinality(p_payloads)),
@@ -432,7 +482,7 @@ begin
     end if;
     insert into outbox.payment_outbox_instructions
     select c.outbox_id, c.participant_id, c.instruction_id, c.rail, c.payload, c.content_type, sha256(c.payload), c.amount_minor, c.currency,
-           c.attestation_id, c.not_before, c.not_after, c.ordering_key, c.traceparent, session_user, v_now
+           c.attestation_id, c.not_before, c.not_after, c.ordering_key, c.traceparent, session_user, v_now, v_policy
       from unnest(v_ids, v_outbox_ids, p_participant_ids, p_instruction_ids, p_rails, p_payloads, p_content_types, p_amounts_minor,
                   p_currencies, p_attestation_ids, p_not_befores, p_not_afters, p_ordering_keys, p_traceparents)
            as c (outbox_id, first_id, participant_id, instruction_id, rail, payload, content_type, amount_minor,
@@ -528,8 +578,8 @@ as $$
 --   update goes to the ctid found (the caller's locks keep it): another join may rescan the batch for each row.
 begin
     insert into outbox.payment_outbox_attempts
-        (outbox_id, attempt_no, rail, kind, state, worker_id, lease_token, claimed_at, completed_at, endpoint, error_class)
-    select p.outbox_id, p.attempt_count, p.rail, outbox.attempt_kind_of(p.disposition), 'LEASE_EXPIRED', p.claimed_by, p.lease_token, p.claimed_at, p_now, p.endpoint, 'lease_lost'
+        (outbox_id, attempt_no, rail, kind, state, worker_id, lease_token, claimed_at, completed_at, endpoint, error_class, policy_version)
+    select p.outbox_id, p.attempt_count, p.rail, outbox.attempt_kind_of(p.disposition), 'LEASE_EXPIRED', p.claimed_by, p.lease_token, p.claimed_at, p_now, p.endpoint, 'lease_lost', p.policy_version
       from outbox.payment_outbox_pending p
      where p.outbox_id = any (p_outbox_ids);
 
@@ -539,7 +589,7 @@ begin
            hold_requested = p.hold_requested and l.reason is null,
            crash_count = p.crash_count + 1, in_doubt_since = coalesce(p.in_doubt_since, p.lease_expires_at),
            quarantine_until = greatest(p.quarantine_until, l.quarantine_until),
-           claimed_by = null, claimed_at = null, lease_token = null, lease_expires_at = null
+           claimed_by = null, claimed_at = null, lease_token = null, lease_expires_at = null, policy_version = null
       from unnest(p_outbox_ids) as c (id)
      cross join lateral (
         select q.ctid as tid, r.on_unknown,
@@ -773,7 +823,7 @@ end
 $$;
 
 create or replace function outbox.rail_to_claim(p_rail text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_environment text,
-    p_seen_epoch_us bigint, p_seen_log_position bigint, p_memory_id uuid, p_seen_beat bigint)
+    p_seen_epoch_us bigint, p_seen_log_position bigint, p_memory_id uuid, p_seen_beat bigint, p_policy_version integer)
 returns outbox.payment_rails
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
@@ -781,9 +831,12 @@ as $$
 -- Purpose: the rail's contract for a claim, paused if anything that holds for the rail is. Internal to claim.
 -- Parameters: those of claim.
 -- Results: or raises OB003 (a bad value), OB004 (no contract), OB006 (isolation), OB007 (a lease too short),
---   OB011 (another epoch), OB015 (an older database).
+--   OB011 (another epoch), OB015 (an older database), OB016 (another policy than the dispatcher's).
+-- Hazard: the row and the active version are seen by two statements. An activation between them refuses the claim; the lease records the
+--   row's stamp, which is of the contract in the same row.
 declare
     v_rail outbox.payment_rails;
+    v_active integer;
 begin
     if current_setting('transaction_isolation') <> 'read committed' then
         raise exception 'claim runs only at read committed: skip locked fails above it' using errcode = 'OB006';
@@ -792,6 +845,13 @@ begin
     select * into v_rail from outbox.payment_rails r where r.rail = p_rail;
     if not found then
         raise exception 'rail % has no contract', p_rail using errcode = 'OB004', hint = 'set one with set_payment_rail';
+    end if;
+    v_active := outbox.active_policy_version();
+    if v_active is distinct from p_policy_version then
+        raise exception 'rail %: %, and this dispatcher has read %', p_rail, coalesce('policy version ' || v_active || ' is active', 'no policy is active'),
+            coalesce('version ' || p_policy_version, 'none') using errcode = 'OB016', hint = 'it reads the active policy twice a second';
+    elsif v_rail.policy_version is distinct from v_active then
+        raise exception 'rail % is not in policy version %', p_rail, v_active using errcode = 'OB004', hint = 'use outboxd policy propose';
     elsif v_rail.lease_duration_ms < p_min_lease_ms then
         raise exception 'rail %: a lease of % ms is shorter than the % ms that this dispatcher needs', p_rail,
             v_rail.lease_duration_ms, p_min_lease_ms using errcode = 'OB007', hint = 'raise lease_duration_ms, or lower the timeout';
@@ -846,7 +906,7 @@ $$;
 create or replace function outbox.claim_outbox_batch(
     p_rail text, p_worker_id text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer,
     p_after_at timestamptz default null, p_after_id uuid default null, p_environment text default null, p_endpoint text default null,
-    p_seen_epoch_us bigint default 0, p_seen_log_position bigint default 0, p_memory_id uuid default null, p_seen_beat bigint default 0
+    p_seen_epoch_us bigint default 0, p_seen_log_position bigint default 0, p_memory_id uuid default null, p_seen_beat bigint default 0, p_policy_version integer default null
 ) returns table (
     kind text, outbox_id uuid, attempt_no integer, lease_token uuid, lease_ms bigint, due_at timestamptz, participant_id text,
     endpoint text, payload bytea, content_type text, traceparent text, not_after timestamptz, crash_count integer, is_resend boolean, hold_reason text,
@@ -866,7 +926,7 @@ as $$
 -- Purpose: leases at most p_limit due payments of one rail, and applies contract, rate, order and pauses.
 -- Parameters: p_min_lease_ms, what one send and its completion need; p_in_flight, the lane's sends under way:
 --   a payment that crashed two workers is claimed only at 0, and alone; p_after_*, the claim cursor, null for a sweep;
---   p_environment, what the dispatcher is configured for; p_endpoint, where its lane sends now; p_seen_* and p_memory_id, what it remembers.
+--   p_environment, what the dispatcher is configured for; p_endpoint, where its lane sends now; p_seen_* and p_memory_id, what it remembers; p_policy_version, whose tables it reads answers by.
 -- Results: SUBMIT, a payment to send (is_resend: an earlier attempt was not certainly unsent;
 --   endpoint: where, for one that was ever in doubt the one it was sent to); INQUIRE, one to ask after,
 --   without its payload; HELD, one that now waits for a person;
@@ -882,7 +942,7 @@ declare
     v_ids uuid[]; v_due timestamptz[]; v_lost boolean[]; v_reasons text[]; v_crashes integer[]; v_apart uuid[]; v_behind uuid[] := '{}'; v_chosen uuid[]; v_lo uuid; v_hi uuid;
     v_held integer := 0; v_expired integer := 0; v_suspects integer := 0;
 begin
-    v_rail := outbox.rail_to_claim(p_rail, p_limit, p_min_lease_ms, p_in_flight, p_environment, p_seen_epoch_us, p_seen_log_position, p_memory_id, p_seen_beat);
+    v_rail := outbox.rail_to_claim(p_rail, p_limit, p_min_lease_ms, p_in_flight, p_environment, p_seen_epoch_us, p_seen_log_position, p_memory_id, p_seen_beat, p_policy_version);
     v_now := clock_timestamp();
     if v_rail.max_sends_per_s is not null then
         select a.allowed, a.next_at into v_limit, v_next from outbox.rate_allowance(p_rail, v_rail.max_sends_per_s, p_limit, v_now) as a;
@@ -939,7 +999,7 @@ begin
            set disposition = outbox.disposition_of(v_rail.on_unknown, p.in_doubt_since is not null or p.late_success), attempt_count = p.attempt_count + 1,
                first_sent_at = coalesce(p.first_sent_at, v_now),
                endpoint = case when p.quarantine_until is null and p.in_doubt_since is null and not p.late_success then p_endpoint else p.endpoint end, claimed_by = p_worker_id, claimed_at = v_now,
-               lease_token = gen_random_uuid(), lease_expires_at = v_now + v_rail.lease_duration_ms * interval '1 ms'
+               lease_token = gen_random_uuid(), lease_expires_at = v_now + v_rail.lease_duration_ms * interval '1 ms', policy_version = v_rail.policy_version
          where p.outbox_id = any (v_chosen)
         returning p.outbox_id, p.attempt_count, p.lease_token, p.next_attempt_at, p.not_after, p.crash_count, outbox.attempt_kind_of(p.disposition) as kind,
                   p.first_sent_at < v_now or p.possible_duplicate as is_resend,
@@ -1246,7 +1306,7 @@ begin
                as c (outbox_id, attempt_no, lease_token, outcome, delay_ms, first_byte_at, last_byte_at, endpoint, request_sha256,
                      response_sha256, rail_reference, rail_code, error_class, error_detail, ordinal)
     ), judged as materialized (
-        select g.*, p.tid, p.rail, p.claimed_by, p.claimed_at, n.*, r.on_unknown, (r.rail_timeout_ms + r.processing_bound_ms) * interval '1 ms' as doubt,
+        select g.*, p.tid, p.rail, p.claimed_by, p.claimed_at, p.policy_version, n.*, r.on_unknown, (r.rail_timeout_ms + r.processing_bound_ms) * interval '1 ms' as doubt,
                case when p.outbox_id is not null and (g.nth > 1 or g.outbox_id <> all (v_locked)) then 'busy'
                     when p.attempt_count = g.attempt_no and p.lease_token = g.lease_token and p.lease_expires_at > v_now then 'applied'
                     when g.nth > 1 then 'busy' else 'late' end as verdict
@@ -1264,7 +1324,7 @@ begin
     ), recorded as (
         insert into outbox.payment_outbox_attempts
         select d.outbox_id, d.attempt_no, d.rail, d.kind, d.state, d.outcome, d.claimed_by, d.lease_token, d.claimed_at, d.first_byte_at, d.last_byte_at,
-               v_now, d.endpoint, d.request_sha256, d.response_sha256, d.rail_reference, d.rail_code, d.error_class, d.error_detail
+               v_now, d.endpoint, d.request_sha256, d.response_sha256, d.rail_reference, d.rail_code, d.error_class, d.error_detail, d.policy_version
           from decided d where d.verdict = 'applied'
     ), settled as (
         delete from outbox.payment_outbox_pending p using decided d
@@ -1275,7 +1335,7 @@ begin
                hold_requested = p.hold_requested and d.hold_reason is null, send_count = d.send_count, inquiry_count = d.inquiry_count,
                next_attempt_at = d.next_attempt_at, first_sent_at = d.first_sent_at, quarantine_until = d.quarantine_until,
                in_doubt_since = case when d.in_doubt then coalesce(p.in_doubt_since, v_now) end,
-               claimed_by = null, claimed_at = null, lease_token = null, lease_expires_at = null
+               claimed_by = null, claimed_at = null, lease_token = null, lease_expires_at = null, policy_version = null
           from decided d
          where p.ctid = d.tid and d.verdict = 'applied' and d.state not in ('DISPATCHED', 'FAILED')
     ), kept as (
@@ -1450,14 +1510,15 @@ $$;
 
 create or replace function outbox.read_payment_rails() returns table (
     rail text, on_unknown text, idempotency_window_ms bigint, not_found_is_final boolean, rail_timeout_ms bigint, processing_bound_ms bigint, amount_required boolean,
-    max_sends integer, max_inquiries integer, max_crashes integer, backoff_base_ms bigint, backoff_cap_ms bigint, lease_duration_ms bigint, max_sends_per_s integer, fallback boolean, paused boolean, require_attestation boolean)
+    max_sends integer, max_inquiries integer, max_crashes integer, backoff_base_ms bigint, backoff_cap_ms bigint, lease_duration_ms bigint, max_sends_per_s integer, fallback boolean, paused boolean, require_attestation boolean, policy_version integer, columns text)
 language sql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
 -- Purpose: the contracts of all rails.
--- Results: a row a rail, by name; times in milliseconds.
+-- Results: a row a rail, by name; times in milliseconds; columns, the whole contract as a policy's document has it.
     select r.rail, r.on_unknown, r.idempotency_window_ms, r.not_found_is_final, r.rail_timeout_ms, r.processing_bound_ms, r.amount_required, r.max_sends,
-           r.max_inquiries, r.max_crashes, r.backoff_base_ms, r.backoff_cap_ms, r.lease_duration_ms, r.max_sends_per_s, r.fallback, r.paused, r.require_attestation
+           r.max_inquiries, r.max_crashes, r.backoff_base_ms, r.backoff_cap_ms, r.lease_duration_ms, r.max_sends_per_s, r.fallback, r.paused, r.require_attestation,
+           r.policy_version, (to_jsonb(r) - array['rail', 'changed_at', 'changed_by', 'policy_version'])::text
       from outbox.payment_rails r
      order by r.rail
 $$;
@@ -1479,12 +1540,20 @@ as $$
 --   whether dispatchers may have further endpoints for what the first has certainly not executed; p_require_attestation, whether
 --   enqueue refuses a new payment without an accepted attestation of its bytes.
 -- Results: whether the rail is new.
--- Locks taken: the rail's row.
+--   OB016: a policy is active, and contracts are what it says.
+-- Locks taken: activations are held up until the transaction ends; the rail's row.
 -- Hazard: `resend` says that the rail executes a key at most once within the window, and p_not_found_is_final that
 --   what it does not find it never executed. Where that is not so, every unknown outcome is a possible double payment.
 declare
     v_new boolean := false;
+    v_policy integer;
 begin
+    lock table outbox.policy_activations in share mode;
+    v_policy := outbox.active_policy_version();
+    if v_policy is not null then
+        raise exception 'policy version % is active: use outboxd policy propose', v_policy using errcode = 'OB016',
+            hint = 'a contract is part of the policy, which another login approves';
+    end if;
     -- Only for a rail that is not there: the table's checks come before its conflicts, and would refuse a change
     -- that the rail as it is allows.
     if not exists (select from outbox.payment_rails r where r.rail = p_rail) then
@@ -1722,7 +1791,7 @@ begin
                'idempotency_key', n.idempotency_key, 'rail', i.rail, 'content_type', i.content_type, 'payload_bytes', octet_length(i.payload),
                'payload_sha256', encode(i.payload_sha256, 'hex'), 'amount_minor', i.amount_minor, 'currency', i.currency,
                'not_before', i.not_before, 'not_after', i.not_after, 'traceparent', i.traceparent, 'attestation_id', i.attestation_id,
-               'enqueued_by', i.enqueued_by, 'enqueued_at', i.created_at,
+               'enqueued_by', i.enqueued_by, 'enqueued_at', i.created_at, 'policy_version', i.policy_version,
                -- The range is constant, so that the plan opens the months it needs.
                'attestation', (select to_jsonb(a) || jsonb_build_object(
                                       'payload_sha256', encode(a.payload_sha256, 'hex'), 'client_cert_fingerprint', encode(a.client_cert_fingerprint, 'hex'),
@@ -1916,11 +1985,12 @@ as $$
 -- Purpose: the ledger's row of what a person decided about a payment: an attempt of kind OPERATOR, whose token is the
 --   action, and the reference the evidence, or what the rail's statement that the action names says of each. Internal to apply_to_payment.
     insert into outbox.payment_outbox_attempts
-        (outbox_id, attempt_no, rail, kind, state, worker_id, lease_token, claimed_at, completed_at, rail_reference, error_class, error_detail)
+        (outbox_id, attempt_no, rail, kind, state, worker_id, lease_token, claimed_at, completed_at, rail_reference, error_class, error_detail, policy_version)
     values (v.outbox_id, v.attempt_count + 1, v.rail, 'OPERATOR', p_state, session_user, p_action.action_id, p_now, p_now,
         case when p_state = 'DISPATCHED' and p_action.parameters ? 'statement_id' then coalesce(
                  (outbox.open_paid_break((p_action.parameters ->> 'statement_id')::uuid, v.outbox_id)).rail_reference, p_action.evidence)
-             when p_state = 'DISPATCHED' then p_action.evidence end, lower(p_action.kind), left(concat_ws(': ', p_action.evidence, p_action.reason), 500))
+             when p_state = 'DISPATCHED' then p_action.evidence end, lower(p_action.kind), left(concat_ws(': ', p_action.evidence, p_action.reason), 500),
+        outbox.active_policy_version())
 $$;
 
 create or replace function outbox.redrive_payment(p_action outbox.operator_actions, p_outbox_id uuid, p_attempts_then integer)
@@ -2012,7 +2082,7 @@ begin
             outbox.payment_identity_sha256(v_i.rail, v_i.payload, v_i.content_type, v_i.amount_minor, v_i.currency, v_i.not_before, v_not_after, v_i.ordering_key));
     insert into outbox.payment_outbox_instructions
     select new_outbox_id, v_i.participant_id, v_i.instruction_id, v_i.rail, v_i.payload, v_i.content_type, v_i.payload_sha256, v_i.amount_minor, v_i.currency,
-           v_i.attestation_id, v_i.not_before, v_not_after, v_i.ordering_key, v_i.traceparent, session_user, v_now;
+           v_i.attestation_id, v_i.not_before, v_not_after, v_i.ordering_key, v_i.traceparent, session_user, v_now, outbox.active_policy_version();
     insert into outbox.payment_outbox_pending (outbox_id, rail, participant_id, is_ordered, is_redrive, next_attempt_at, not_after, created_at)
     values (new_outbox_id, v_i.rail, v_i.participant_id, v_i.ordering_key is not null, true, greatest(v_now, v_i.not_before), v_not_after, v_now);
     if v_i.ordering_key is not null then
@@ -3334,7 +3404,7 @@ language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
 -- Purpose: the history tables and partitions whose append-only triggers are missing, do not fire for everybody and everything, or do not
---   refuse; and the ledger's second line of defence. Internal to audit_outbox.
+--   refuse; the ledger's second line of defence; and whether the active policy is what was approved, and contracts are what it says. Internal to audit_outbox.
 -- Hazard: a function of the same name that does nothing leaves the triggers as they were, so its body is compared with its hash.
     select 'HISTORY_UNGUARDED', null::uuid, t.relid::regclass || ': ' || n.name || case
                when g.tgenabled is null then ' is missing' when g.tgenabled <> 'A' then ' is ' || g.tgenabled::text else ' does not refuse' end
@@ -3342,7 +3412,7 @@ as $$
                         'outbox_cluster', 'operator_actions', 'operator_action_members', 'operator_action_decisions', 'operator_action_results',
                         'reconcile_statements', 'reconcile_lines', 'reconcile_matches', 'reconcile_comparisons', 'reconcile_voidings',
                         'reconcile_breaks', 'reconcile_resolutions', 'audit_checkpoints', 'ingress_attestations', 'ingress_requests',
-                        'revoked_client_certs', 'revoked_tokens']) as h (name)
+                        'revoked_client_certs', 'revoked_tokens', 'policy_documents', 'policy_decisions', 'policy_activations']) as h (name)
      cross join lateral (select p.relid from pg_partition_tree(to_regclass('outbox.' || h.name)) as p
                          union select to_regclass('outbox.' || h.name)) as t (relid)
      -- Before each row of an update and a delete; before each truncate.
@@ -3354,6 +3424,8 @@ as $$
       from pg_proc p
      where p.oid = 'outbox.refuse_history_change'::regproc
        and sha256(convert_to(p.prosrc, 'UTF8')) <> '\xb5835e80d2a88cb325a2abd0e2a63e72a1dc4964c2d205f18c214bc7afbe2eea'
+    union all
+    select 'POLICY_FORGED', null, f.fault from outbox.policy_faults() as f (fault)
     union all
     select 'ENDS_UNGUARDED', null, 'payment_outbox_attempts_one_terminal is missing, or not valid and unique'
      where not exists (select from pg_index x where x.indexrelid = to_regclass('outbox.payment_outbox_attempts_one_terminal')
@@ -3947,6 +4019,175 @@ as $$
       left join outbox.operator_action_results s on s.action_id = m.action_id and s.outbox_id = m.outbox_id
      where m.outbox_id = p_outbox_id
 $$;
+create or replace function outbox.propose_policy(p_document text, p_reason text)
+returns table (version integer, checksum text, base_version integer)
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+-- Purpose: records a policy that a person wants, against the one that is active now. Nothing changes yet.
+-- Parameters: p_document, canonical JSON (docs/OPERATIONS.md, The policy): outboxd checks and writes it; what the database acts by is checked here.
+-- Locks taken: proposals follow each other, so that versions are 1..n without gaps.
+-- Results: its version, the checksum that an approval repeats, and the version that is active. OB003: a bad value, by name.
+declare
+    v_document jsonb := p_document::jsonb;
+    v_columns text[] := array(select c.name from jsonb_object_keys(to_jsonb(jsonb_populate_record(null::outbox.payment_rails, '{}'))) as c (name)
+                               where c.name not in ('rail', 'changed_at', 'changed_by', 'policy_version') order by c.name);
+    v_bad record;
+begin
+    if coalesce(p_reason, '') !~ '\S' then
+        raise exception 'a policy needs a reason' using errcode = 'OB003', column = 'reason';
+    elsif coalesce(jsonb_typeof(v_document), '') <> 'object' or v_document -> 'format' is distinct from '1' or coalesce(jsonb_typeof(v_document -> 'rails'), '') <> 'object'
+          or v_document -> 'rails' = '{}' then
+        raise exception 'a policy is an object with format 1 and at least one of rails' using errcode = 'OB003', column = 'document';
+    end if;
+    select r.rail, m.name into v_bad
+      from jsonb_each(v_document -> 'rails') as r (rail, decisions)
+      left join unnest(v_columns) as m (name) on not coalesce(r.decisions -> 'contract' ? m.name, false)
+     where m.name is not null or coalesce(jsonb_typeof(r.decisions -> 'contract'), '') <> 'object'
+     order by 1, 2 limit 1;
+    if found then
+        raise exception 'rail %: the contract has no %', v_bad.rail, coalesce(v_bad.name, 'values') using errcode = 'OB003', column = 'document';
+    end if;
+    -- Every value has the type of its column; whether it is one that the column takes is found out by the activation.
+    perform from outbox.policy_contracts(p_document);
+    lock table outbox.policy_documents in share row exclusive mode;
+    insert into outbox.policy_documents as d (version, document, checksum, base_version, reason, proposed_by, proposed_at)
+    values ((select count(*) + 1 from outbox.policy_documents), p_document, sha256(convert_to(p_document, 'UTF8')), outbox.active_policy_version(), p_reason, session_user, clock_timestamp())
+    returning d.version, encode(d.checksum, 'hex'), d.base_version into version, checksum, base_version;
+    return next;
+end
+$$;
+
+create or replace function outbox.decide_policy(p_version integer, p_decision text, p_checksum text, p_reason text) returns void
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: the second person's word on a policy. Maker and checker are different database logins.
+-- Parameters: p_decision, APPROVED or REJECTED; p_checksum, in hexadecimal, of the document that the checker saw: it binds the decision to it.
+-- Results: nothing, or raises OB012 (the maker's own), OB013 (decided already), OB016 (another is active than when it was proposed), OB003
+--   (another document, no such version, no reason).
+declare
+    v_policy outbox.policy_documents;
+begin
+    select * into v_policy from outbox.policy_documents d where d.version = p_version;
+    if not found then
+        raise exception 'there is no policy version %', p_version using errcode = 'OB003';
+    elsif v_policy.proposed_by = session_user then
+        raise exception 'policy version % was proposed by % and needs another person', p_version, session_user using errcode = 'OB012',
+            hint = 'maker and checker are different database logins';
+    elsif p_decision is null or p_decision not in ('APPROVED', 'REJECTED') then
+        raise exception 'a decision is APPROVED or REJECTED' using errcode = 'OB003';
+    elsif coalesce(p_reason, '') !~ '\S' then
+        raise exception 'a decision needs a reason' using errcode = 'OB003', column = 'reason';
+    elsif p_checksum is distinct from encode(sha256(convert_to(v_policy.document, 'UTF8')), 'hex') then
+        raise exception 'policy version % is not the document that was to be decided on', p_version using errcode = 'OB003',
+            hint = 'look at it again: outboxd policy show VERSION';
+    elsif p_decision = 'APPROVED' and v_policy.base_version is distinct from outbox.active_policy_version() then
+        raise exception 'policy version % was proposed against %, which is not active any more', p_version, coalesce('version ' || v_policy.base_version, 'none')
+            using errcode = 'OB016', hint = 'compare it with the active one, and propose it again: outboxd policy propose';
+    end if;
+    insert into outbox.policy_decisions values (p_version, p_decision, v_policy.checksum, p_reason, session_user, clock_timestamp())
+        on conflict (version) do nothing;
+    if not found then
+        raise exception 'policy version % is decided already', p_version using errcode = 'OB013';
+    end if;
+end
+$$;
+
+create or replace function outbox.activate_policy(p_version integer, p_reason text) returns table (rail text, is_governed boolean)
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+-- Purpose: puts an approved policy in force: writes each contract of it into payment_rails, and takes the stamp from every other rail, which
+--   is claimed no more.
+-- Results: every rail, and whether the policy has it. OB003 (no such version, no reason), OB012 (maker and checker are one login), OB014 (not approved), OB016
+--   (another is active than when it was proposed), 23514 (a value that a contract does not take, by the name of what it breaks).
+-- Locks taken: the place behind the active version, until the transaction ends: of two activations the second is refused; each rail's row.
+-- Hazard: whoever can set a contract decides about double payments. The rails are those of the document whose checksum was approved.
+declare
+    v_policy outbox.policy_documents;
+    v_decision outbox.policy_decisions;
+    v_now timestamptz := clock_timestamp();
+begin
+    select * into v_policy from outbox.policy_documents d where d.version = p_version;
+    select * into v_decision from outbox.policy_decisions c where c.version = p_version;
+    if v_policy.version is null then
+        raise exception 'there is no policy version %', p_version using errcode = 'OB003';
+    elsif coalesce(p_reason, '') !~ '\S' then
+        raise exception 'an activation needs a reason' using errcode = 'OB003', column = 'reason';
+    elsif v_decision.decision is distinct from 'APPROVED' or v_decision.checksum <> sha256(convert_to(v_policy.document, 'UTF8')) then
+        raise exception 'policy version % is %', p_version, coalesce(lower(nullif(v_decision.decision, 'APPROVED')), 'not approved yet') using errcode = 'OB014',
+            hint = 'another login approves it: outboxd policy approve VERSION';
+    elsif v_decision.decided_by = v_policy.proposed_by then
+        raise exception 'policy version % was proposed and approved by %', p_version, v_policy.proposed_by using errcode = 'OB012';
+    elsif v_policy.base_version is distinct from outbox.active_policy_version() then
+        raise exception 'policy version % was proposed against %, which is not active any more', p_version, coalesce('version ' || v_policy.base_version, 'none')
+            using errcode = 'OB016', hint = 'compare it with the active one, and propose it again: outboxd policy propose';
+    end if;
+    insert into outbox.policy_activations (version, base_version, checksum, reason, activated_by, activated_at)
+    values (p_version, v_policy.base_version, v_policy.checksum, p_reason, session_user, v_now) on conflict do nothing;
+    if not found then
+        raise exception 'another policy has been activated meanwhile' using errcode = 'OB016';
+    end if;
+    select c.rail into rail
+      from outbox.policy_contracts(v_policy.document) as c join outbox.payment_rails r on r.rail = c.rail and r.fallback and not c.fallback
+     where exists (select from outbox.payment_outbox_pending p where p.rail = c.rail and p.endpoint is null and (p.in_doubt_since is not null or p.late_success))
+     limit 1;
+    if found then
+        raise exception 'rail % has payments in doubt of which nobody knows the endpoint: resolve them before fallback ends', rail using errcode = 'OB003', column = 'fallback';
+    end if;
+    update outbox.payment_rails r set policy_version = null where r.policy_version is not null;
+    -- Every column of a contract.
+    insert into outbox.payment_rails as r (rail, on_unknown, idempotency_window_ms, not_found_is_final, rail_timeout_ms, processing_bound_ms, amount_required,
+        max_sends, max_inquiries, max_crashes, backoff_base_ms, backoff_cap_ms, lease_duration_ms, max_sends_per_s, fallback, paused, require_attestation,
+        changed_at, changed_by, policy_version)
+    select c.rail, c.on_unknown, c.idempotency_window_ms, c.not_found_is_final, c.rail_timeout_ms, c.processing_bound_ms, c.amount_required,
+           c.max_sends, c.max_inquiries, c.max_crashes, c.backoff_base_ms, c.backoff_cap_ms, c.lease_duration_ms, c.max_sends_per_s, c.fallback, c.paused, c.require_attestation,
+           v_now, session_user, p_version
+      from outbox.policy_contracts(v_policy.document) as c
+        on conflict (rail) do update set on_unknown = excluded.on_unknown, idempotency_window_ms = excluded.idempotency_window_ms,
+           not_found_is_final = excluded.not_found_is_final, rail_timeout_ms = excluded.rail_timeout_ms, processing_bound_ms = excluded.processing_bound_ms,
+           amount_required = excluded.amount_required, max_sends = excluded.max_sends, max_inquiries = excluded.max_inquiries,
+           max_crashes = excluded.max_crashes, backoff_base_ms = excluded.backoff_base_ms, backoff_cap_ms = excluded.backoff_cap_ms,
+           lease_duration_ms = excluded.lease_duration_ms, max_sends_per_s = excluded.max_sends_per_s, fallback = excluded.fallback,
+           paused = excluded.paused, require_attestation = excluded.require_attestation, changed_at = excluded.changed_at, changed_by = excluded.changed_by, policy_version = excluded.policy_version;
+    return query select r.rail, r.policy_version is not null from outbox.payment_rails r order by r.rail;
+end
+$$;
+
+create or replace function outbox.read_active_policy(p_known bytea default null)
+returns table (active_version integer, document text, checksum bytea, approved_checksum bytea, activated_checksum bytea)
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: the active policy, with the checksum as it is on record in each of its three rows. Whether they fit the document is judged by the reader.
+-- Parameters: p_known, the SHA-256 of the document that the caller has; of that one the text is left out.
+-- Results: a row, or none: no policy is active.
+    select a.version, case when sha256(convert_to(d.document, 'UTF8')) is distinct from p_known then d.document end, d.checksum, c.checksum, a.checksum
+      from (select * from outbox.policy_activations l order by l.activation_no desc limit 1) as a
+      left join outbox.policy_documents d on d.version = a.version
+      left join outbox.policy_decisions c on c.version = a.version and c.decision = 'APPROVED' and c.decided_by <> d.proposed_by
+$$;
+
+create or replace function outbox.read_policy_versions(p_version integer default null, p_limit integer default 100) returns setof jsonb
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: the policies that were proposed, who decided on them, and which is active.
+-- Parameters: one version, or null for the last p_limit.
+-- Results: a document each, the newest first; that of one version has its text too, as `document`.
+    select to_jsonb(v) || jsonb_build_object('reason', d.reason, 'decision_reason', c.reason, 'activation_reason', a.reason)
+           || case when p_version is null then '{}' else jsonb_build_object('document', d.document) end
+      from outbox.policy_versions v
+      join outbox.policy_documents d on d.version = v.version
+      left join outbox.policy_decisions c on c.version = v.version
+      left join outbox.policy_activations a on a.version = v.version
+     where v.version = coalesce(p_version, v.version)
+     order by v.version desc
+     limit p_limit
+$$;
 
 -- EXECUTE is nobody's by default (see 0001). The dispatcher's login executes these and touches no table.
 grant execute on function
@@ -3957,7 +4198,7 @@ grant execute on function
     outbox.record_ingress_attestation(text, text, text, timestamptz, bytea, text, text, text, text, bytea, text, text, text, text, bytea, text)
     to outbox_ingest;
 grant execute on function
-    outbox.claim_outbox_batch(text, text, integer, bigint, integer, timestamptz, uuid, text, text, bigint, bigint, uuid, bigint),
+    outbox.claim_outbox_batch(text, text, integer, bigint, integer, timestamptz, uuid, text, text, bigint, bigint, uuid, bigint, integer),
     outbox.expire_outbox_leases(text, integer, timestamptz, uuid),
     outbox.unpark_outbox_rows(text, integer),
     outbox.renew_outbox_leases(text, uuid[], integer[], uuid[]),
@@ -4003,3 +4244,8 @@ grant execute on function
 grant execute on function outbox.resolve_reconcile_breaks(uuid[], text, uuid) to outbox_operator, outbox_approver;
 grant execute on function outbox.read_reconcile_breaks(boolean, text, uuid, integer) to outbox_operator, outbox_approver, outbox_auditor;
 grant execute on function outbox.audit_outbox(boolean, integer) to outbox_auditor;
+grant execute on function outbox.propose_policy(text, text) to outbox_operator;
+grant execute on function outbox.decide_policy(integer, text, text, text) to outbox_approver;
+grant execute on function outbox.activate_policy(integer, text) to outbox_operator, outbox_approver;
+grant execute on function outbox.read_active_policy(bytea) to outbox_dispatcher, outbox_operator, outbox_approver, outbox_auditor, outbox_monitor;
+grant execute on function outbox.read_policy_versions(integer, integer) to outbox_operator, outbox_approver, outbox_auditor;

@@ -1,7 +1,7 @@
 create or replace function outbox.claim_outbox_batch(
     p_rail text, p_worker_id text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer,
     p_after_at timestamptz default null, p_after_id uuid default null, p_environment text default null, p_endpoint text default null,
-    p_seen_epoch_us bigint default 0, p_seen_log_position bigint default 0, p_memory_id uuid default null, p_seen_beat bigint default 0
+    p_seen_epoch_us bigint default 0, p_seen_log_position bigint default 0, p_memory_id uuid default null, p_seen_beat bigint default 0, p_policy_version integer default null
 ) returns table (
     kind text, outbox_id uuid, attempt_no integer, lease_token uuid, lease_ms bigint, due_at timestamptz, participant_id text,
     endpoint text, payload bytea, content_type text, traceparent text, not_after timestamptz, crash_count integer, is_resend boolean, hold_reason text,
@@ -21,7 +21,7 @@ as $$
 -- Purpose: leases at most p_limit due payments of one rail, and applies contract, rate, order and pauses.
 -- Parameters: p_min_lease_ms, what one send and its completion need; p_in_flight, the lane's sends under way:
 --   a payment that crashed two workers is claimed only at 0, and alone; p_after_*, the claim cursor, null for a sweep;
---   p_environment, what the dispatcher is configured for; p_endpoint, where its lane sends now; p_seen_* and p_memory_id, what it remembers.
+--   p_environment, what the dispatcher is configured for; p_endpoint, where its lane sends now; p_seen_* and p_memory_id, what it remembers; p_policy_version, whose tables it reads answers by.
 -- Results: SUBMIT, a payment to send (is_resend: an earlier attempt was not certainly unsent;
 --   endpoint: where, for one that was ever in doubt the one it was sent to); INQUIRE, one to ask after,
 --   without its payload; HELD, one that now waits for a person;
@@ -37,7 +37,7 @@ declare
     v_ids uuid[]; v_due timestamptz[]; v_lost boolean[]; v_reasons text[]; v_crashes integer[]; v_apart uuid[]; v_behind uuid[] := '{}'; v_chosen uuid[]; v_lo uuid; v_hi uuid;
     v_held integer := 0; v_expired integer := 0; v_suspects integer := 0;
 begin
-    v_rail := outbox.rail_to_claim(p_rail, p_limit, p_min_lease_ms, p_in_flight, p_environment, p_seen_epoch_us, p_seen_log_position, p_memory_id, p_seen_beat);
+    v_rail := outbox.rail_to_claim(p_rail, p_limit, p_min_lease_ms, p_in_flight, p_environment, p_seen_epoch_us, p_seen_log_position, p_memory_id, p_seen_beat, p_policy_version);
     v_now := clock_timestamp();
     if v_rail.max_sends_per_s is not null then
         select a.allowed, a.next_at into v_limit, v_next from outbox.rate_allowance(p_rail, v_rail.max_sends_per_s, p_limit, v_now) as a;
@@ -94,7 +94,7 @@ begin
            set disposition = outbox.disposition_of(v_rail.on_unknown, p.in_doubt_since is not null or p.late_success), attempt_count = p.attempt_count + 1,
                first_sent_at = coalesce(p.first_sent_at, v_now),
                endpoint = case when p.quarantine_until is null and p.in_doubt_since is null and not p.late_success then p_endpoint else p.endpoint end, claimed_by = p_worker_id, claimed_at = v_now,
-               lease_token = gen_random_uuid(), lease_expires_at = v_now + v_rail.lease_duration_ms * interval '1 ms'
+               lease_token = gen_random_uuid(), lease_expires_at = v_now + v_rail.lease_duration_ms * interval '1 ms', policy_version = v_rail.policy_version
          where p.outbox_id = any (v_chosen)
         returning p.outbox_id, p.attempt_count, p.lease_token, p.next_attempt_at, p.not_after, p.crash_count, outbox.attempt_kind_of(p.disposition) as kind,
                   p.first_sent_at < v_now or p.possible_duplicate as is_resend,

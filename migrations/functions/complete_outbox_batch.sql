@@ -56,7 +56,7 @@ begin
                as c (outbox_id, attempt_no, lease_token, outcome, delay_ms, first_byte_at, last_byte_at, endpoint, request_sha256,
                      response_sha256, rail_reference, rail_code, error_class, error_detail, ordinal)
     ), judged as materialized (
-        select g.*, p.tid, p.rail, p.claimed_by, p.claimed_at, n.*, r.on_unknown, (r.rail_timeout_ms + r.processing_bound_ms) * interval '1 ms' as doubt,
+        select g.*, p.tid, p.rail, p.claimed_by, p.claimed_at, p.policy_version, n.*, r.on_unknown, (r.rail_timeout_ms + r.processing_bound_ms) * interval '1 ms' as doubt,
                case when p.outbox_id is not null and (g.nth > 1 or g.outbox_id <> all (v_locked)) then 'busy'
                     when p.attempt_count = g.attempt_no and p.lease_token = g.lease_token and p.lease_expires_at > v_now then 'applied'
                     when g.nth > 1 then 'busy' else 'late' end as verdict
@@ -74,7 +74,7 @@ begin
     ), recorded as (
         insert into outbox.payment_outbox_attempts
         select d.outbox_id, d.attempt_no, d.rail, d.kind, d.state, d.outcome, d.claimed_by, d.lease_token, d.claimed_at, d.first_byte_at, d.last_byte_at,
-               v_now, d.endpoint, d.request_sha256, d.response_sha256, d.rail_reference, d.rail_code, d.error_class, d.error_detail
+               v_now, d.endpoint, d.request_sha256, d.response_sha256, d.rail_reference, d.rail_code, d.error_class, d.error_detail, d.policy_version
           from decided d where d.verdict = 'applied'
     ), settled as (
         delete from outbox.payment_outbox_pending p using decided d
@@ -85,7 +85,7 @@ begin
                hold_requested = p.hold_requested and d.hold_reason is null, send_count = d.send_count, inquiry_count = d.inquiry_count,
                next_attempt_at = d.next_attempt_at, first_sent_at = d.first_sent_at, quarantine_until = d.quarantine_until,
                in_doubt_since = case when d.in_doubt then coalesce(p.in_doubt_since, v_now) end,
-               claimed_by = null, claimed_at = null, lease_token = null, lease_expires_at = null
+               claimed_by = null, claimed_at = null, lease_token = null, lease_expires_at = null, policy_version = null
           from decided d
          where p.ctid = d.tid and d.verdict = 'applied' and d.state not in ('DISPATCHED', 'FAILED')
     ), kept as (

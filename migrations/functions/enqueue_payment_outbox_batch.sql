@@ -31,6 +31,7 @@ declare
     v_outbox_ids uuid[];
     v_attested boolean;
     v_other record;
+    v_policy integer := outbox.active_policy_version();
 begin
     if (select bool_or(l.size is distinct from v_size) from (values
             (cardinality(p_instruction_ids)), (cardinality(p_idempotency_keys)), (cardinality(p_rails)), (cardinality(p_payloads)),
@@ -95,7 +96,7 @@ begin
     end if;
     insert into outbox.payment_outbox_instructions
     select c.outbox_id, c.participant_id, c.instruction_id, c.rail, c.payload, c.content_type, sha256(c.payload), c.amount_minor, c.currency,
-           c.attestation_id, c.not_before, c.not_after, c.ordering_key, c.traceparent, session_user, v_now
+           c.attestation_id, c.not_before, c.not_after, c.ordering_key, c.traceparent, session_user, v_now, v_policy
       from unnest(v_ids, v_outbox_ids, p_participant_ids, p_instruction_ids, p_rails, p_payloads, p_content_types, p_amounts_minor,
                   p_currencies, p_attestation_ids, p_not_befores, p_not_afters, p_ordering_keys, p_traceparents)
            as c (outbox_id, first_id, participant_id, instruction_id, rail, payload, content_type, amount_minor,

@@ -30,7 +30,7 @@ begin
                'idempotency_key', n.idempotency_key, 'rail', i.rail, 'content_type', i.content_type, 'payload_bytes', octet_length(i.payload),
                'payload_sha256', encode(i.payload_sha256, 'hex'), 'amount_minor', i.amount_minor, 'currency', i.currency,
                'not_before', i.not_before, 'not_after', i.not_after, 'traceparent', i.traceparent, 'attestation_id', i.attestation_id,
-               'enqueued_by', i.enqueued_by, 'enqueued_at', i.created_at,
+               'enqueued_by', i.enqueued_by, 'enqueued_at', i.created_at, 'policy_version', i.policy_version,
                -- The range is constant, so that the plan opens the months it needs.
                'attestation', (select to_jsonb(a) || jsonb_build_object(
                                       'payload_sha256', encode(a.payload_sha256, 'hex'), 'client_cert_fingerprint', encode(a.client_cert_fingerprint, 'hex'),

@@ -87,7 +87,7 @@ begin
             outbox.payment_identity_sha256(v_i.rail, v_i.payload, v_i.content_type, v_i.amount_minor, v_i.currency, v_i.not_before, v_not_after, v_i.ordering_key));
     insert into outbox.payment_outbox_instructions
     select new_outbox_id, v_i.participant_id, v_i.instruction_id, v_i.rail, v_i.payload, v_i.content_type, v_i.payload_sha256, v_i.amount_minor, v_i.currency,
-           v_i.attestation_id, v_i.not_before, v_not_after, v_i.ordering_key, v_i.traceparent, session_user, v_now;
+           v_i.attestation_id, v_i.not_before, v_not_after, v_i.ordering_key, v_i.traceparent, session_user, v_now, outbox.active_policy_version();
     insert into outbox.payment_outbox_pending (outbox_id, rail, participant_id, is_ordered, is_redrive, next_attempt_at, not_after, created_at)
     values (new_outbox_id, v_i.rail, v_i.participant_id, v_i.ordering_key is not null, true, greatest(v_now, v_i.not_before), v_not_after, v_now);
     if v_i.ordering_key is not null then

@@ -15,12 +15,20 @@ as $$
 --   whether dispatchers may have further endpoints for what the first has certainly not executed; p_require_attestation, whether
 --   enqueue refuses a new payment without an accepted attestation of its bytes.
 -- Results: whether the rail is new.
--- Locks taken: the rail's row.
+--   OB016: a policy is active, and contracts are what it says.
+-- Locks taken: activations are held up until the transaction ends; the rail's row.
 -- Hazard: `resend` says that the rail executes a key at most once within the window, and p_not_found_is_final that
 --   what it does not find it never executed. Where that is not so, every unknown outcome is a possible double payment.
 declare
     v_new boolean := false;
+    v_policy integer;
 begin
+    lock table outbox.policy_activations in share mode;
+    v_policy := outbox.active_policy_version();
+    if v_policy is not null then
+        raise exception 'policy version % is active: use outboxd policy propose', v_policy using errcode = 'OB016',
+            hint = 'a contract is part of the policy, which another login approves';
+    end if;
     -- Only for a rail that is not there: the table's checks come before its conflicts, and would refuse a change
     -- that the rail as it is allows.
     if not exists (select from outbox.payment_rails r where r.rail = p_rail) then

@@ -18,8 +18,8 @@ as $$
 --   update goes to the ctid found (the caller's locks keep it): another join may rescan the batch for each row.
 begin
     insert into outbox.payment_outbox_attempts
-        (outbox_id, attempt_no, rail, kind, state, worker_id, lease_token, claimed_at, completed_at, endpoint, error_class)
-    select p.outbox_id, p.attempt_count, p.rail, outbox.attempt_kind_of(p.disposition), 'LEASE_EXPIRED', p.claimed_by, p.lease_token, p.claimed_at, p_now, p.endpoint, 'lease_lost'
+        (outbox_id, attempt_no, rail, kind, state, worker_id, lease_token, claimed_at, completed_at, endpoint, error_class, policy_version)
+    select p.outbox_id, p.attempt_count, p.rail, outbox.attempt_kind_of(p.disposition), 'LEASE_EXPIRED', p.claimed_by, p.lease_token, p.claimed_at, p_now, p.endpoint, 'lease_lost', p.policy_version
       from outbox.payment_outbox_pending p
      where p.outbox_id = any (p_outbox_ids);
 
@@ -29,7 +29,7 @@ begin
            hold_requested = p.hold_requested and l.reason is null,
            crash_count = p.crash_count + 1, in_doubt_since = coalesce(p.in_doubt_since, p.lease_expires_at),
            quarantine_until = greatest(p.quarantine_until, l.quarantine_until),
-           claimed_by = null, claimed_at = null, lease_token = null, lease_expires_at = null
+           claimed_by = null, claimed_at = null, lease_token = null, lease_expires_at = null, policy_version = null
       from unnest(p_outbox_ids) as c (id)
      cross join lateral (
         select q.ctid as tid, r.on_unknown,

@@ -29,6 +29,16 @@ impl fmt::Display for AttemptNo {
     }
 }
 
+/// A version of the policy: the decisions about money that two people made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PolicyVersion(pub i32);
+
+impl fmt::Display for PolicyVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// A name that breaks the rule of its kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadName {

@@ -20,7 +20,7 @@ pub use breaker::{Breaker, BreakerChange, BreakerLimits, Generation, Permit, Rai
 pub use codes::{CodeRule, CodeTable, Meaning};
 pub use contract::{OnUnknown, RailContract};
 pub use decide::{Decision, Situation, after_attempt};
-pub use ids::{AttemptNo, LeaseToken, OutboxId, RailName, WorkerId};
+pub use ids::{AttemptNo, LeaseToken, OutboxId, PolicyVersion, RailName, WorkerId};
 pub use lease::Lease;
 pub use media_type::is_media_type;
 pub use outcome::{Outcome, Reply, Sending, classify, classify_inquiry};

@@ -1,7 +1,9 @@
 //! The calls: one Rust function for each SQL function, each one line of SQL. `complete` and `enqueue`
 //! have files of their own, because they do more than call.
 
-use outbox_core::{AttemptNo, AttemptState, HoldReason, Millis, OnUnknown, OutboxId, RailContract, RailName, WorkerId};
+use outbox_core::{
+    AttemptNo, AttemptState, HoldReason, Millis, OnUnknown, OutboxId, PolicyVersion, RailContract, RailName, WorkerId,
+};
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use time::OffsetDateTime;
@@ -13,6 +15,7 @@ use crate::control;
 use crate::error::StoreError;
 use crate::health;
 use crate::memory::{EpochFault, LogMark};
+use crate::policy;
 use crate::reconcile;
 use crate::revocation;
 use crate::rows::{
@@ -23,7 +26,7 @@ use crate::session::Session;
 
 /// Every statement that this crate sends, but for LISTEN. A test prepares each on a migrated database.
 pub(crate) const CLAIM: &str =
-    "select * from outbox.claim_outbox_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
+    "select * from outbox.claim_outbox_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
 pub(crate) const EXPIRE: &str = "select * from outbox.expire_outbox_leases($1, $2, $3, $4)";
 pub(crate) const UNPARK: &str = "select * from outbox.unpark_outbox_rows($1, $2)";
 pub(crate) const RENEW: &str = "select * from outbox.renew_outbox_leases($1, $2, $3, $4)";
@@ -78,7 +81,7 @@ pub const STATEMENTS: &[(&str, &str)] = &[
     ("APPLY", control::APPLY),
     ("SET_PAUSE", control::SET_PAUSE),
     ("READ_PAUSES", control::READ_PAUSES),
-    ("READ_STANDING", control::READ_STANDING),
+    ("READ_RULES", control::READ_RULES),
     ("PROPOSE_FAILOVER", control::PROPOSE_FAILOVER),
     ("APPLY_FAILOVER", control::APPLY_FAILOVER),
     ("READ_ACTIONS", control::READ_ACTIONS),
@@ -97,6 +100,10 @@ pub const STATEMENTS: &[(&str, &str)] = &[
     ("AUDIT", audit::AUDIT),
     ("CHECK_EPOCH", health::CHECK_EPOCH),
     ("READ_HEALTH", health::READ_HEALTH),
+    ("PROPOSE_POLICY", policy::PROPOSE_POLICY),
+    ("DECIDE_POLICY", policy::DECIDE_POLICY),
+    ("ACTIVATE_POLICY", policy::ACTIVATE_POLICY),
+    ("READ_POLICY_VERSIONS", policy::READ_POLICY_VERSIONS),
 ];
 
 /// A reply without an expected column, or with one of another type: the schema is not the one that
@@ -410,13 +417,15 @@ pub(crate) fn read_rail(call: &'static str, row: &PgRow) -> Result<RailRow, Stor
             paused: column(call, row, "paused")?,
         }),
     };
-    let amount_required = column(call, row, "amount_required")?;
+    let policy_version: Option<i32> = column(call, row, "policy_version")?;
     Ok(RailRow {
         rail,
         on_unknown,
-        amount_required,
+        amount_required: column(call, row, "amount_required")?,
         require_attestation: column(call, row, "require_attestation")?,
         contract,
+        policy_version: policy_version.map(PolicyVersion),
+        columns: column(call, row, "columns")?,
     })
 }
 

@@ -29,7 +29,8 @@ pub async fn claim(session: &mut Session, request: &ClaimRequest) -> Result<Clai
         .bind(request.seen.mark.epoch_us)
         .bind(request.seen.mark.log_position)
         .bind(request.seen.id)
-        .bind(request.seen.mark.beat);
+        .bind(request.seen.mark.beat)
+        .bind(request.policy_version.map(|version| version.0));
     let rows = session.fetch(CALL, query).await?;
     let mut batch: (Vec<ClaimedPayment>, Vec<HeldPayment>, Option<ClaimSummary>) = (Vec::new(), Vec::new(), None);
     for row in &rows {

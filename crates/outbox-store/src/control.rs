@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::calls::{column, only, read_rail, small};
 use crate::error::StoreError;
+use crate::policy::{ActivePolicy, read_policy};
 use crate::revocation::{Fingerprint, RevokedCert, bytes, revoked_cert};
 use crate::rows::RailRow;
 use crate::session::Session;
@@ -18,10 +19,11 @@ pub(crate) const WITHDRAW: &str = "select outbox.withdraw_operator_action($1, $2
 pub(crate) const APPLY: &str = "select * from outbox.apply_operator_action($1, $2)";
 pub(crate) const SET_PAUSE: &str = "select outbox.set_outbox_pause($1, $2, $3, $4) as action_id";
 pub(crate) const READ_PAUSES: &str = "select u.rail as paused_rail, u.participant_id, u.paused_by, u.paused_at, u.reason from outbox.read_outbox_pauses() u";
-pub(crate) const READ_STANDING: &str = "select r.*, u.rail as paused_rail, u.participant_id, u.paused_by, u.paused_at, u.reason, \
-     c.fingerprint as revoked_fingerprint, c.revoked_at, c.revoked_by, c.reason as revoked_reason \
+pub(crate) const READ_RULES: &str = "select r.*, u.rail as paused_rail, u.participant_id, u.paused_by, u.paused_at, u.reason, \
+     c.fingerprint as revoked_fingerprint, c.revoked_at, c.revoked_by, c.reason as revoked_reason, \
+     p.active_version, p.document, p.checksum, p.approved_checksum, p.activated_checksum \
      from outbox.read_payment_rails() r full join outbox.read_outbox_pauses() u on false \
-     full join outbox.read_revoked_client_certs($1) c on false";
+     full join outbox.read_revoked_client_certs($1) c on false full join outbox.read_active_policy($2) p on false";
 pub(crate) const PROPOSE_FAILOVER: &str = "select outbox.propose_failover($1, $2, $3) as action_id";
 pub(crate) const APPLY_FAILOVER: &str = "select * from outbox.apply_failover($1, $2)";
 pub(crate) const READ_ACTIONS: &str =
@@ -267,36 +269,46 @@ fn pause(call: &'static str, row: &PgRow) -> Result<Pause, StoreError> {
     })
 }
 
-/// What decides whether a rail may be called, in one call: dispatchers ask for it twice a second.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
+/// What dispatchers go by, all of one moment.
+#[derive(Clone, Debug)]
+pub struct Rules {
     /// The contracts.
     pub rails: Vec<RailRow>,
-    /// The pauses, apart from what contracts pause.
+    /// What is paused, apart from what contracts pause.
     pub pauses: Vec<Pause>,
     /// Which of the certificates asked for are revoked.
     pub revoked: Vec<RevokedCert>,
+    /// The active policy.
+    pub policy: Option<ActivePolicy>,
 }
 
-/// The contracts, the pauses, and those of `fingerprints` that are revoked.
+/// The contracts, the pauses, those of `fingerprints` that are revoked, and the active policy, in one call and one snapshot:
+/// dispatchers ask twice a second. `known`: the SHA-256 of the policy's document that the caller has.
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn read_standing(session: &mut Session, fingerprints: &[Fingerprint]) -> Result<Standing, StoreError> {
-    const CALL: &str = "read_standing";
-    let rows = session.fetch(CALL, sqlx::query(READ_STANDING).bind(bytes(fingerprints))).await?;
-    let mut standing = Standing::default();
+pub async fn read_rules(
+    session: &mut Session,
+    fingerprints: &[Fingerprint],
+    known: Option<[u8; 32]>,
+) -> Result<Rules, StoreError> {
+    const CALL: &str = "read_rules";
+    let query = sqlx::query(READ_RULES).bind(bytes(fingerprints)).bind(known.map(|hash| hash.to_vec()));
+    let rows = session.fetch(CALL, query).await?;
+    let mut rules = Rules { rails: Vec::new(), pauses: Vec::new(), revoked: Vec::new(), policy: None };
     for row in &rows {
-        // A row is of one of the three.
+        // A row is of one of the four.
         if column::<Option<String>>(CALL, row, "rail")?.is_some() {
-            standing.rails.push(read_rail(CALL, row)?);
+            rules.rails.push(read_rail(CALL, row)?);
         } else if column::<Option<&[u8]>>(CALL, row, "revoked_fingerprint")?.is_some() {
-            standing.revoked.push(revoked_cert(CALL, row)?);
+            rules.revoked.push(revoked_cert(CALL, row)?);
+        } else if column::<Option<i32>>(CALL, row, "active_version")?.is_some() {
+            rules.policy = Some(read_policy(CALL, row)?);
         } else {
-            standing.pauses.push(pause(CALL, row)?);
+            rules.pauses.push(pause(CALL, row)?);
         }
     }
-    Ok(standing)
+    Ok(rules)
 }
 
 /// Proposes that this cluster is dispatched from now on. Returns the action.

@@ -14,6 +14,7 @@ mod health;
 mod listener;
 mod memory;
 mod migrate;
+mod policy;
 mod reading;
 mod reconcile;
 mod revocation;
@@ -32,9 +33,9 @@ pub use claim::claim;
 pub use complete::complete;
 pub use connect::{ClientIdentity, ConnectSettings, Password, Tls};
 pub use control::{
-    ActionKind, ActionResult, ApplyReport, FailoverStep, Pause, PaymentFilter, Proposal, Standing, apply_action,
+    ActionKind, ActionResult, ApplyReport, FailoverStep, Pause, PaymentFilter, Proposal, Rules, apply_action,
     apply_failover, decide_action, propose_action, propose_failover, read_action_members, read_actions, read_pauses,
-    read_payments, read_standing, set_pause, withdraw_action,
+    read_payments, read_rules, set_pause, withdraw_action,
 };
 pub use enqueue::{Enqueued, Hint, NewPayment, enqueue_batch, enqueue_in};
 pub use error::{Class, StoreError};
@@ -43,6 +44,9 @@ pub use listener::WakeupListener;
 pub use memory::{EpochFault, LogMark, Memory};
 pub use migrate::{
     MIGRATION_TABLE, MIGRATIONS, MigrationFile, MigrationReport, check_migrations, migrate, migrate_files,
+};
+pub use policy::{
+    ActivePolicy, PolicyDecision, PolicyProposal, activate_policy, decide_policy, propose_policy, read_policy_versions,
 };
 pub use reading::{read_blocked_keys, read_metrics, read_status, read_timelines};
 pub use reconcile::{

@@ -4,8 +4,8 @@
 use std::fmt;
 
 use outbox_core::{
-    AttemptKind, AttemptNo, AttemptState, HoldReason, LeaseToken, Millis, OutboxId, Outcome, RailContract, RailName,
-    WorkerId,
+    AttemptKind, AttemptNo, AttemptState, HoldReason, LeaseToken, Millis, OutboxId, Outcome, PolicyVersion,
+    RailContract, RailName, WorkerId,
 };
 use time::OffsetDateTime;
 
@@ -41,6 +41,8 @@ pub struct ClaimRequest {
     pub endpoint: Option<String>,
     /// How far the dispatcher has ever seen the database; one that is not as far is refused.
     pub seen: Memory,
+    /// The policy by whose tables the answers will be read; under another the claim is refused.
+    pub policy_version: Option<PolicyVersion>,
 }
 
 /// A payment whose lease was granted.
@@ -459,4 +461,8 @@ pub struct RailRow {
     pub require_attestation: bool,
     /// The contract; `None` if this version cannot serve what `on_unknown` asks for.
     pub contract: Option<RailContract>,
+    /// The policy that it is of.
+    pub policy_version: Option<PolicyVersion>,
+    /// All of the contract, a JSON object, as the document of a policy has it.
+    pub columns: String,
 }

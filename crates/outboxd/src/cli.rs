@@ -56,7 +56,10 @@ enum Command {
     Migrate(commands::migrate::Migrate),
     /// Stop sending: everything, a rail, a participant
     Pause(commands::control::pause::Pause),
-    /// Show and set the contracts of rails; for development
+    /// Propose, approve and put in force the decisions about money
+    #[command(subcommand)]
+    Policy(commands::policy::Policy),
+    /// Show the contracts of rails, and set them where no policy is active; for development
     #[command(subcommand)]
     Rail(commands::rail::Rail),
     /// Compare a statement of a rail with what was dispatched
@@ -109,6 +112,7 @@ impl Command {
             Self::Inspect(command) => commands::inspect::run(&command, out),
             Self::Man(command) => commands::man::run(&command, out),
             Self::Migrate(command) => commands::migrate::run(&command, out),
+            Self::Policy(command) => commands::policy::run(&command, out),
             Self::Rail(command) => commands::rail::run(&command, out),
             Self::Reconcile(command) => commands::reconcile::run(&command, out),
             Self::Status(command) => commands::status::run(&command, out),

@@ -47,6 +47,8 @@ events! {
     STATE_NOT_WRITTEN = "state.not_written";
     /// A lane may claim.
     LANE_ON = "lane.on";
+    /// A lane sends by the decisions of that `version` of the policy from now on; what is under way ends by those it began with.
+    POLICY_TAKEN = "policy.taken";
     /// A lane may not claim, for a reason that a person must mend.
     LANE_OFF = "lane.off";
     /// A rail failed so often that it is left alone for a while; the reason is that of the last failure, `endpoint` says which of several.

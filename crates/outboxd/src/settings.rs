@@ -14,16 +14,18 @@ use crate::config::model::{
 };
 use crate::secrets::{self, Content};
 
-/// The settings of the endpoints that `configured` describes, in order.
+/// The settings of the endpoints that `configured` describes, in order; `sans`: the name that the certificate of each must
+/// carry, where that is not its host.
 #[must_use]
-pub fn http_rails(configured: &Rail, credentials: Credentials) -> Vec<rail::HttpRailSettings> {
-    let first = http_rail(configured, credentials);
-    let others: Vec<_> = configured
-        .fallback_urls
-        .iter()
-        .map(|url| rail::HttpRailSettings { url: url.to_string(), ..first.clone() })
-        .collect();
-    std::iter::once(first).chain(others).collect()
+pub fn http_rails(configured: &Rail, sans: &[Option<String>], credentials: Credentials) -> Vec<rail::HttpRailSettings> {
+    let one = http_rail(configured, credentials);
+    let urls = std::iter::once(&configured.url).chain(&configured.fallback_urls);
+    let settings = |(url, san): (&http::Uri, &Option<String>)| rail::HttpRailSettings {
+        url: url.to_string(),
+        tls: rail::TlsSettings { server_name: san.clone(), ..one.tls.clone() },
+        ..one.clone()
+    };
+    urls.zip(sans).map(settings).collect()
 }
 
 fn http_rail(configured: &Rail, credentials: Credentials) -> rail::HttpRailSettings {
@@ -56,7 +58,7 @@ fn http_rail(configured: &Rail, credentials: Credentials) -> rail::HttpRailSetti
         tls: rail::TlsSettings {
             ca_file: configured.tls.ca_file.clone(),
             client_certificate: configured.tls.client.as_ref().map(client),
-            server_name: configured.tls.server_name.clone(),
+            server_name: None,
         },
         world_readable: match credentials.allow_world_readable {
             true => rail::WorldReadable::Allow,

@@ -35,6 +35,7 @@ mod migrations;
 mod model;
 mod order;
 mod partitions;
+mod policy;
 mod privileges;
 mod rate;
 mod reading;

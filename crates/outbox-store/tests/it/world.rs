@@ -130,6 +130,7 @@ impl Worker {
             environment: None,
             endpoint: None,
             seen: Memory::default(),
+            policy_version: None,
         }
     }
 

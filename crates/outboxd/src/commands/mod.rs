@@ -13,6 +13,7 @@ pub(crate) mod man;
 pub(crate) mod migrate;
 mod output;
 mod pg_service;
+pub(crate) mod policy;
 pub(crate) mod rail;
 pub(crate) mod reconcile;
 pub(crate) mod run;

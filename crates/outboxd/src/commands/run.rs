@@ -9,9 +9,9 @@ use outbox_core::RailName;
 use outbox_rail::{HttpRail, HttpRailSettings, Rail};
 
 use crate::cli::ConfigArgs;
-use crate::config::model::Rail as RailConfig;
+use crate::config::model::{Credentials, Rail as RailConfig};
 use crate::config::{self, Config, Loaded};
-use crate::dispatch::{self, Deps};
+use crate::dispatch::{self, Deps, Maker};
 use crate::exit::{Exit, Failure};
 use crate::health::HealthState;
 use crate::metrics::Metrics;
@@ -51,28 +51,33 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let health = HealthState::new();
     // Until the lanes are there, and say for themselves whether they may claim.
     health.not_ready("daemon", "starting");
-    let rails = rails(&config)?;
+    let maker = maker(config.credentials);
+    let rails = rails(&config, &maker)?;
     let metrics = Metrics::new(rails.iter().map(|(rail, endpoints)| (rail.clone(), endpoints.len())));
     if let Some(address) = config.health.listen {
         let listener = health_server::bind(address).await?;
         tokio::spawn(health_server::serve(listener, Arc::clone(&health), Arc::clone(&metrics)));
     }
     tokio::spawn(systemd::feed_watchdog(Arc::clone(&health)));
-    dispatch::run(Deps { config, rails, health, metrics }, stop).await
+    dispatch::run(Deps { config, rails, maker, health, metrics }, stop).await
 }
 
-fn rails(config: &Config) -> Result<BTreeMap<RailName, Vec<Arc<dyn Rail>>>, Failure> {
-    let make = |(name, configured): (&RailName, &RailConfig)| {
+/// Makes the clients of a rail's endpoints.
+fn maker(credentials: Credentials) -> Maker {
+    Arc::new(move |configured: &RailConfig, sans: &[Option<String>]| {
         let make_one = |settings: HttpRailSettings| {
             let url = settings.url.clone();
-            let rail = HttpRail::new(settings).map_err(|error| {
-                let reason = format!("rails.{name}: {url}: {}", dispatch::chain(&error));
-                Failure::new(Exit::BadConfiguration, reason)
-            })?;
-            Ok::<_, Failure>(Arc::new(rail) as Arc<dyn Rail>)
+            let rail = HttpRail::new(settings).map_err(|error| format!("{url}: {}", dispatch::chain(&error)))?;
+            Ok::<_, String>(Arc::new(rail) as Arc<dyn Rail>)
         };
-        let endpoints = settings::http_rails(configured, config.credentials);
-        Ok((name.clone(), endpoints.into_iter().map(make_one).collect::<Result<_, _>>()?))
+        settings::http_rails(configured, sans, credentials).into_iter().map(make_one).collect()
+    })
+}
+
+fn rails(config: &Config, maker: &Maker) -> Result<BTreeMap<RailName, Vec<Arc<dyn Rail>>>, Failure> {
+    let make = |(name, configured): (&RailName, &RailConfig)| {
+        let refused = |why| Failure::new(Exit::BadConfiguration, format!("rails.{name}: {why}"));
+        Ok((name.clone(), dispatch::at_start(name, configured, maker).map_err(refused)?))
     };
     config.rails.iter().map(make).collect()
 }

@@ -53,6 +53,8 @@ pub(super) const LOG_FORMAT: &str = "auto";
 /// Everything an operator needs; libraries only when something is wrong.
 pub(super) const LOG_FILTER: &str = "warn,outboxd=info";
 
+/// For development; a policy says so itself.
+pub(super) const RAIL_DECISIONS: &str = "file";
 /// Enough to keep a rail busy that answers in 100 ms with 320 payments a second.
 pub(super) const RAIL_CONCURRENCY: u32 = 32;
 /// More than a rail that is up answers with in a row by accident; each may be a payment in doubt.

@@ -10,7 +10,8 @@ use sha2::{Digest, Sha256};
 
 use super::check::human;
 use super::model::{
-    AnswerField, ClientIdentity, Config, Database, DatabaseAddress, DatabaseTls, Dispatcher, KeyFormat, LogFormat, Rail,
+    AnswerField, ClientIdentity, Config, Database, DatabaseAddress, DatabaseTls, Decisions, Dispatcher, KeyFormat,
+    LogFormat, Rail,
 };
 
 type Lines = BTreeMap<String, String>;
@@ -128,25 +129,18 @@ fn describe_database(database: &Database, lines: &mut Lines) {
 
 fn describe_rail(name: &RailName, rail: &Rail, dispatcher: &Dispatcher, lines: &mut Lines) {
     let section = &format!("rails.{name}");
+    put(lines, section, "decisions", rail.decisions.name());
     put(lines, section, "url", &rail.url);
     for (position, url) in rail.fallback_urls.iter().enumerate() {
         put(lines, section, &format!("fallback_urls.{position}"), url);
     }
     put(lines, section, "concurrency", rail.concurrency);
     put(lines, section, "breaker.failures", rail.breaker.failures);
-    put(lines, section, "key_header", &rail.key_header);
-    let format = match rail.key_format {
-        KeyFormat::Quoted => "quoted",
-        KeyFormat::Bare => "bare",
-    };
-    put(lines, section, "key_format", format);
     let times = [
-        ("timeout", rail.timeout),
         ("connect_timeout", rail.connect_timeout),
         ("pool_idle_timeout", rail.pool_idle_timeout),
         ("breaker.open_min", rail.breaker.open_min),
         ("breaker.open_max", rail.breaker.open_max),
-        ("(lease at least)", dispatcher.min_lease(rail)),
     ];
     put_times(lines, section, &times);
     for (name, value) in &rail.headers {
@@ -161,6 +155,19 @@ fn describe_rail(name: &RailName, rail: &Rail, dispatcher: &Dispatcher, lines: &
     put_some(lines, section, "server_name", rail.tls.server_name.as_ref());
     put(lines, section, "allow_plain_http", rail.allow_plain_http);
     put(lines, section, "response_body_max_bytes", rail.response_body_max_bytes);
+    if rail.decisions == Decisions::File {
+        describe_decisions(rail, section, dispatcher, lines);
+    }
+}
+
+fn describe_decisions(rail: &Rail, section: &str, dispatcher: &Dispatcher, lines: &mut Lines) {
+    put(lines, section, "key_header", &rail.key_header);
+    let format = match rail.key_format {
+        KeyFormat::Quoted => "quoted",
+        KeyFormat::Bare => "bare",
+    };
+    put(lines, section, "key_format", format);
+    put_times(lines, section, &[("timeout", rail.timeout), ("(lease at least)", dispatcher.min_lease(rail))]);
     put_field(lines, section, "reference", &rail.reference);
     put_field(lines, section, "code", &rail.code);
     put_codes(lines, section, &rail.codes);

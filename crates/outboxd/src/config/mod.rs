@@ -9,6 +9,7 @@ mod files;
 mod layer;
 mod load;
 pub mod model;
+pub mod policy;
 mod raw;
 mod warnings;
 

@@ -230,6 +230,30 @@ pub struct Rail {
     pub possible_duplicate: Option<(HeaderName, HeaderValue)>,
     /// How the rail is asked what became of a payment.
     pub inquiry: Option<Inquiry>,
+    /// Where the decisions about money are.
+    pub decisions: Decisions,
+    /// The keys given that decide about money.
+    pub decision_keys: Vec<&'static str>,
+}
+
+/// Where the decisions about money on a rail are. One truth: never in both places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decisions {
+    /// In this configuration, and contracts are set by one person: for development.
+    File,
+    /// In the active policy.
+    Policy,
+}
+
+impl Decisions {
+    /// The name in the configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Policy => "policy",
+        }
+    }
 }
 
 /// How a rail is asked what became of a payment.

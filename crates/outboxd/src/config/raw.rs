@@ -117,6 +117,7 @@ pub(super) struct RawCredentials {
 #[serde(deny_unknown_fields, default)]
 #[allow(missing_docs, reason = "the fields are those of model::Rail, documented there")]
 pub(super) struct RawRail {
+    pub(super) decisions: Option<String>,
     pub(super) url: Option<String>,
     pub(super) fallback_urls: Vec<String>,
     pub(super) concurrency: Option<u32>,

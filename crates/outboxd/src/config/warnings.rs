@@ -1,7 +1,7 @@
 //! What a configuration may say, and should not on a system that moves money.
 
 use super::check::{human, is_loopback};
-use super::model::Config;
+use super::model::{Config, Decisions};
 
 /// Each such thing, in a sentence.
 #[must_use]
@@ -26,7 +26,7 @@ pub fn warnings(config: &Config) -> Vec<String> {
         if plain {
             warnings.push(format!("rails.{name}.allow_plain_http is on: payments cross the network in the clear"));
         }
-        if rail.timeout > drain {
+        if rail.decisions == Decisions::File && rail.timeout > drain {
             let (timeout, drain) = (human(rail.timeout), human(drain));
             warnings.push(format!(
                 "rails.{name}.timeout is {timeout}, longer than dispatcher.drain_timeout ({drain}): \

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::high_water::HighWater;
 use super::pauses::Pauses;
+use super::policy_watch::{PolicyNow, RailPolicy};
 use crate::exit::Failure;
 
 /// What a service tells the event loop.
@@ -20,8 +21,8 @@ pub(crate) enum Event {
     WakeupLock(RailName, LockAnswer),
     /// There is a new listener: locks and notifications before it are lost.
     ListenerRenewed,
-    /// The contracts as the database has them now, and why rails are to be left alone whatever theirs says.
-    Contracts(Vec<RailRow>, BTreeMap<RailName, String>),
+    /// The contracts and the policy as the database has them now, and why rails are to be left alone whatever those say.
+    Contracts(Vec<RailRow>, PolicyNow, BTreeMap<RailName, String>),
     /// Other dispatchers that fell silent.
     Silent(Vec<SilentDispatcher>),
     /// The database is not one to work on any more, though connections to it are open.
@@ -52,9 +53,9 @@ pub(crate) enum LaneCommand {
     ListenerRenewed,
     /// Claim on a new connection only: what the open one was at its beginning has changed.
     Reconnect,
-    /// The rail's contract; `None`: there is none that this version can serve. And why the rail is to be left alone
-    /// whatever it says.
-    Contract(Option<RailContract>, Option<String>),
+    /// The rail's contract, and what the policy is to it; `None`: there is none that this version can serve. And why the
+    /// rail is to be left alone whatever they say.
+    Contract(Option<RailContract>, RailPolicy, Option<String>),
 }
 
 /// What a lane tells the listener.

@@ -9,6 +9,7 @@ use outbox_store::{RailRow, SilentDispatcher};
 use tokio::sync::{mpsc, watch};
 
 use super::event::{Event, LaneCommand, Phase};
+use super::policy_watch::{PolicyNow, RailPolicy};
 use crate::clock::boot_now;
 use crate::events;
 use crate::exit::Failure;
@@ -94,7 +95,7 @@ impl EventLoop {
             Event::Hinted(rail) => self.command(&rail, LaneCommand::Sweep),
             Event::WakeupLock(rail, answer) => self.command(&rail, LaneCommand::WakeupLock(answer)),
             Event::ListenerRenewed => self.command_all(&LaneCommand::ListenerRenewed),
-            Event::Contracts(rows, revoked) => self.take_contracts(rows, &revoked),
+            Event::Contracts(rows, policy, revoked) => self.take_contracts(rows, &policy, &revoked),
             Event::DatabaseRefused => self.command_all(&LaneCommand::Reconnect),
             Event::Silent(silent) => self.take_silent(&silent),
             Event::Broken(failure) => {
@@ -118,11 +119,13 @@ impl EventLoop {
         }
     }
 
-    fn take_contracts(&mut self, rows: Vec<RailRow>, revoked: &BTreeMap<RailName, String>) {
+    fn take_contracts(&mut self, rows: Vec<RailRow>, policy: &PolicyNow, revoked: &BTreeMap<RailName, String>) {
+        let row = |rail: &RailName| rows.iter().find(|row| row.rail == *rail);
+        let policies: Vec<RailPolicy> = self.lanes.keys().map(|rail| policy.of_rail(rail, row(rail))).collect();
         self.contracts = rows.into_iter().filter_map(|row| row.contract.map(|contract| (row.rail, contract))).collect();
-        for rail in self.lanes.keys() {
+        for (rail, policy) in self.lanes.keys().zip(policies) {
             let (contract, revoked) = (self.contracts.get(rail).cloned(), revoked.get(rail).cloned());
-            self.command(rail, LaneCommand::Contract(contract, revoked));
+            self.command(rail, LaneCommand::Contract(contract, policy, revoked));
         }
     }
 

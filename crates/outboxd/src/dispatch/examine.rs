@@ -4,14 +4,17 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use outbox_core::{Millis, RailContract, RailName, WorkerId};
-use outbox_store::{ConnectSettings, Memory, Preflight, Session, StoreError};
+use outbox_core::{Millis, RailName, WorkerId};
+use outbox_store::{ConnectSettings, Memory, Preflight, RailRow, Session, StoreError};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::connection::ConnectionError;
 pub(crate) use super::db_clock::DIFFERENCE_MAX;
+use super::governed::{Times, govern};
+use super::lane_parts::LaneSettings;
 use super::off::{Abilities, Off};
+use super::policy_watch::PolicyNow;
 use super::preflight::{Demands, judge_all};
 use super::start::{Trouble, lane_settings, try_preflight};
 use super::state_file;
@@ -43,11 +46,17 @@ fn words(trouble: Trouble) -> String {
     }
 }
 
-/// Why the lane of a configured `rail` would not claim under `contract`.
-pub(crate) fn lane_off(config: &Config, rail: &RailName, contract: Option<&RailContract>) -> Option<String> {
+/// Why the lane of a configured `rail` would not claim under the contract in `row` and the `policy`.
+pub(crate) fn lane_off(config: &Config, rail: &RailName, row: Option<&RailRow>, policy: &PolicyNow) -> Option<String> {
     let worker_id = WorkerId::new(&config.dispatcher.name, Uuid::nil()).ok()?;
-    let settings = lane_settings(config, rail, worker_id);
-    let configured = &config.rails[rail];
+    let governed = match govern(rail, &config.rails[rail], &policy.of_rail(rail, row)) {
+        Ok(governed) => governed,
+        Err(why) => return Some(why),
+    };
+    let configured = &governed.rail;
+    let settings =
+        LaneSettings { times: Times::of(&config.dispatcher, configured), ..lane_settings(config, rail, worker_id) };
+    let contract = row.and_then(|row| row.contract.as_ref());
     let can = Abilities { inquire: configured.inquiry.is_some(), fall_back: !configured.fallback_urls.is_empty() };
     Off::judge(contract, &settings, can).reason().map(str::to_owned)
 }

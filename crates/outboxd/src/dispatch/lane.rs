@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use outbox_core::{BootTime, Lease, Millis, RailContract};
+use outbox_core::{BootTime, Lease, Millis, PolicyVersion, RailContract};
 use outbox_store::{ClaimBatch, ClaimCursor, ClaimRequest, ClaimedPayment, Class, HeldLease};
 use tokio::task::JoinSet;
 
@@ -14,10 +14,12 @@ use super::clock_watch::ClockWatch;
 use super::completer::Settled;
 use super::connection::ConnectionError;
 use super::event::{Event, LaneCommand, Phase};
+use super::governed::{Times, govern};
 use super::lane_parts::{LaneParts, LaneSettings};
 use super::leases::OpenLease;
 use super::off::Off;
 use super::pace::{Claimed, Due, Pace, Scan};
+use super::policy_watch::RailPolicy;
 use super::routes::{Choice, RouteNo, Routes, UnderWay};
 use super::sender::{self, End, Said, Send};
 use super::unclaimed::Why;
@@ -43,7 +45,8 @@ const TICK: Millis = Millis(1_000);
 /// has the same number.
 const SUSPECT_CRASHES: u32 = 2;
 
-/// How long a server without a connection to spare is taken for a passing crowd.
+/// How long a server without a connection to spare is taken for a passing crowd, and a policy that was not read yet for one
+/// that soon will be.
 const CROWDED_MAX: Millis = Millis(10_000);
 
 /// What a lane does next.
@@ -60,6 +63,8 @@ pub(crate) struct Lane {
     settings: LaneSettings,
     parts: LaneParts,
     contract: Option<Arc<RailContract>>,
+    /// The policy by whose decisions the clients read answers.
+    policy_version: Option<PolicyVersion>,
     off: Off,
     pace: Pace,
     routes: Routes,
@@ -89,6 +94,7 @@ impl Lane {
             settings,
             parts,
             contract: None,
+            policy_version: None,
             off: Off::Unread,
             pace,
             routes,
@@ -218,17 +224,32 @@ impl Lane {
                 self.pace.sweep_now();
             }
             LaneCommand::Reconnect => self.parts.connection.disconnect(),
-            LaneCommand::Contract(contract, revoked) => self.take_contract(contract, revoked),
+            LaneCommand::Contract(contract, policy, revoked) => self.take_contract(contract, &policy, revoked),
         }
     }
 
-    fn take_contract(&mut self, contract: Option<RailContract>, revoked: Option<String>) {
-        let judged = || Off::judge(contract.as_ref(), &self.settings, self.routes.abilities());
-        let off = revoked.map_or_else(judged, Off::Refused);
+    fn take_contract(&mut self, contract: Option<RailContract>, policy: &RailPolicy, revoked: Option<String>) {
+        let off = match (self.take_policy(policy), revoked) {
+            (Ok(()), None) => Off::judge(contract.as_ref(), &self.settings, self.routes.abilities()),
+            (Err(why), _) | (Ok(()), Some(why)) => Off::Refused(why),
+        };
         self.contract = contract.map(Arc::new);
         if off != self.off {
             self.turn(off);
         }
+    }
+
+    /// Goes by the decisions in force. What is under way ends by those that it began with.
+    fn take_policy(&mut self, policy: &RailPolicy) -> Result<(), String> {
+        let rail = &self.settings.rail;
+        let governed = govern(rail, &self.settings.configured, policy)?;
+        if let Some(version) = governed.version.filter(|_| governed.version != self.policy_version) {
+            self.routes.replace((self.parts.maker)(&governed.rail, &governed.sans)?);
+            self.settings.times = Times::of(&self.settings.dispatcher, &governed.rail);
+            self.policy_version = Some(version);
+            tracing::info!(event = events::POLICY_TAKEN, %rail, version = version.0);
+        }
+        Ok(())
     }
 
     fn turn(&mut self, off: Off) {
@@ -260,12 +281,13 @@ impl Lane {
             rail: self.settings.rail.clone(),
             worker_id: self.settings.worker_id.clone(),
             limit: u32::try_from(free.min(self.settings.claim_batch_max)).unwrap_or(u32::MAX),
-            min_lease: self.settings.min_lease,
+            min_lease: self.settings.times.min_lease,
             in_flight: u32::try_from(self.open_leases()).unwrap_or(u32::MAX),
             after: if scan == Scan::Onward { self.cursor } else { None },
             environment: self.settings.environment.clone(),
             endpoint: Some(self.routes.endpoint(to).to_owned()),
             seen: self.parts.handle.high_water.memory(),
+            policy_version: self.policy_version,
         };
         // Before the claim is sent: the lease ends for us no later than for the database.
         let asked_at = boot_now();
@@ -340,7 +362,7 @@ impl Lane {
             lease_token: payment.lease_token,
         };
         let lease = Lease { asked_at, duration: payment.lease_duration };
-        self.parts.leases.open(held, &self.settings.rail, self.settings.need, lease)
+        self.parts.leases.open(held, &self.settings.rail, self.settings.times.need, lease)
     }
 
     fn begin(&mut self, payment: ClaimedPayment, lease: Arc<OpenLease>, to: RouteNo, claimed_at: BootTime) {
@@ -447,7 +469,8 @@ impl Lane {
                     self.turn(Off::Refused(store.to_string()));
                     return;
                 }
-                crowded = store.is_out_of_connections();
+                // OB016: a policy was activated, and the upkeep is about to read it.
+                crowded = store.is_out_of_connections() || store.refusal() == Some("OB016");
             }
             ConnectionError::Refused(refusal) => {
                 if let Some(failure) = refusal.ends_the_daemon() {

@@ -10,9 +10,11 @@ use tokio::sync::mpsc;
 use super::completer::Settled;
 use super::connection::Connection;
 use super::event::{Handle, LaneCommand};
+use super::governed::{Maker, Times};
 use super::leases::Leases;
 use super::unclaimed::Unclaimed;
 use super::wakeup_lock::WakeupLock;
+use crate::config::model::{Dispatcher, Rail as RailConfig};
 use crate::health::{HealthState, Ticker};
 use crate::metrics::RailMetrics;
 
@@ -26,12 +28,11 @@ pub(crate) struct LaneSettings {
     pub(crate) environment: Option<String>,
     pub(crate) breaker: BreakerLimits,
     pub(crate) claim_batch_max: usize,
-    /// How long an exchange with the rail may take.
-    pub(crate) timeout: Millis,
-    /// What an exchange and its completion need.
-    pub(crate) need: Millis,
-    /// The shortest lease that is any use.
-    pub(crate) min_lease: Millis,
+    /// Of the decisions in force.
+    pub(crate) times: Times,
+    /// The rail and the dispatcher as they are configured.
+    pub(crate) configured: RailConfig,
+    pub(crate) dispatcher: Dispatcher,
     pub(crate) poll_min: Millis,
     pub(crate) poll_max: Millis,
 }
@@ -40,6 +41,8 @@ pub(crate) struct LaneSettings {
 pub(crate) struct LaneParts {
     /// In the order in which they are preferred; at least one.
     pub(crate) clients: Vec<Arc<dyn Rail>>,
+    /// Makes others, by the decisions of a policy.
+    pub(crate) maker: Maker,
     pub(crate) connection: Connection,
     pub(crate) commands: mpsc::Receiver<LaneCommand>,
     pub(crate) wakeup_lock: WakeupLock,

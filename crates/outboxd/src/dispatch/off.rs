@@ -31,15 +31,15 @@ impl Off {
     /// Whether a lane with these settings may claim under `contract`.
     pub(crate) fn judge(contract: Option<&RailContract>, settings: &LaneSettings, can: Abilities) -> Self {
         let Some(contract) = contract else { return Self::NoContract };
-        if contract.rail_timeout < settings.timeout {
+        if contract.rail_timeout < settings.times.timeout {
             Self::Refused(format!(
                 "the configured timeout of {} is longer than the contract's rail_timeout_ms of {}",
-                settings.timeout, contract.rail_timeout.0
+                settings.times.timeout, contract.rail_timeout.0
             ))
-        } else if contract.lease_duration < settings.min_lease {
+        } else if contract.lease_duration < settings.times.min_lease {
             Self::Refused(format!(
                 "the contract's lease_duration_ms of {} is shorter than the {} that this dispatcher needs",
-                contract.lease_duration.0, settings.min_lease
+                contract.lease_duration.0, settings.times.min_lease
             ))
         } else if contract.on_unknown == OnUnknown::Inquire && !can.inquire {
             let rail = &settings.rail;

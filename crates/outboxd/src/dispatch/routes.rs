@@ -97,6 +97,19 @@ impl Routes {
         Self { rail: rail.clone(), concurrency: limits.concurrency as usize, routes, unclaimed }
     }
 
+    /// Other clients of the same endpoints; what is under way keeps those that it began with.
+    pub(crate) fn replace(&mut self, clients: Vec<Arc<dyn Rail>>) {
+        assert_eq!(clients.len(), self.routes.len(), "a rail has the endpoints of its configuration");
+        for (route, client) in self.routes.iter_mut().zip(clients) {
+            assert_eq!(
+                client.endpoint(),
+                route.client.endpoint(),
+                "payments in doubt are bound to an endpoint by its name"
+            );
+            route.client = client;
+        }
+    }
+
     /// What these endpoints can do.
     pub(crate) fn abilities(&self) -> Abilities {
         let inquire = self.routes.iter().all(|route| route.client.can_inquire());

@@ -17,12 +17,14 @@ use super::completer::{Completer, Limits, Settled};
 use super::connection::{Connection, ConnectionError};
 use super::event::{Handle, LaneCommand, Phase, Sleep};
 use super::event_loop::EventLoop;
+use super::governed::{Maker, Times};
 use super::high_water::{self, State};
 use super::identities::Identities;
 use super::lane::Lane;
 use super::lane_parts::{LaneParts, LaneSettings};
 use super::leases::Leases;
 use super::listener::Listener;
+use super::policy_watch::PolicyWatch;
 use super::preflight::Demands;
 use super::renewer::Renewer;
 use super::sampler::Sampler;
@@ -47,6 +49,8 @@ pub struct Deps {
     pub config: Config,
     /// The rails of the configuration, each with its endpoints in order.
     pub rails: BTreeMap<RailName, Vec<Arc<dyn Rail>>>,
+    /// Makes them anew when a policy decides how their answers are read.
+    pub maker: Maker,
     /// Where loops and reasons are reported.
     pub health: Arc<HealthState>,
     /// Where the services count.
@@ -281,6 +285,7 @@ impl Services {
         let settings = lane_settings(&self.deps.config, rail, self.worker_id.clone());
         let parts = LaneParts {
             clients: clients.to_vec(),
+            maker: Arc::clone(&self.deps.maker),
             connection: self.connection(),
             commands,
             wakeup_lock: WakeupLock::new(rail.clone(), sleep.clone()),
@@ -357,6 +362,7 @@ impl Services {
             identities: Identities::of(&self.deps.config),
             leases: Arc::clone(leases),
             unclaimed: Arc::clone(&self.unclaimed),
+            policy: PolicyWatch::default(),
             metrics: Arc::clone(&self.deps.metrics),
             heartbeat_interval: dispatcher.heartbeat_interval,
             maintenance_interval: dispatcher.maintenance_interval,
@@ -376,9 +382,9 @@ pub(super) fn lane_settings(config: &Config, rail: &RailName, worker_id: WorkerI
         environment: dispatcher.environment.clone(),
         breaker: configured.breaker_limits(),
         claim_batch_max: dispatcher.claim_batch_max as usize,
-        timeout: configured.timeout,
-        need: dispatcher.send_need(configured),
-        min_lease: dispatcher.min_lease(configured),
+        times: Times::of(dispatcher, configured),
+        configured: configured.clone(),
+        dispatcher: dispatcher.clone(),
         poll_min: dispatcher.poll_min,
         poll_max: dispatcher.poll_max,
     }

@@ -1,5 +1,5 @@
-//! What is done now and then: the heartbeat, the contracts, the pauses, revoked certificates of ours, parked payments, and
-//! lost leases of lanes that do not claim. All on one connection, in bounded passes.
+//! What is done now and then: the heartbeat, the contracts, the policy, the pauses, revoked certificates of ours, parked payments,
+//! and lost leases of lanes that do not claim. All on one connection, in bounded passes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use super::connection::{Connection, ConnectionError};
 use super::event::{Event, Handle, Phase};
 use super::identities::{self, Identities};
 use super::leases::Leases;
+use super::policy_watch::{PolicyNow, PolicyWatch};
 use super::unclaimed::Unclaimed;
 use crate::clock::boot_now;
 use crate::events;
@@ -41,6 +42,7 @@ pub(crate) struct Upkeep {
     pub(crate) identities: Identities,
     pub(crate) leases: Arc<Leases>,
     pub(crate) unclaimed: Arc<Unclaimed>,
+    pub(crate) policy: PolicyWatch,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) heartbeat_interval: Millis,
     pub(crate) maintenance_interval: Millis,
@@ -89,7 +91,7 @@ impl Upkeep {
             self.connection.look().await?;
             self.beat(state).await?;
         }
-        self.look_at_standing(passes, beats).await?;
+        self.look_at_rules(passes, beats).await?;
         if passes.expire_at.is_none_or(|at| now >= at) {
             passes.expire_at = Some(now.plus(self.maintenance_interval));
             self.expire(passes).await?;
@@ -101,17 +103,20 @@ impl Upkeep {
         Ok(())
     }
 
-    /// The contracts, the pauses, and whether a certificate of ours is revoked.
-    async fn look_at_standing(&mut self, passes: &mut Passes, beats: bool) -> Result<(), ConnectionError> {
+    /// The contracts, the policy, the pauses, and whether a certificate of ours is revoked.
+    async fn look_at_rules(&mut self, passes: &mut Passes, beats: bool) -> Result<(), ConnectionError> {
         let own = self.identities.fingerprints();
         let asked: Vec<Fingerprint> = own.values().copied().collect();
-        let standing = outbox_store::read_standing(self.connection.session().await?, &asked).await?;
-        let revoked = identities::reasons(&own, &standing.revoked);
-        self.handle.pauses.set(standing.pauses, stopped(&standing.rails, &revoked));
+        let known = self.policy.known();
+        let rules = outbox_store::read_rules(self.connection.session().await?, &asked, known).await?;
+        let revoked = identities::reasons(&own, &rules.revoked);
+        let policy = self.policy.judge(rules.policy);
+        self.handle.pauses.set(rules.pauses, stopped(&rules.rails, &revoked));
         // A lane that was too busy to be told is told again with the next heartbeat.
-        if beats || standing.rails != passes.rails || revoked != passes.revoked {
-            (passes.rails, passes.revoked) = (standing.rails, revoked);
-            self.handle.tell(Event::Contracts(passes.rails.clone(), passes.revoked.clone())).await;
+        if beats || rules.rails != passes.rails || revoked != passes.revoked || policy != passes.policy {
+            (passes.rails, passes.revoked, passes.policy) = (rules.rails, revoked, policy);
+            let (rails, policy, revoked) = (passes.rails.clone(), passes.policy.clone(), passes.revoked.clone());
+            self.handle.tell(Event::Contracts(rails, policy, revoked)).await;
         }
         Ok(())
     }
@@ -201,6 +206,7 @@ struct Passes {
     owes: bool,
     rails: Vec<RailRow>,
     revoked: BTreeMap<RailName, String>,
+    policy: PolicyNow,
     cursors: BTreeMap<RailName, ClaimCursor>,
 }
 
@@ -219,6 +225,8 @@ mod tests {
             amount_required: true,
             require_attestation: false,
             contract: None,
+            policy_version: None,
+            columns: "{}".to_owned(),
         };
         let revoked = BTreeMap::from([(rail("a"), "lost".to_owned())]);
         let pauses = crate::dispatch::pauses::Pauses::default();

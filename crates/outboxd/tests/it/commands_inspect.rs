@@ -37,6 +37,7 @@ async fn claimed(session: &mut Session) -> ClaimedPayment {
         environment: None,
         endpoint: None,
         seen: Memory::default(),
+        policy_version: None,
     };
     claim(session, &request).await.unwrap().leased.remove(0)
 }

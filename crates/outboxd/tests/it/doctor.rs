@@ -2,13 +2,14 @@
 
 use outbox_testkit::{Certs, PgAddress, TestDb, wait_until};
 use rail_sim::{Sim, SimConfig, TlsFiles};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::Row as _;
 use tempfile::TempDir;
 
 use crate::commands_binary::{Ended, end, text};
 use crate::end_to_end::{der_sha256, tls_sim};
 use crate::launch::{Launch, RAIL, contract, database, run_on};
+use crate::policy::put_in_force;
 use crate::rig::LIMIT;
 
 const CHECKS: [&str; 14] = [
@@ -18,6 +19,7 @@ const CHECKS: [&str; 14] = [
     "sessions",
     "clock",
     "epoch",
+    "policy",
     "contract",
     "pause",
     "certificate",
@@ -47,11 +49,14 @@ impl Found {
         self.all.iter().filter(|one| wanted(&one["verdict"])).filter_map(|one| one["check"].as_str()).collect()
     }
 
-    /// The only thing that is wrong is `check`, with that verdict, and these words were seen.
+    /// The only thing that is wrong is `check`, with that verdict, and these words were seen. These databases have no policy, which
+    /// is warned of each time.
     #[track_caller]
     fn only(&self, check: &str, verdict: &str, words: &str) {
         let wrong: Vec<&Value> =
             self.all.iter().filter(|one| one["verdict"] == "fault" || one["verdict"] == "warning").collect();
+        let wrong: Vec<&Value> =
+            wrong.into_iter().filter(|one| check == "policy" || one["check"] != "policy").collect();
         let [one] = &wrong[..] else { panic!("not one: {wrong:#?}") };
         assert_eq!((&one["check"], &one["verdict"]), (&check.into(), &verdict.into()), "{one}");
         assert!(one["seen"].as_str().unwrap().contains(words), "not seen: {words}: {one}");
@@ -113,12 +118,12 @@ async fn a_healthy_dispatcher_has_no_fault_and_its_rail_hears_no_http() {
     let launch = launch.set("health.listen", &address);
     let found = Found::by(&launch);
     assert_eq!(found.checks(|_| true), CHECKS);
-    assert_eq!(found.checks(|verdict| verdict != "ok"), Vec::<&str>::new(), "{:#?}", found.all);
+    assert_eq!(found.checks(|verdict| verdict != "ok"), ["policy"], "{:#?}", found.all);
     assert_eq!((found.ended.code, found.ended.err.as_str()), (Some(0), ""));
     let table = end(launch.command("doctor").env("STATE_DIRECTORY", "/var/lib/outboxd"), b"");
     assert_eq!(table.code, Some(0), "{table:?}");
     let lines: Vec<&str> = table.out.lines().collect();
-    assert_eq!((lines.len(), lines.last()), (1 + CHECKS.len() + 1, Some(&"0 faults, 0 warnings")), "{}", table.out);
+    assert_eq!((lines.len(), lines.last()), (1 + CHECKS.len() + 1, Some(&"0 faults, 1 warning")), "{}", table.out);
     assert_eq!(rail.stats().requests, 0);
     daemon.stop().await;
     Found::by(&launch.set("health.listen", "off")).only("dispatchers", "fault", "none is running");
@@ -299,7 +304,7 @@ async fn dispatchers_that_are_silent_or_lack_a_rail_are_named() {
     .await;
     Found::by(&clinic.launch()).only("dispatchers", "warning", "missed three heartbeats: pay-2");
     run_on(&clinic.db, "update outbox.outbox_dispatchers set state = 'STOPPED' where worker_id = 'pay-2'").await;
-    assert_eq!(Found::by(&clinic.launch()).checks(|verdict| verdict == "warning"), Vec::<&str>::new());
+    assert_eq!(Found::by(&clinic.launch()).checks(|verdict| verdict == "warning"), ["policy"]);
     beat(&clinic.db, "pay-1", "other").await;
     Found::by(&clinic.launch()).only("dispatchers", "fault", "none that is running has this rail");
 }
@@ -340,4 +345,31 @@ async fn a_daemon_that_is_not_there_or_is_not_ready_is_named() {
     assert_eq!(found.checks(|verdict| verdict == "fault"), ["contract", "daemon"], "{:#?}", found.all);
     assert!(found.ended.out.contains("not ready: rail wire: "), "{}", found.ended.out);
     daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn absent_policy_is_warned_of_and_one_that_lies_is_a_fault() {
+    let clinic = Clinic::open().await;
+    let launch = clinic.launch();
+    Found::by(&launch).only("policy", "warning", "no policy is active");
+    let policy = json!({"format": 1, "rails": {RAIL: {"contract": {"on_unknown": "hold"},
+        "endpoints": [{"origin": clinic.rail.url()}], "reference_json_pointer": "/reference"}}});
+    put_in_force(&clinic.db, launch.dir.path(), &policy);
+    // The file's own decisions are in the way now; without them nothing is.
+    let both = Found::by(&launch);
+    assert_eq!(both.checks(|verdict| verdict == "fault"), ["contract"], "{:#?}", both.all);
+    let governed = launch.governed();
+    let found = Found::by(&governed);
+    assert_eq!(found.checks(|verdict| verdict != "ok"), ["daemon"], "{:#?}", found.all);
+    assert!(found.all.iter().any(|one| one["seen"].as_str().unwrap().contains("version 1 is active: rails: 1")));
+    run_on(&clinic.db, "update outbox.payment_rails set max_sends = 99").await;
+    Found::by(&governed).only("contract", "fault", "is not that of policy version 1: max_sends");
+    run_on(
+        &clinic.db,
+        "update outbox.payment_rails set max_sends = 10; alter table outbox.policy_decisions disable trigger all; \
+         update outbox.policy_decisions set checksum = sha256('other')",
+    )
+    .await;
+    let lies = Found::by(&governed);
+    assert_eq!(lies.checks(|verdict| verdict == "fault"), ["policy", "contract"], "{:#?}", lies.all);
 }

@@ -186,7 +186,7 @@ fn claim_that(body: &str) -> String {
         "create or replace function outbox.claim_outbox_batch(p_rail text, p_worker_id text, p_limit integer, p_min_lease_ms bigint, \
          p_in_flight integer, p_after_at timestamptz default null, p_after_id uuid default null, p_environment text default null, \
          p_endpoint text default null, p_seen_epoch_us bigint default 0, p_seen_log_position bigint default 0, p_memory_id uuid default null, \
-         p_seen_beat bigint default 0) returns table (kind text, outbox_id uuid, attempt_no integer, lease_token uuid, lease_ms bigint, \
+         p_seen_beat bigint default 0, p_policy_version integer default null) returns table (kind text, outbox_id uuid, attempt_no integer, lease_token uuid, lease_ms bigint, \
          due_at timestamptz, participant_id text, endpoint text, payload bytea, content_type text, traceparent text, \
          not_after timestamptz, crash_count integer, is_resend boolean, hold_reason text, db_now timestamptz, \
          next_due_at timestamptz, held_count integer, expired_count integer, suspect_count integer, parked_count integer, \

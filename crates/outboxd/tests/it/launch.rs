@@ -50,6 +50,16 @@ impl Launch {
         self
     }
 
+    /// The same of a dispatcher that leaves its decisions to the policy.
+    pub(crate) fn governed(self) -> Self {
+        let file = self.dir.path().join("outboxd.toml");
+        let text = fs::read_to_string(&file).unwrap();
+        let decisions = "timeout = \"1s\"\nreference_json_pointer = \"/id\"\n";
+        assert!(text.contains(decisions), "{text}");
+        fs::write(file, text.replace(decisions, "decisions = \"policy\"\n")).unwrap();
+        self
+    }
+
     pub(crate) fn flag(mut self, flag: &'static str) -> Self {
         self.flags.push(flag);
         self

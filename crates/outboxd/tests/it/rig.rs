@@ -231,8 +231,23 @@ impl Rig {
         settings: &[impl AsRef<str>],
         configure: impl FnOnce(&mut Command),
     ) -> Daemon {
+        self.spawn_of(name, &self.configuration(name, way), settings, configure)
+    }
+
+    /// Starts a daemon with a configuration of the test's own.
+    pub(crate) fn daemon_of(&self, name: &str, configuration: &str) -> Daemon {
+        self.spawn_of(name, configuration, &[] as &[&str], |_| {})
+    }
+
+    fn spawn_of(
+        &self,
+        name: &str,
+        configuration: &str,
+        settings: &[impl AsRef<str>],
+        configure: impl FnOnce(&mut Command),
+    ) -> Daemon {
         let file = self.dir.path().join(format!("{name}.toml"));
-        fs::write(&file, self.configuration(name, way)).unwrap();
+        fs::write(&file, configuration).unwrap();
         let log = self.dir.path().join(format!("{name}.log"));
         let child = ChildGuard::spawn(Path::new(env!("CARGO_BIN_EXE_outboxd")), &log, |command| {
             command.args(["run", "--config"]).arg(&file).env_remove("NOTIFY_SOCKET");
@@ -242,7 +257,8 @@ impl Rig {
         Daemon { child: child.unwrap() }
     }
 
-    fn configuration(&self, name: &str, way: &PgAddress) -> String {
+    /// What a daemon is told.
+    pub(crate) fn configuration(&self, name: &str, way: &PgAddress) -> String {
         let rail = |name: &str| {
             let url = self.sim(name).url();
             format!(

@@ -22,7 +22,8 @@ fn config(url: &str, rail_lines: &str) -> Result<Config, Faults> {
 }
 
 fn rail_of(config: &Config) -> outbox_rail::HttpRailSettings {
-    http_rails(config.rails.values().next().unwrap(), config.credentials).remove(0)
+    let rail = config.rails.values().next().unwrap();
+    http_rails(rail, std::slice::from_ref(&rail.tls.server_name), config.credentials).remove(0)
 }
 
 #[test]
@@ -124,10 +125,13 @@ fn what_is_configured_arrives_at_the_store() {
 fn every_endpoint_of_a_rail_is_reached_in_the_same_way() {
     let lines = "fallback_urls = [\"https://b.example/pay\", \"https://c.example:8443/pay\"]\nkey_header = \"x-key\"";
     let config = config("https://a.example/pay", lines).unwrap();
-    let all = http_rails(config.rails.values().next().unwrap(), config.credentials);
+    let sans = [Some("a.bank.example".to_owned()), None, Some("c.bank.example".to_owned())];
+    let all = http_rails(config.rails.values().next().unwrap(), &sans, config.credentials);
     let urls: Vec<&str> = all.iter().map(|settings| settings.url.as_str()).collect();
     assert_eq!(urls, ["https://a.example/pay", "https://b.example/pay", "https://c.example:8443/pay"]);
     assert!(all.iter().all(|settings| settings.wire_key.name == "x-key"));
+    let names: Vec<Option<&str>> = all.iter().map(|settings| settings.tls.server_name.as_deref()).collect();
+    assert_eq!(names, [Some("a.bank.example"), None, Some("c.bank.example")]);
 }
 
 #[test]

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use outbox_core::Millis;
-use outbox_store::{OutboxHealth, Preflight, Session, StoreError};
+use outbox_store::{OutboxHealth, Preflight, Rules, Session, StoreError};
 
-use super::contracts::{CERTIFICATE, CONTRACT, PAUSE, contracts};
+use super::contracts::{CERTIFICATE, CONTRACT, PAUSE, POLICY, contracts};
 use super::finding::Finding;
 use super::queue::{QUEUE, queue};
 use crate::commands::status::HEADROOM_MIN_MONTHS;
@@ -22,8 +22,8 @@ pub(super) const EPOCH: &str = "epoch";
 pub(super) const DISPATCHERS: &str = "dispatchers";
 pub(super) const PARTITIONS: &str = "partitions";
 
-const AFTER_DATABASE: [&str; 10] =
-    [PREFLIGHT, SESSIONS, CLOCK, EPOCH, CONTRACT, PAUSE, CERTIFICATE, DISPATCHERS, PARTITIONS, QUEUE];
+const AFTER_DATABASE: [&str; 11] =
+    [PREFLIGHT, SESSIONS, CLOCK, EPOCH, POLICY, CONTRACT, PAUSE, CERTIFICATE, DISPATCHERS, PARTITIONS, QUEUE];
 
 /// The major versions of Postgres that the tests run on.
 const MAJOR_MIN: i32 = 15;
@@ -31,6 +31,14 @@ const MAJOR_MAX: i32 = 18;
 
 /// Below what keeps the daemon from claiming, and more than clocks that are kept by NTP are ever apart.
 const CLOCK_WARNING: Millis = Millis(1_000);
+
+/// The contracts and the policy, if the database can be asked.
+pub(super) async fn rules(config: &Config) -> Option<Rules> {
+    let mut session = Session::new(Arc::new(settings::connection(&config.database, config.credentials)));
+    let rules = outbox_store::read_rules(&mut session, &[], None).await.ok();
+    session.close().await;
+    rules
+}
 
 /// Everything about the database.
 pub(super) async fn examine(config: &Config) -> Vec<Finding> {

@@ -4,13 +4,16 @@
 use std::time::SystemTime;
 
 use outbox_core::RailName;
-use outbox_rail::{HttpRail, Probe, ProbeFault};
+use outbox_rail::{HttpRail, HttpRailSettings, Probe, ProbeFault};
+use outbox_store::Rules;
 use time::OffsetDateTime;
 use tokio::task::JoinHandle;
 
 use super::finding::Finding;
 use crate::commands::output::utc;
 use crate::config::Config;
+use crate::dispatch::govern;
+use crate::dispatch::policy_watch::PolicyNow;
 use crate::{dispatch, settings};
 
 pub(super) const ENDPOINT: &str = "endpoint";
@@ -21,22 +24,31 @@ const DAYS_MIN: i64 = 30;
 /// Probes under way, in the order of the rails and of their endpoints.
 pub(super) type Probes = Vec<(RailName, JoinHandle<Finding>)>;
 
-/// Begins to reach every endpoint of every rail at once.
-pub(super) fn begin(config: &Config) -> Probes {
-    let begin = |(rail, settings)| {
-        let made = HttpRail::new(settings);
-        let probe = async move {
-            match made {
-                Ok(made) => judge(made.probe().await, SystemTime::now()),
-                Err(error) => Finding::fault(ENDPOINT, dispatch::chain(&error), "mend the configuration or the file"),
+/// Begins to reach every endpoint of every rail at once. `rules`: what the database says, if it could be asked; the name in
+/// a certificate may be decided there.
+pub(super) fn begin(config: &Config, rules: Option<&Rules>) -> Probes {
+    let policy = rules.map_or(PolicyNow::None, PolicyNow::of);
+    let mut probes = Vec::new();
+    for (rail, configured) in &config.rails {
+        let row = rules.and_then(|rules| rules.rails.iter().find(|row| row.rail == *rail));
+        match govern(rail, configured, &policy.of_rail(rail, row)) {
+            Ok(governed) => {
+                let endpoints = settings::http_rails(&governed.rail, &governed.sans, config.credentials);
+                probes.extend(endpoints.into_iter().map(|settings| (rail.clone(), tokio::spawn(probe(settings)))));
             }
-        };
-        (RailName::clone(rail), tokio::spawn(probe))
-    };
-    let endpoints = config.rails.iter().flat_map(|(rail, configured)| {
-        settings::http_rails(configured, config.credentials).into_iter().map(move |settings| (rail, settings))
-    });
-    endpoints.map(begin).collect()
+            Err(why) => {
+                probes.push((rail.clone(), tokio::spawn(async move { Finding::skipped(ENDPOINT, why) })));
+            }
+        }
+    }
+    probes
+}
+
+async fn probe(settings: HttpRailSettings) -> Finding {
+    match HttpRail::new(settings) {
+        Ok(made) => judge(made.probe().await, SystemTime::now()),
+        Err(error) => Finding::fault(ENDPOINT, dispatch::chain(&error), "mend the configuration or the file"),
+    }
 }
 
 /// Waits for what was begun.

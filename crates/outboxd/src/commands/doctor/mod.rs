@@ -22,12 +22,13 @@ use crate::exit::{Exit, Failure};
 const CONFIGURATION: &str = "configuration";
 
 /// Every check after the configuration, in order.
-const CHECKS: [&str; 13] = [
+const CHECKS: [&str; 14] = [
     database::DATABASE,
     database::PREFLIGHT,
     database::SESSIONS,
     database::CLOCK,
     database::EPOCH,
+    contracts::POLICY,
     contracts::CONTRACT,
     contracts::PAUSE,
     contracts::CERTIFICATE,
@@ -85,8 +86,10 @@ fn findings(sources: &ConfigArgs) -> Result<Vec<Finding>, Failure> {
 }
 
 async fn examine(config: &Config) -> Vec<Finding> {
-    // Begun first, so that what takes its time is waited for once.
-    let endpoints = endpoints::begin(config);
+    // What a certificate must carry may be decided in the database.
+    let rules = database::rules(config).await;
+    // Begun before the rest, so that what takes its time is waited for once.
+    let endpoints = endpoints::begin(config, rules.as_ref());
     let mut findings = database::examine(config).await;
     findings.extend(endpoints::end(endpoints).await);
     findings.extend(daemon::examine(config.health.listen).await);

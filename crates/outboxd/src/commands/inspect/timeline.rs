@@ -33,6 +33,7 @@ pub(super) struct Timeline {
     attestation_id: Option<String>,
     attestation: Option<Attestation>,
     actions: Vec<Action>,
+    policy_version: Option<i32>,
     pending: Option<Pending>,
     attempts: Vec<Attempt>,
     late_outcomes: Vec<LateOutcome>,
@@ -55,6 +56,7 @@ struct Pending {
     claimed_by: Option<String>,
     #[serde(with = "time::serde::rfc3339::option")]
     claimed_at: Option<OffsetDateTime>,
+    policy_version: Option<i32>,
     #[serde(with = "time::serde::rfc3339::option")]
     lease_expires_at: Option<OffsetDateTime>,
 }
@@ -70,6 +72,7 @@ struct Attempt {
     claimed_at: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339")]
     completed_at: OffsetDateTime,
+    policy_version: Option<i32>,
     #[serde(flatten)]
     evidence: Evidence,
 }
@@ -135,7 +138,12 @@ pub(super) fn named<'a>(pairs: impl IntoIterator<Item = &'a (&'a str, Option<&'a
 impl Attempt {
     fn events(&self) -> Vec<Event> {
         let whose = format!("attempt {}", self.attempt_no);
-        let by = named(&[("kind", Some(self.kind.as_str())), ("worker", Some(self.worker_id.as_str()))]);
+        let policy = self.policy_version.map(|version| version.to_string());
+        let by = named(&[
+            ("kind", Some(self.kind.as_str())),
+            ("worker", Some(self.worker_id.as_str())),
+            ("policy version", policy.as_deref()),
+        ]);
         let mut events = vec![Event { at: self.claimed_at, what: format!("{whose}: claimed"), details: by }];
         events.extend(self.evidence.exchange(&whose));
         let details = self.evidence.details(&[("outcome", self.outcome.as_deref())]);
@@ -158,7 +166,12 @@ impl Pending {
     fn lease(&self) -> Option<Event> {
         let at = self.claimed_at?;
         let until = self.lease_expires_at.map(utc);
-        let details = named(&[("worker", self.claimed_by.as_deref()), ("lease until", until.as_deref())]);
+        let policy = self.policy_version.map(|version| version.to_string());
+        let details = named(&[
+            ("worker", self.claimed_by.as_deref()),
+            ("lease until", until.as_deref()),
+            ("policy version", policy.as_deref()),
+        ]);
         Some(Event { at, what: format!("attempt {}: claimed", self.attempt_count), details })
     }
 
@@ -233,7 +246,8 @@ impl Timeline {
 
     /// In the order of the database's clock; what a worker's clock says stays with its attempt.
     fn events(&self) -> Vec<Event> {
-        let by = named(&[("by", Some(self.enqueued_by.as_str()))]);
+        let policy = self.policy_version.map(|version| version.to_string());
+        let by = named(&[("by", Some(self.enqueued_by.as_str())), ("policy version", policy.as_deref())]);
         let enqueued = vec![Event { at: self.enqueued_at, what: "enqueued".to_owned(), details: by }];
         let mut groups = vec![(self.enqueued_at, enqueued)];
         groups.extend(self.attestation.iter().map(Attestation::events));

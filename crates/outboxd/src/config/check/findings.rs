@@ -15,7 +15,7 @@ use super::{Holds, Host, NamedFile};
 pub(super) const DAY: Millis = Millis(86_400_000);
 
 /// What was found so far.
-pub(super) struct Findings<'a> {
+pub(in crate::config) struct Findings<'a> {
     origins: &'a Origins,
     pub(super) host: &'a Host,
     faults: Vec<Fault>,
@@ -33,7 +33,7 @@ impl<'a> Findings<'a> {
     }
 
     /// Notes a fault of `key`, unless its form was refused already.
-    pub(super) fn add(&mut self, key: &KeyPath, message: impl Into<String>) {
+    pub(in crate::config) fn add(&mut self, key: &KeyPath, message: impl Into<String>) {
         self.faulty.push(key.clone());
         if !self.origins.was_refused(key) {
             let place = self.origins.place(key);

@@ -1,9 +1,11 @@
 //! From a configuration as typed to a checked one: a pure function that finds every fault at once,
 //! relations between values included. Whether the files it names can be used is `files`' part.
 
+mod answers;
 mod database;
 mod dispatcher;
 mod findings;
+mod policy;
 mod rail;
 
 use std::collections::BTreeMap;
@@ -15,10 +17,10 @@ use super::defaults;
 use super::fault::{Fault, KeyPath, Origins};
 use super::model::{Config, Credentials, Health, Log, LogFormat, SecretSource};
 use super::raw::{RawConfig, RawHealth, RawLog};
-use findings::Findings;
 
 pub(super) use database::is_loopback;
-pub(super) use findings::human;
+pub(super) use findings::{Findings, human};
+pub(super) use policy::check as policy;
 
 /// What of the host a configuration depends on.
 #[derive(Clone, Debug)]

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 
 use http::header;
 use http::{HeaderName, HeaderValue, Uri};
-use outbox_core::{AttemptKind, CodeRule, Meaning, Millis};
+use outbox_core::{AttemptKind, Millis};
 use outbox_rail::PlainHttp;
 
 use super::super::defaults;
 use super::super::fault::KeyPath;
-use super::super::model::{AnswerField, Breaker, Inquiry, KeyFormat, Rail, RailTls, SecretHeader};
-use super::super::raw::{RawBreaker, RawCode, RawInquiry, RawRail};
+use super::super::model::{AnswerField, Breaker, Decisions, KeyFormat, Rail, RailTls, SecretHeader};
+use super::super::raw::{RawBreaker, RawRail};
+use super::answers::{check_codes, check_field, check_inquiry, check_reference};
 use super::database::ClientKeys;
 use super::findings::{Findings, human};
 use super::{Holds, SecretKeys};
@@ -40,20 +41,13 @@ const SECRET_HEADERS: [HeaderName; 3] = [header::AUTHORIZATION, header::COOKIE, 
 pub(super) fn check(raw: &RawRail, path: &KeyPath, findings: &mut Findings<'_>) -> Rail {
     let (url, fallback_urls) = check_urls(raw, path, findings);
     let all_plain = fallback_urls.iter().chain([&url]).all(|url| url.scheme_str() == Some("http"));
-    let bounds = Millis(10)..=Millis(3_600_000);
-    let mut time = |name: &str, given, default| findings.time(&path.join(name), given, default, bounds.clone());
-    let timeout = time("timeout", raw.timeout, defaults::RAIL_TIMEOUT);
-    let connect_timeout = time("connect_timeout", raw.connect_timeout, defaults::RAIL_CONNECT_TIMEOUT.min(timeout));
+    let (timeout, connect_timeout) = check_times(raw, path, findings);
     let pool_idle_timeout = findings.time(
         &path.join("pool_idle_timeout"),
         raw.pool_idle_timeout,
         defaults::RAIL_POOL_IDLE_TIMEOUT,
         Millis::ZERO..=Millis(3_600_000),
     );
-    if connect_timeout > timeout {
-        let message = format!("is {}, longer than timeout ({})", human(connect_timeout), human(timeout));
-        findings.relation(&path.join("connect_timeout"), &path.join("timeout"), message);
-    }
     let key_header = raw.key_header.as_deref().unwrap_or(defaults::RAIL_KEY_HEADER);
     let key_header = findings
         .header_name(&path.join("key_header"), key_header)
@@ -63,7 +57,13 @@ pub(super) fn check(raw: &RawRail, path: &KeyPath, findings: &mut Findings<'_>) 
     let plain_headers = headers.plain(raw);
     let possible_duplicate = headers.possible_duplicate(raw);
     let secret_headers = headers.secret(raw);
-    let reference = check_reference(raw, path, findings);
+    let decision_keys = decision_keys(raw);
+    let decisions = check_decisions(raw, &decision_keys, path, findings);
+    let reference = match decisions {
+        Decisions::File => check_reference(raw, path, findings),
+        // Nowhere: no client can be made of it before the policy says where.
+        Decisions::Policy => AnswerField::default(),
+    };
     let code = check_field(raw.code_json_pointer.as_ref(), raw.code_header.as_ref(), "code", path, findings);
     let asked = raw.inquiry.as_ref().map(|inquiry| check_inquiry(inquiry, (&reference, &code), path, findings));
     Rail {
@@ -102,41 +102,62 @@ pub(super) fn check(raw: &RawRail, path: &KeyPath, findings: &mut Findings<'_>) 
         ),
         possible_duplicate,
         inquiry: asked,
+        decisions,
+        decision_keys,
     }
 }
 
-/// `reference` and `code`: where answers to a send carry them.
-fn check_inquiry(
-    inquiry: &RawInquiry,
-    (reference, code): (&AnswerField, &AnswerField),
+/// How long an exchange, and its connect, may take.
+fn check_times(raw: &RawRail, path: &KeyPath, findings: &mut Findings<'_>) -> (Millis, Millis) {
+    let bounds = Millis(10)..=Millis(3_600_000);
+    let mut time = |name: &str, given, default| findings.time(&path.join(name), given, default, bounds.clone());
+    let timeout = time("timeout", raw.timeout, defaults::RAIL_TIMEOUT);
+    let connect_timeout = time("connect_timeout", raw.connect_timeout, defaults::RAIL_CONNECT_TIMEOUT.min(timeout));
+    // The policy's time is not known here; a longer connect is cut off by it.
+    if connect_timeout > timeout && raw.decisions.as_deref() != Some("policy") {
+        let message = format!("is {}, longer than timeout ({})", human(connect_timeout), human(timeout));
+        findings.relation(&path.join("connect_timeout"), &path.join("timeout"), message);
+    }
+    (timeout, connect_timeout)
+}
+
+/// The keys given that a policy decides where there is one: what an answer means, whom it is asked of, and how long one may take.
+fn decision_keys(raw: &RawRail) -> Vec<&'static str> {
+    let given = [
+        ("timeout", raw.timeout.is_some()),
+        ("key_header", raw.key_header.is_some()),
+        ("key_format", raw.key_format.is_some()),
+        ("possible_duplicate", raw.possible_duplicate.is_some()),
+        ("server_name", raw.server_name.is_some()),
+        ("reference_json_pointer", raw.reference_json_pointer.is_some()),
+        ("reference_header", raw.reference_header.is_some()),
+        ("code_json_pointer", raw.code_json_pointer.is_some()),
+        ("code_header", raw.code_header.is_some()),
+        ("codes", !raw.codes.is_empty()),
+        ("inquiry", raw.inquiry.is_some()),
+    ];
+    given.into_iter().filter(|(_, is_given)| *is_given).map(|(key, _)| key).collect()
+}
+
+fn check_decisions(
+    raw: &RawRail,
+    decision_keys: &[&'static str],
     path: &KeyPath,
     findings: &mut Findings<'_>,
-) -> Inquiry {
-    let section = path.join("inquiry");
-    let key = section.join("path");
-    let text = findings.required(&key, inquiry.path.as_ref(), "where the rail is asked, such as \"/payments/{key}\"");
-    if !text.is_empty()
-        && let Err(error) = outbox_rail::check_inquiry_path(&text)
-    {
-        findings.add(&key, error.to_string());
+) -> Decisions {
+    match raw.decisions.as_deref().unwrap_or(defaults::RAIL_DECISIONS) {
+        "file" => Decisions::File,
+        "policy" => {
+            for key in decision_keys {
+                findings.add(&path.join(key), "is decided by the policy (decisions = \"policy\"); remove it");
+            }
+            Decisions::Policy
+        }
+        _ => {
+            findings.add(&path.join("decisions"), "must be \"file\" or \"policy\"");
+            Decisions::File
+        }
     }
-    let mut own = |pointer: &Option<String>, header: &Option<String>, what| {
-        check_field(pointer.as_ref(), header.as_ref(), what, &section, findings)
-    };
-    let own_reference = own(&inquiry.reference_json_pointer, &inquiry.reference_header, "reference");
-    let own_code = own(&inquiry.code_json_pointer, &inquiry.code_header, "code");
-    // Where answers to a question are read as those to a send, nothing need be said twice.
-    let reference = if own_reference.is_anywhere() { &own_reference } else { reference };
-    let code = if own_code.is_anywhere() { &own_code } else { code };
-    let has_code = code.is_anywhere();
-    let codes = check_codes(&inquiry.codes, AttemptKind::Inquire, has_code, &section, findings);
-    // ISO 20022 statuses are understood without a line of the table, where the code field carries them.
-    if !has_code && !codes.iter().any(|rule| rule.means == Meaning::Accepted) {
-        let message = "says of no answer that it means accepted: 200 only says that the question was answered; add an \
-                       entry to codes, or set code_json_pointer or code_header";
-        findings.add(&section, message);
-    }
-    Inquiry { path: text, reference: reference.clone(), code: code.clone(), codes }
 }
 
 fn check_breaker(raw: &RawBreaker, path: &KeyPath, findings: &mut Findings<'_>) -> Breaker {
@@ -183,17 +204,6 @@ fn check_url(text: &str, plain_http: PlainHttp, key: &KeyPath, findings: &mut Fi
     })
 }
 
-fn check_key_format(raw: &RawRail, path: &KeyPath, findings: &mut Findings<'_>) -> KeyFormat {
-    match raw.key_format.as_deref().unwrap_or(defaults::RAIL_KEY_FORMAT) {
-        "bare" => KeyFormat::Bare,
-        "quoted" => KeyFormat::Quoted,
-        _ => {
-            findings.add(&path.join("key_format"), "must be \"quoted\" or \"bare\"");
-            KeyFormat::Quoted
-        }
-    }
-}
-
 fn check_tls(raw: &RawRail, plain: bool, path: &KeyPath, findings: &mut Findings<'_>) -> RailTls {
     if plain {
         let given = [
@@ -229,14 +239,14 @@ fn check_tls(raw: &RawRail, plain: bool, path: &KeyPath, findings: &mut Findings
 }
 
 /// The headers of one rail, each name used once.
-struct Headers<'a, 'f> {
-    path: &'a KeyPath,
-    taken: BTreeSet<String>,
-    findings: &'a mut Findings<'f>,
+pub(super) struct Headers<'a, 'f> {
+    pub(super) path: &'a KeyPath,
+    pub(super) taken: BTreeSet<String>,
+    pub(super) findings: &'a mut Findings<'f>,
 }
 
 impl Headers<'_, '_> {
-    fn take(&mut self, name: HeaderName, key: &KeyPath) {
+    pub(super) fn take(&mut self, name: HeaderName, key: &KeyPath) {
         if OWN_HEADERS.contains(&name) {
             self.findings.add(key, "is set by the dispatcher itself and cannot be configured");
         } else if !self.taken.insert(name.as_str().to_owned()) {
@@ -262,7 +272,7 @@ impl Headers<'_, '_> {
         headers
     }
 
-    fn possible_duplicate(&mut self, raw: &RawRail) -> Option<(HeaderName, HeaderValue)> {
+    pub(super) fn possible_duplicate(&mut self, raw: &RawRail) -> Option<(HeaderName, HeaderValue)> {
         let given = raw.possible_duplicate.as_ref()?;
         let section = self.path.join("possible_duplicate");
         let what = "the header that tells the rail of a possible duplicate";
@@ -309,106 +319,13 @@ impl Headers<'_, '_> {
     }
 }
 
-fn check_reference(raw: &RawRail, path: &KeyPath, findings: &mut Findings<'_>) -> AnswerField {
-    let (pointer, header) = (raw.reference_json_pointer.as_ref(), raw.reference_header.as_ref());
-    if pointer.is_none() && header.is_none() {
-        let message = "is missing: where an answer carries the rail's reference, without which no success counts; \
-                       set this or reference_header";
-        findings.add(&path.join("reference_json_pointer"), message);
-    }
-    check_field(pointer, header, "reference", path, findings)
-}
-
-fn check_field(
-    pointer: Option<&String>,
-    header: Option<&String>,
-    what: &str,
-    path: &KeyPath,
-    findings: &mut Findings<'_>,
-) -> AnswerField {
-    if pointer.is_some_and(|pointer| !is_json_pointer(pointer)) {
-        let message = "is no JSON pointer (RFC 6901), such as \"/payment/id\"";
-        findings.add(&path.join(&format!("{what}_json_pointer")), message);
-    }
-    let header = header.and_then(|name| findings.header_name(&path.join(&format!("{what}_header")), name));
-    AnswerField { json_pointer: pointer.cloned(), header }
-}
-
-/// RFC 6901, section 3, without the empty pointer: the whole answer is no reference and no code.
-fn is_json_pointer(text: &str) -> bool {
-    text.starts_with('/') && text.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']))
-}
-
-/// The table of codes in `section`; `has_code`: whether it is said where answers carry a code.
-fn check_codes(
-    given: &[RawCode],
-    kind: AttemptKind,
-    has_code: bool,
-    section: &KeyPath,
-    findings: &mut Findings<'_>,
-) -> Vec<CodeRule> {
-    let mut seen = BTreeSet::new();
-    let mut rules = Vec::new();
-    for (position, code) in given.iter().enumerate() {
-        let path = section.join("codes").join(&position.to_string());
-        let Some(rule) = check_code(code, &path, findings) else { continue };
-        if !seen.insert((rule.status, rule.code.clone())) {
-            findings.add(&path, "the same status and code stand in an entry before");
+pub(super) fn check_key_format(raw: &RawRail, path: &KeyPath, findings: &mut Findings<'_>) -> KeyFormat {
+    match raw.key_format.as_deref().unwrap_or(defaults::RAIL_KEY_FORMAT) {
+        "bare" => KeyFormat::Bare,
+        "quoted" => KeyFormat::Quoted,
+        _ => {
+            findings.add(&path.join("key_format"), "must be \"quoted\" or \"bare\"");
+            KeyFormat::Quoted
         }
-        if let Some(why) = misplaced(rule.means, kind) {
-            findings.add(&path.join("means"), why);
-        }
-        rules.push(rule);
     }
-    let by_code = rules.iter().any(|rule| rule.code.is_some());
-    if by_code && !has_code {
-        let message = "an entry names a code, so set this or code_header: where an answer carries it";
-        findings.add(&section.join("code_json_pointer"), message);
-    }
-    rules
-}
-
-/// Why an answer to an attempt of `kind` cannot mean that.
-fn misplaced(means: Meaning, kind: AttemptKind) -> Option<&'static str> {
-    match (kind, means) {
-        (AttemptKind::Submit, Meaning::NotFound) => {
-            Some("not_found is an answer to an inquiry; see [rails.NAME.inquiry]")
-        }
-        (AttemptKind::Inquire, Meaning::NotExecuted) => {
-            Some("not_executed is said of a send; a rail that has no payment under the key answers not_found")
-        }
-        (AttemptKind::Inquire, Meaning::KeyReused) => Some("key_reused is said of a send, not of a question"),
-        _ => None,
-    }
-}
-
-fn check_code(raw: &RawCode, path: &KeyPath, findings: &mut Findings<'_>) -> Option<CodeRule> {
-    let status = match raw.status {
-        Some(status @ 200..=599) => Some(status),
-        Some(status) => {
-            findings.add(&path.join("status"), format!("is {status}, and must be from 200 to 599"));
-            None
-        }
-        None => {
-            findings.add(path, "has no status");
-            None
-        }
-    };
-    let means = raw.means.as_deref().and_then(Meaning::from_name);
-    if means.is_none() {
-        let names: Vec<&str> = Meaning::ALL.iter().map(|meaning| meaning.name()).collect();
-        let (key, fault) =
-            if raw.means.is_none() { (path.clone(), "has no means") } else { (path.join("means"), "is no meaning") };
-        findings.add(&key, format!("{fault}; it is one of {}", names.join(", ")));
-    }
-    let (status, means) = (status?, means?);
-    if means == Meaning::Accepted && !(200..=299).contains(&status) {
-        findings.add(&path.join("means"), format!("{status} is no success (RFC 9110), and cannot mean accepted"));
-        return None;
-    }
-    if raw.code.as_deref() == Some("") {
-        findings.add(&path.join("code"), "is empty; leave it out to match an answer with any code or none");
-        return None;
-    }
-    Some(CodeRule { status, code: raw.code.clone(), means })
 }

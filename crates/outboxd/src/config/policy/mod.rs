@@ -1,0 +1,47 @@
+//! The policy: the decisions about money as one document, that two people put in force. It is read from a file by whoever
+//! proposes it, and from the database by whoever acts by it; both by the same strict pass. A table of contents.
+
+mod canonical;
+mod model;
+mod reader;
+
+pub use canonical::{canonical, checksum};
+pub use model::{Contract, Policy, PolicyEndpoint, PolicyRail};
+pub(super) use reader::Reader;
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::check;
+use super::fault::{Fault, Faults, Place};
+
+/// Reads a policy from a file's `text`, TOML or JSON.
+///
+/// # Errors
+/// Every fault found.
+pub fn parse(path: &Path, text: &str) -> Result<Policy, Faults> {
+    let read = if text.trim_start().starts_with('{') {
+        serde_json::from_str::<Value>(text).map_err(|error| error.to_string())
+    } else {
+        let table = toml::from_str::<toml::Table>(text).map_err(|error| error.to_string());
+        table.and_then(|table| serde_json::to_value(table).map_err(|error| error.to_string()))
+    };
+    let fault =
+        |message| Fault { place: Place::File { path: path.to_owned(), line: 0 }, key: None, message, excerpt: None };
+    let value = read.map_err(|message| Faults::new(vec![fault(message)]))?;
+    check::policy(path, &value)
+}
+
+/// Reads a policy from the document that is on record.
+///
+/// # Errors
+/// What of it this version does not understand, or that it is not canonical: then it is not what `outboxd` proposed, and two
+/// readers may read it as two policies.
+pub fn parse_document(document: &str) -> Result<Policy, String> {
+    let value: Value = serde_json::from_str(document).map_err(|error| error.to_string())?;
+    if canonical(&value) != document {
+        return Err("it is not in canonical form".to_owned());
+    }
+    check::policy(Path::new("policy"), &value).map_err(|faults| faults.to_string())
+}

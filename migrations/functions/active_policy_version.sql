@@ -1,0 +1,8 @@
+create or replace function outbox.active_policy_version() returns integer
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: the active policy's version, or null. Internal to claim, enqueue and what people do.
+-- Hazard: once a call, never once a row.
+    select a.version from outbox.policy_activations a order by a.activation_no desc limit 1
+$$;
