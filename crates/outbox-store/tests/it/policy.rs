@@ -386,7 +386,7 @@ async fn audit_tells_of_a_document_that_was_not_approved_and_of_a_contract_that_
     assert!(faults(&mut world).await.contains(&not_approved), "{:?}", faults(&mut world).await);
     // What a dispatcher reads says the same of it, in three checksums.
     let mut session = world.session("t_dispatcher");
-    let policy = read_rules(&mut session, None).await.unwrap().policy.unwrap();
+    let policy = read_rules(&mut session, &[], None).await.unwrap().policy.unwrap();
     let [of_document, approved, activated] = policy.checksums;
     assert!(of_document.is_some() && of_document != approved && approved == activated);
 }
@@ -395,12 +395,12 @@ async fn audit_tells_of_a_document_that_was_not_approved_and_of_a_contract_that_
 async fn document_is_sent_to_a_dispatcher_once() {
     let (world, _, version) = governed().await;
     let mut session = world.session("t_dispatcher");
-    let first = read_rules(&mut session, None).await.unwrap();
+    let first = read_rules(&mut session, &[], None).await.unwrap();
     let policy = first.policy.unwrap();
     assert_eq!((policy.version, first.rails[0].policy_version), (version, Some(version)));
     let known: [u8; 32] = policy.checksums[0].as_deref().unwrap().try_into().unwrap();
     assert!(policy.document.unwrap().contains("\"wire\""));
-    let again = read_rules(&mut session, Some(known)).await.unwrap();
+    let again = read_rules(&mut session, &[], Some(known)).await.unwrap();
     assert_eq!((again.policy.unwrap().document, again.rails.len()), (None, 1));
 }
 

@@ -12,7 +12,7 @@ use crate::launch::{Launch, RAIL, contract, database, run_on};
 use crate::policy::put_in_force;
 use crate::rig::LIMIT;
 
-const CHECKS: [&str; 14] = [
+const CHECKS: [&str; 15] = [
     "configuration",
     "database",
     "preflight",
