@@ -37,7 +37,7 @@ declare
     v_table text;
 begin
     foreach v_table in array array['reconcile_statements', 'reconcile_lines', 'reconcile_matches', 'reconcile_comparisons', 'reconcile_voidings',
-        'reconcile_breaks', 'reconcile_resolutions', 'audit_checkpoints'] loop
+        'reconcile_breaks', 'reconcile_resolutions', 'audit_checkpoints', 'partition_seals', 'partition_receipts'] loop
         execute format('create trigger history_is_never_changed before update or delete on outbox.%I '
                        'for each row execute function outbox.refuse_history_change()', v_table);
         execute format('alter table outbox.%I enable always trigger history_is_never_changed', v_table);
@@ -78,4 +78,4 @@ grant select (outbox_id, participant_id, instruction_id, rail, content_type, pay
               not_after, ordering_key, traceparent, enqueued_by, created_at)
     on outbox.payment_outbox_instructions to outbox_auditor;
 grant select on outbox.reconcile_statements, outbox.reconcile_lines, outbox.reconcile_matches, outbox.reconcile_comparisons,
-    outbox.reconcile_voidings, outbox.reconcile_breaks, outbox.reconcile_resolutions, outbox.audit_checkpoints to outbox_auditor;
+    outbox.reconcile_voidings, outbox.reconcile_breaks, outbox.reconcile_resolutions, outbox.audit_checkpoints, outbox.partition_seals, outbox.partition_receipts to outbox_auditor;

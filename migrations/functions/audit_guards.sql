@@ -10,7 +10,7 @@ as $$
       from unnest(array['payment_outbox_identities', 'payment_outbox_instructions', 'payment_outbox_attempts', 'payment_outbox_late_outcomes',
                         'outbox_cluster', 'operator_actions', 'operator_action_members', 'operator_action_decisions', 'operator_action_results',
                         'reconcile_statements', 'reconcile_lines', 'reconcile_matches', 'reconcile_comparisons', 'reconcile_voidings',
-                        'reconcile_breaks', 'reconcile_resolutions', 'audit_checkpoints']) as h (name)
+                        'reconcile_breaks', 'reconcile_resolutions', 'audit_checkpoints', 'partition_seals', 'partition_receipts']) as h (name)
      cross join lateral (select p.relid from pg_partition_tree(to_regclass('outbox.' || h.name)) as p
                          union select to_regclass('outbox.' || h.name)) as t (relid)
      -- Before each row of an update and a delete; before each truncate.

@@ -12,6 +12,7 @@ use crate::control;
 use crate::error::StoreError;
 use crate::health;
 use crate::memory::{EpochFault, LogMark};
+use crate::partitions;
 use crate::reconcile;
 use crate::rows::{
     ClaimCursor, CompletionVerdict, ContractChange, ExpireReport, Heartbeat, HeartbeatReply, HeldLease, HeldPayment,
@@ -89,6 +90,11 @@ pub const STATEMENTS: &[(&str, &str)] = &[
     ("VOID_STATEMENT", reconcile::VOID_STATEMENT),
     ("RESOLVE_BREAKS", reconcile::RESOLVE_BREAKS),
     ("READ_BREAKS", reconcile::READ_BREAKS),
+    ("READ_PARTITIONS", partitions::READ_PARTITIONS),
+    ("NEXT_PARTITION_STEP", partitions::NEXT_PARTITION_STEP),
+    ("SEAL_MONTH", partitions::SEAL_MONTH),
+    ("HASH_CHUNK", partitions::HASH_CHUNK),
+    ("RECORD_RECEIPTS", partitions::RECORD_RECEIPTS),
     ("AUDIT", audit::AUDIT),
     ("CHECK_EPOCH", health::CHECK_EPOCH),
     ("READ_HEALTH", health::READ_HEALTH),

@@ -13,6 +13,7 @@ mod health;
 mod listener;
 mod memory;
 mod migrate;
+mod partitions;
 mod reading;
 mod reconcile;
 mod rows;
@@ -40,6 +41,10 @@ pub use listener::WakeupListener;
 pub use memory::{EpochFault, LogMark, Memory};
 pub use migrate::{
     MIGRATION_TABLE, MIGRATIONS, MigrationFile, MigrationReport, check_migrations, migrate, migrate_files,
+};
+pub use partitions::{
+    Detaching, MonthToDetach, PartitionRow, PartitionStep, Receipt, TableHash, ensure_partitions, hash_table,
+    read_partitions,
 };
 pub use reading::{read_blocked_keys, read_metrics, read_status, read_timelines};
 pub use reconcile::{

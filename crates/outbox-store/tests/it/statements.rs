@@ -13,6 +13,7 @@ const SOURCES: [&str; 5] = [
     include_str!("../../src/calls.rs"),
     include_str!("../../src/control.rs"),
     include_str!("../../src/health.rs"),
+    include_str!("../../src/partitions.rs"),
     include_str!("../../src/reconcile.rs"),
 ];
 
