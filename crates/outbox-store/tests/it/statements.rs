@@ -8,7 +8,7 @@ use sqlx::{Column as _, Executor as _, SqlStr, Statement as _};
 
 use crate::world::World;
 
-const SOURCES: [&str; 5] = [
+const SOURCES: [&str; 6] = [
     include_str!("../../src/audit.rs"),
     include_str!("../../src/calls.rs"),
     include_str!("../../src/control.rs"),

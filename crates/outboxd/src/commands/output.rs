@@ -53,6 +53,11 @@ pub(crate) fn age(length: Millis) -> String {
     }
 }
 
+/// A hash as people compare it.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// `text` with its control characters escaped: a rail's answer could otherwise rewrite the terminal.
 pub(crate) fn printable(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()

@@ -11,6 +11,7 @@ mod commands_directory;
 mod commands_enqueue;
 mod commands_inspect;
 mod commands_migrate;
+mod commands_partitions;
 mod commands_rail;
 mod commands_reconcile;
 mod commands_status;

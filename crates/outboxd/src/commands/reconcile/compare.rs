@@ -22,7 +22,7 @@ use crate::commands::control::select::{id_of, parse_time};
 use crate::commands::control::show::money;
 use crate::commands::control::{confirmed, or_end, with_session};
 use crate::commands::database::DatabaseArgs;
-use crate::commands::output::{Output, utc};
+use crate::commands::output::{Output, hex, utc};
 use crate::commands::rail::parse_rail;
 use crate::exit::{Exit, Failure};
 
@@ -264,8 +264,4 @@ async fn record(
     } else {
         Err(Failure::new(Exit::BadData, "the file changed while it was read: nothing was compared"))
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
