@@ -3063,13 +3063,15 @@ CREATE FUNCTION outbox.read_payment_timelines(p_id text, p_participant_id text D
 -- Results: a document a payment, at most 100, oldest first; then those whose month was detached, with `detached`: the receipts of it.
 declare
     v_ids uuid[];
+    v_named uuid;
 begin
     v_ids := array(select n.outbox_id from outbox.payment_outbox_identities n
                     where n.instruction_id = p_id and n.participant_id = coalesce(p_participant_id, n.participant_id)
                     order by n.outbox_id limit 100);
     -- An instruction_id may have the form of a UUID as well.
     if p_id ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then
-        v_ids := p_id::uuid || v_ids;
+        v_named := p_id::uuid;
+        v_ids := v_named || v_ids;
     end if;
     return query
     select jsonb_build_object(
@@ -3104,7 +3106,7 @@ begin
              where d.instruction_id = p_id and d.participant_id = coalesce(p_participant_id, d.participant_id)
             union
             select * from outbox.payment_outbox_identities d
-             where d.outbox_id = v_ids[1] and outbox.detached_as(v_ids[1]) is not null) as n
+             where d.outbox_id = v_named and outbox.detached_as(v_named) is not null) as n
      where n.outbox_id = any (v_ids) and outbox.detached_as(n.outbox_id) is not null
      order by n.outbox_id;
 end
@@ -3727,7 +3729,7 @@ ALTER FUNCTION outbox.resolve_reconcile_breaks(p_break_ids uuid[], p_reason text
 CREATE FUNCTION outbox.seal_outbox_month(p_holds text, p_month date, p_min_age_ms bigint) RETURNS text[]
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
-    SET lock_timeout TO '2s'
+    SET lock_timeout TO '5s'
     AS $$
 -- Purpose: closes a month for every further row, so that what is counted afterwards is what is detached.
 -- Parameters: as in open_in_month.

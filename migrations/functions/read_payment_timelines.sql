@@ -9,13 +9,15 @@ as $$
 -- Results: a document a payment, at most 100, oldest first; then those whose month was detached, with `detached`: the receipts of it.
 declare
     v_ids uuid[];
+    v_named uuid;
 begin
     v_ids := array(select n.outbox_id from outbox.payment_outbox_identities n
                     where n.instruction_id = p_id and n.participant_id = coalesce(p_participant_id, n.participant_id)
                     order by n.outbox_id limit 100);
     -- An instruction_id may have the form of a UUID as well.
     if p_id ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then
-        v_ids := p_id::uuid || v_ids;
+        v_named := p_id::uuid;
+        v_ids := v_named || v_ids;
     end if;
     return query
     select jsonb_build_object(
@@ -50,7 +52,7 @@ begin
              where d.instruction_id = p_id and d.participant_id = coalesce(p_participant_id, d.participant_id)
             union
             select * from outbox.payment_outbox_identities d
-             where d.outbox_id = v_ids[1] and outbox.detached_as(v_ids[1]) is not null) as n
+             where d.outbox_id = v_named and outbox.detached_as(v_named) is not null) as n
      where n.outbox_id = any (v_ids) and outbox.detached_as(n.outbox_id) is not null
      order by n.outbox_id;
 end

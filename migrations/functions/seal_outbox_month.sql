@@ -1,7 +1,7 @@
 create or replace function outbox.seal_outbox_month(p_holds text, p_month date, p_min_age_ms bigint) returns text[]
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
-set lock_timeout = '2s'
+set lock_timeout = '5s'
 as $$
 -- Purpose: closes a month for every further row, so that what is counted afterwards is what is detached.
 -- Parameters: as in open_in_month.

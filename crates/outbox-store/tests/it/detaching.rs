@@ -127,8 +127,13 @@ async fn a_payment_of_the_month_that_nobody_sees_yet_keeps_it_from_being_sealed(
     old.back_to_now().await;
     let why = old.steps(1).await.unwrap();
     assert_eq!(why, [format!("an open transaction has written to {}", old.tables[0])]);
+    // One that commits while the seal waits for it is seen after the wait.
+    let mut sealing = Actor::enter(&old.world.db, "t_migrator", "sealing").await;
+    sealing.does("set statement_timeout = '20s'").await;
+    sealing.starts(&format!("select outbox.seal_outbox_month('PAYMENTS', '{}', 0)", old.month));
+    sealing.waits(&mut old.world.dba).await;
     producer.does("commit").await;
-    let why = old.steps(1).await.unwrap();
+    let why: Vec<String> = sqlx::Row::get(&sealing.ends().await.unwrap()[0], 0);
     assert!(why[0].starts_with("1 payments are pending (ready)"), "{why:?}");
 }
 
@@ -137,6 +142,11 @@ async fn a_sealed_month_takes_no_row_and_is_detached_only_after_a_full_audit_of_
     let (mut old, _) = OldMonth::with(1).await;
     // An audit before it was sealed has not seen what is sealed.
     old.breaches(AuditScope::Full).await;
+    // Nor has one that is under way.
+    let mut auditor = Actor::enter(&old.world.db, "postgres", "auditor").await;
+    auditor.does("begin; select outbox.audit_outbox(true)").await;
+    assert_eq!(old.steps(1).await.unwrap(), ["an audit is under way"]);
+    auditor.does("commit").await;
     old.steps(1).await.unwrap();
     assert_eq!(old.states().await, ["SEALED", "SEALED"]);
     let mut detaching = old.detaching(30 * DAY).await;
@@ -321,4 +331,31 @@ async fn another_table_of_months_is_one_line_and_its_months_go_after_the_payment
     assert!(why.iter().all(|one| one.contains("go first")), "{why:?}");
     assert_eq!(old.steps(20).await.unwrap(), Vec::<String>::new());
     assert_eq!(old.states().await, ["DETACHED", "DETACHED", "ATTACHED"]);
+}
+
+#[tokio::test]
+async fn no_receipt_is_recorded_over_counts_that_do_not_agree() {
+    let (mut old, ids) = OldMonth::with(2).await;
+    old.steps(2).await.unwrap();
+    let mut owner = old.world.db.connect_as("t_migrator").await.unwrap();
+    let record = format!(
+        "select outbox.record_partition_receipts('PAYMENTS', '{}', 0, array[2, 3], array[sha256(''), sha256('')])",
+        old.month
+    );
+    let why: Vec<String> = scalar(&mut owner, &record).await;
+    assert_eq!(why, ["rows hashed: {2,3}, rows there: {2,2}"]);
+    // What was hashed agrees with what is there, and what is there is not whole.
+    let attempts = old.tables[1].clone();
+    let lost = format!(
+        "alter table outbox.{attempts} disable trigger user; delete from outbox.{attempts} where outbox_id = '{}'; \
+         alter table outbox.{attempts} enable always trigger month_is_sealed, enable always trigger history_is_never_changed, \
+         enable always trigger history_is_never_truncated",
+        ids[0]
+    );
+    run(&mut old.world.dba, &lost).await;
+    assert_eq!(old.steps(1).await.unwrap(), ["2 payments, and 1 that have ended"]);
+    assert_eq!(scalar::<i64>(&mut owner, "select count(*) from outbox.partition_receipts").await, 0);
+    assert_eq!(old.breaches(AuditScope::Full).await, [format!("LOST {}", ids[0])]);
+    let why = old.steps(1).await.unwrap();
+    assert_eq!(why, [format!("1 payments break a promise, says the last audit, such as {}", ids[0])]);
 }

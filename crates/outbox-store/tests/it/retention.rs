@@ -4,12 +4,13 @@
 use outbox_core::{OutboxId, Outcome};
 use outbox_store::{
     ActionKind, AuditScope, Hint, StoreError, apply_action, decide_action, enqueue_batch, hash_table, propose_action,
-    read_partitions, read_status, read_timelines,
+    read_action_members, read_breaks, read_partitions, read_status, read_timelines,
 };
 use serde_json::Value;
 
 use crate::control::Desk;
 use crate::old_month::OldMonth;
+use crate::reconcile::{Paper, open};
 use crate::sql::{refused, run, scalar};
 use crate::world::{completion, forged_lease, lease, payment};
 
@@ -56,7 +57,7 @@ async fn a_receipt_whose_counts_lie_is_found() {
         ("update outbox.partition_receipts set payment_count = 4, row_count = 4", &[AuditScope::Full][..]),
         ("update outbox.partition_receipts set payment_count = 2, row_count = 2", &[AuditScope::Full]),
         (
-            "update outbox.partition_receipts set payment_count = 4 where parent_name like '%attempts'",
+            "update outbox.partition_receipts set payment_count = 2 where parent_name like '%attempts'",
             &[AuditScope::Changed, AuditScope::Full],
         ),
         (
@@ -105,6 +106,20 @@ async fn receipt(old: &OldMonth, table: &str) -> (Vec<u8>, i64) {
     (receipt.rows_sha256, receipt.row_count)
 }
 
+/// The same in one statement, by a session with settings of its own.
+async fn hash_elsewhere(old: &OldMonth, table: &str) -> Vec<u8> {
+    let mut session = old.world.db.connect_as("t_migrator").await.unwrap();
+    run(&mut session, "set timezone = 'Pacific/Apia'; set datestyle = 'German'; set bytea_output = 'escape'").await;
+    let text = format!(
+        "with recursive chunks as (
+             select c.* from outbox.hash_table_chunk('{table}', null, null) as c
+             union all
+             select n.* from chunks c cross join lateral outbox.hash_table_chunk('{table}', c.chain, c.last_key) as n where c.row_count > 0)
+         select c.chain from chunks c where c.row_count = 0"
+    );
+    scalar(&mut session, &text).await
+}
+
 async fn hash(old: &OldMonth, table: &str) -> (Vec<u8>, i64) {
     let hashed = hash_table(&old.settings(0), table).await.unwrap();
     (hashed.rows_sha256, hashed.row_count)
@@ -120,19 +135,20 @@ async fn the_hash_of_a_detached_table_is_that_of_its_receipt_and_any_change_of_a
         let recorded = receipt(&old, &table).await;
         assert_eq!(recorded.1, 2_100, "{table}");
         assert_eq!(hash(&old, &format!("outbox.{table}")).await, recorded, "{table}");
-        // As an archive has it: written in another order, by a session with other settings.
+        // As an archive has it: written in another order.
         let copy = format!(
-            "set timezone = 'Pacific/Apia'; set datestyle = 'German'; set bytea_output = 'escape';
-             create table archive.{table} (like outbox.{table} including all); alter table archive.{table} owner to outbox_owner;
+            "create table archive.{table} (like outbox.{table} including all); alter table archive.{table} owner to outbox_owner;
              insert into archive.{table} select * from outbox.{table} order by random()"
         );
         run(&mut old.world.dba, &copy).await;
         let archived = format!("archive.{table}");
         assert_eq!(hash(&old, &archived).await, recorded, "{table}");
+        assert_eq!(hash_elsewhere(&old, &archived).await, recorded.0, "{table}");
+        let first = format!("(select min(outbox_id::text)::uuid from {archived})");
         let last = format!("(select max(outbox_id::text)::uuid from {archived})");
         for (change, undo) in [
             (
-                format!("update {archived} set rail = 'wirf' where outbox_id = {last}"),
+                format!("update {archived} set rail = 'wirf' where outbox_id = {first}"),
                 format!("update {archived} set rail = 'wire'"),
             ),
             (
@@ -276,4 +292,31 @@ async fn what_the_rail_accepted_against_our_books_stays_in_sight_when_its_month_
     let mut worker = old.world.worker("w");
     worker.complete(&[completion(forged_lease(quiet, 1), Outcome::Accepted)]).await;
     assert_eq!(named(&mut old).await, [format!("ACCEPTED_WHEN_DETACHED {quiet}"), expected[0].clone()]);
+}
+
+#[tokio::test]
+async fn statements_breaks_and_actions_that_name_a_payment_of_a_detached_month_say_that_it_is() {
+    let (mut old, ids) = OldMonth::with(1).await;
+    let mut desk = Desk::of(&old.world);
+    let proposal = desk.propose(ActionKind::Redrive, &ids).await;
+    decide_action(&mut desk.checker, &proposal, false, "no").await.unwrap();
+    let closed = "insert into outbox.reconcile_breaks (break_id, statement_id, rail, kind, subject, outbox_id, found_at) values \
+                  ('01900000-0000-7000-8000-000000000001', gen_random_uuid(), 'wire', 'REFERENCE_DIFFERS', '{id}', '{id}', now()); \
+                  insert into outbox.reconcile_resolutions values ('01900000-0000-7000-8000-000000000001', 'found', null, null, 'ben', now(), 1)";
+    run(&mut old.world.dba, &closed.replace("{id}", &ids[0].to_string())).await;
+    let standing = async |desk: &mut Desk| -> Value {
+        let texts = read_breaks(&mut desk.maker, false, None, None, 10).await.unwrap();
+        serde_json::from_str::<Value>(&texts[0]).unwrap()["standing_now"].clone()
+    };
+    let member = async |desk: &mut Desk| -> Value {
+        let texts = read_action_members(&mut desk.maker, proposal.action_id, None, 10).await.unwrap();
+        assert_eq!(texts.len(), 1, "no member is left out");
+        serde_json::from_str::<Value>(&texts[0]).unwrap()["ended_as"].clone()
+    };
+    assert_eq!((standing(&mut desk).await, member(&mut desk).await), ("DISPATCHED".into(), "DISPATCHED".into()));
+    old.detach().await;
+    assert_eq!((standing(&mut desk).await, member(&mut desk).await), ("DETACHED".into(), "DETACHED".into()));
+    // Booked once more by the rail, a year late: a person has to look, in the archive.
+    Paper::new(1).line(Some(ids[0]), Some("AGAIN"), 1_250).compared(&mut desk.maker).await.unwrap();
+    assert_eq!(open(&mut desk.maker).await.0, ["UNKNOWN_TO_US AGAIN DETACHED"]);
 }
