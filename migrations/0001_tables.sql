@@ -581,11 +581,50 @@ create table outbox.audit_checkpoints (
     examined bigint not null,
     pending bigint not null,
     identities bigint,
+    detached bigint not null,
     swept_to uuid,
     breaches bigint not null,
     audited_by text not null,
     audited_at timestamptz not null,
     checkpoint_no integer generated always as identity primary key
+);
+
+-- A month that takes no further rows: sealed before it is counted, so that what is counted is what is detached. History.
+create table outbox.partition_seals (
+    holds text not null,
+    month date not null,
+    min_age_ms bigint not null,
+    -- The last audit before it.
+    checkpoint_no integer not null,
+    sealed_by text not null,
+    sealed_at timestamptz not null,
+    constraint partition_seals_pkey primary key (holds, month),
+    constraint month_is_its_first_day check (extract(day from month) = 1)
+);
+
+-- What a detached partition held: recorded before it is detached, never changed, and all that is left of it here once its table
+-- is dropped. History.
+create table outbox.partition_receipts (
+    table_name text not null,
+    parent_name text not null,
+    holds text not null,
+    month date not null,
+    ids_from uuid not null,
+    ids_before uuid not null,
+    row_count bigint not null,
+    -- How many payments were enqueued in the month; all had ended. Null where the table is not about payments.
+    payment_count bigint,
+    rows_sha256 bytea not null,
+    -- Payments that money left for against our books, or twice: they stay in sight.
+    contradictions jsonb not null,
+    -- The full audit that saw the sealed month.
+    checkpoint_no integer,
+    recorded_by text not null,
+    recorded_at timestamptz not null,
+    constraint partition_receipts_pkey primary key (table_name),
+    constraint table_has_one_receipt_a_month unique (parent_name, month),
+    constraint counts_not_negative check (least(row_count, payment_count) >= 0),
+    constraint rows_sha256_is_whole check (octet_length(rows_sha256) = 32)
 );
 
 -- The payments that were pending at the last audit, or broken: what is gone from the queue has to have ended. The

@@ -65,14 +65,448 @@ begin
 end
 $$;
 
+create or replace function outbox.month_tables() returns table (place integer, name text, id_column text, holds text)
+language sql immutable parallel safe
+as $$
+-- Purpose: the tables that have a partition for each month of an id, which is a UUIDv7. To add a table is to add a line.
+-- Results: what holds the same is detached together, in this order.
+    values (1, 'payment_outbox_instructions', 'outbox_id', 'PAYMENTS'),
+           (2, 'payment_outbox_attempts', 'outbox_id', 'PAYMENTS'),
+           (3, 'ingress_attestations', 'attestation_id', 'ATTESTATIONS')
+$$;
+
+create or replace function outbox.refuse_sealed_change() returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: keeps a sealed month as it was counted, attached or detached. Fires before INSERT, UPDATE and DELETE of each row, ENABLE ALWAYS.
+-- Results: never returns; raises OB009.
+-- Hazard: a detached table loses the row triggers that it had from its parent. This one is its own, and stays.
+begin
+    raise exception '% on %.% refused: the month is sealed', tg_op, tg_table_schema, tg_table_name
+        using errcode = 'OB009', hint = 'enqueue it again: it then gets an id of now';
+end
+$$;
+
+create or replace function outbox.read_outbox_partitions() returns table (
+    holds text, month date, parent_name text, table_name text, state text, row_count bigint, payment_count bigint, rows_sha256 bytea,
+    recorded_by text, recorded_at timestamptz)
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: the months of all month tables, and where each is on its way out.
+-- Results: oldest first. state: ATTACHED; SEALED; COUNTED, it has a receipt; DETACHING, half-way; DETACHED, a table of its own;
+--   GONE, only the receipt is here. Counts, hash, who and when are those of the receipt.
+    with attached as (
+        select t.name as parent_name, c.relname::text as table_name, to_date(right(c.relname, 8), '"y"YYYY"m"MM') as month, h.inhdetachpending as is_detaching
+          from outbox.month_tables() as t
+          join pg_inherits h on h.inhparent = to_regclass('outbox.' || t.name)
+          join pg_class c on c.oid = h.inhrelid and c.relname ~ '_y[0-9]{4}m[0-9]{2}$'
+    )
+    select t.holds, coalesce(a.month, r.month), t.name, coalesce(a.table_name, r.table_name),
+           case when a.is_detaching then 'DETACHING'
+                when a.table_name is null and to_regclass(format('outbox.%I', r.table_name)) is null then 'GONE'
+                when a.table_name is null then 'DETACHED'
+                when r.table_name is not null then 'COUNTED'
+                when exists (select from outbox.partition_seals s where s.holds = t.holds and s.month = a.month) then 'SEALED'
+                else 'ATTACHED' end,
+           r.row_count, r.payment_count, r.rows_sha256, r.recorded_by, r.recorded_at
+      from attached a
+      full join outbox.partition_receipts r on r.table_name = a.table_name and r.parent_name = a.parent_name
+      join outbox.month_tables() as t on t.name = coalesce(a.parent_name, r.parent_name)
+     order by 2, t.place
+$$;
+
+create or replace function outbox.detached_id_ranges() returns table (ids_from uuid, ids_before uuid)
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: the ids of payments whose month has left by receipt, whole or half-way; months that follow each other are one range, so that
+--   there are few. Internal.
+-- Hazard: a month that was detached without a receipt is not in it: its payments are lost to every audit.
+    select outbox.outbox_id_floor(lower(d.months)::timestamp at time zone 'UTC'), outbox.outbox_id_floor(upper(d.months)::timestamp at time zone 'UTC')
+      from (select unnest(range_agg(daterange(r.month, (r.month + interval '1 month')::date))) as months
+              from outbox.partition_receipts r
+             where r.holds = 'PAYMENTS'
+               and not exists (select from pg_inherits h where h.inhrelid = to_regclass(format('outbox.%I', r.table_name))
+                                                           and h.inhparent = to_regclass(format('outbox.%I', r.parent_name)) and not h.inhdetachpending)) as d
+$$;
+
+create or replace function outbox.detached_as(p_outbox_id uuid) returns text
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: that the month of a payment was detached, and where it is told of, in words for people; null if it was not. Internal.
+    select format('its month %s was detached: see its receipt, %s', to_char(r.month, 'YYYY-MM'), r.table_name)
+      from outbox.partition_receipts r
+      join outbox.detached_id_ranges() as g on p_outbox_id >= g.ids_from and p_outbox_id < g.ids_before
+     where r.holds = 'PAYMENTS' and p_outbox_id >= r.ids_from and p_outbox_id < r.ids_before
+     order by r.table_name desc limit 1
+$$;
+
+create or replace function outbox.open_in_month(p_holds text, p_month date, p_min_age_ms bigint) returns setof text
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
+set jit = off
+as $$
+-- Purpose: why a month cannot be detached, a sentence a row with an example; no row if nothing in it is open. Internal to the steps of detaching.
+-- Parameters: p_holds, as in month_tables; p_month, its first day; p_min_age_ms, how long ago the last thing in it has to have happened. A
+--   rail's key window and quarantine count where they are longer.
+-- Hazard: what is asked of the ledger carries the month's id range, a constant for the planner.
+declare
+    v_now timestamptz := clock_timestamp();
+    v_age interval := justify_hours(p_min_age_ms * interval '1 ms');
+    v_since timestamptz := v_now - v_age;
+    v_end timestamptz := (p_month + interval '1 month') at time zone 'UTC';
+    v_lo uuid := outbox.outbox_id_floor(p_month::timestamp at time zone 'UTC');
+    v_hi uuid := outbox.outbox_id_floor(v_end);
+begin
+    if v_end > v_now then
+        return next 'the month is not over';
+    end if;
+    if p_holds <> 'PAYMENTS' then
+        if v_end > v_since then
+            return next format('the month ended less than %s ago', v_age);
+        end if;
+        return query
+        select format('the payments of %s are here: they go first', to_char(p.month, 'YYYY-MM'))
+          from outbox.read_outbox_partitions() as p
+         where p.holds = 'PAYMENTS' and p.month in (p_month, p_month + interval '1 month') and p.state not in ('DETACHED', 'GONE')
+         group by p.month;
+        return query
+        select format('%s pending payments name what is in it, such as %s', count(*), min(p.outbox_id::text))
+          from outbox.payment_outbox_pending p
+         cross join lateral (select n.attestation_id from outbox.payment_outbox_instructions n where n.outbox_id = p.outbox_id limit 1) as i
+         where i.attestation_id >= v_lo and i.attestation_id < v_hi having count(*) > 0;
+        return;
+    end if;
+    return query
+    select format('%s payments are pending (%s), such as %s', count(*), string_agg(distinct lower(p.disposition), ', '), min(p.outbox_id::text))
+      from outbox.payment_outbox_pending p where p.outbox_id >= v_lo and p.outbox_id < v_hi having count(*) > 0;
+    return query
+    select format('%s breaks with a statement are open, such as %s of payment %s', count(*), min(b.break_id::text), min(b.outbox_id::text))
+      from outbox.reconcile_breaks b
+     where b.outbox_id >= v_lo and b.outbox_id < v_hi
+       and not exists (select from outbox.reconcile_closed c where c.break_id = b.break_id)
+       and not exists (select from outbox.reconcile_voidings v where v.statement_id = b.statement_id) having count(*) > 0;
+    return query
+    select format('%s dispatched payments of rail %s wait for a statement, such as %s', count(*), r.rail, min(a.outbox_id::text))
+      from outbox.payment_rails r
+     cross join lateral (select outbox.reconcile_judged_until(r.rail) as until) as j
+      join outbox.payment_outbox_attempts a on a.rail = r.rail and a.state = 'DISPATCHED' and a.completed_at >= j.until
+     where a.outbox_id >= v_lo and a.outbox_id < v_hi
+     group by r.rail;
+    return query
+    select format('an action of %s payments is not done and not withdrawn: %s', count(*), m.action_id)
+      from outbox.operator_action_members m
+     where m.outbox_id >= v_lo and m.outbox_id < v_hi
+       and not exists (select from outbox.operator_action_results r where r.action_id = m.action_id and r.outbox_id = m.outbox_id)
+       and not exists (select from outbox.operator_action_decisions d where d.action_id = m.action_id and d.decision in ('REJECTED', 'WITHDRAWN'))
+     group by m.action_id;
+    return query
+    select format('%s payments of rail %s ended an attempt less than %s ago, such as %s', count(distinct a.outbox_id), a.rail, g.age, min(a.outbox_id::text))
+      from outbox.payment_outbox_attempts a
+      left join outbox.payment_rails r on r.rail = a.rail
+     cross join lateral (select justify_hours(greatest(p_min_age_ms, r.idempotency_window_ms, r.rail_timeout_ms + r.processing_bound_ms) * interval '1 ms') as age) as g
+     where a.outbox_id >= v_lo and a.outbox_id < v_hi and a.completed_at > v_now - g.age
+     group by a.rail, g.age;
+    return query
+    select format('%s outcomes were learned late less than %s ago, such as one of payment %s', count(*), v_age, min(l.outbox_id::text))
+      from outbox.payment_outbox_late_outcomes l
+     where l.outbox_id >= v_lo and l.outbox_id < v_hi and l.recorded_at > v_since having count(*) > 0;
+    return query
+    select format('%s payments break a promise, says the last audit, such as %s', count(*), min(o.outbox_id::text))
+      from outbox.audit_open o where o.is_broken and o.outbox_id >= v_lo and o.outbox_id < v_hi having count(*) > 0;
+end
+$$;
+
+create or replace function outbox.next_partition_step(p_holds text, p_month date, p_min_age_ms bigint)
+returns table (step text, details text[], statement text)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+-- Purpose: what is to be done next to detach a month, told by what is there, so that whoever was interrupted asks again and goes on.
+-- Parameters: as in open_in_month.
+-- Results: REFUSED, with why in details; SEAL: seal_outbox_month; AUDIT: a full audit has to see the sealed month; COUNT: hash the tables in
+--   details, then record_partition_receipts; DETACH: run statement, outside of a transaction; DONE.
+-- Hazard: instructions go first. Between the two steps nothing can be redriven from attempts that are half gone.
+declare
+    v_names text[];
+    v_states text[];
+    v_next integer;
+    v_parent text;
+    v_sealed integer := (select s.checkpoint_no from outbox.partition_seals s where s.holds = p_holds and s.month = p_month);
+    v_open text[];
+begin
+    select array_agg(coalesce(p.table_name, t.name) order by t.place), array_agg(coalesce(p.state, 'MISSING') order by t.place) into v_names, v_states
+      from outbox.month_tables() as t
+      left join outbox.read_outbox_partitions() as p on p.parent_name = t.name and p.month = p_month
+     where t.holds = p_holds;
+    if v_states is null or p_month <> date_trunc('month', p_month) or p_min_age_ms is null or p_min_age_ms < 0 then
+        raise exception 'no month: % of %, at least % ms old', p_month, p_holds, p_min_age_ms using errcode = 'OB003';
+    elsif 'MISSING' = any (v_states) then
+        return query select 'REFUSED', array(select format('%s has no partition %s and no receipt of it', u.name, to_char(p_month, 'YYYY-MM'))
+            from unnest(v_names, v_states) as u (name, state) where u.state = 'MISSING'), null::text;
+        return;
+    end if;
+    v_next := (select min(u.place) from unnest(v_states) with ordinality as u (state, place) where u.state not in ('DETACHED', 'GONE'));
+    if v_next is null then
+        return query select 'DONE', v_names, null::text;
+        return;
+    end if;
+    -- Once the first table is on its way, the only way is to the end: half a month is no ledger.
+    if v_next = 1 and v_states[1] <> 'DETACHING' then
+        v_open := array(select o.why from outbox.open_in_month(p_holds, p_month, p_min_age_ms) as o (why));
+        if cardinality(v_open) > 0 then
+            return query select 'REFUSED', v_open, null::text;
+            return;
+        end if;
+    end if;
+    if v_states[v_next] in ('COUNTED', 'DETACHING') then
+        v_parent := (select t.name from outbox.month_tables() as t where t.holds = p_holds order by t.place offset v_next - 1 limit 1);
+        return query select 'DETACH', v_names[v_next:v_next], format('alter table outbox.%I detach partition outbox.%I %s', v_parent, v_names[v_next],
+            case v_states[v_next] when 'COUNTED' then 'concurrently' else 'finalize' end);
+    elsif v_sealed is null then
+        return query select 'SEAL', v_names, null::text;
+    elsif p_holds = 'PAYMENTS' and not exists (select from outbox.audit_checkpoints c where c.is_full and c.checkpoint_no > v_sealed) then
+        return query select 'AUDIT', v_names, null::text;
+    else
+        return query select 'COUNT', v_names, null::text;
+    end if;
+end
+$$;
+
+create or replace function outbox.seal_outbox_month(p_holds text, p_month date, p_min_age_ms bigint) returns text[]
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '5s'
+as $$
+-- Purpose: closes a month for every further row, so that what is counted afterwards is what is detached.
+-- Parameters: as in open_in_month.
+-- Results: empty if it is sealed, now or before; otherwise why not.
+-- Locks taken: share row exclusive on the month's partitions, which waits for transactions that have written to them and lets others read.
+--   Those of now write to other months, so nobody queues up behind it. Before them the lock of audits, so that each audit was either before the seal
+--   or sees it: by its own number the next full one is known to have seen what is sealed.
+-- Hazard: a transaction that began long ago may hold a payment with an id of the month, which nobody else sees. Hence first the locks, then the
+--   look, in a new snapshot.
+declare
+    v_step record;
+    v_table text;
+begin
+    select * into v_step from outbox.next_partition_step(p_holds, p_month, p_min_age_ms);
+    if v_step.step = 'REFUSED' then
+        return v_step.details;
+    elsif v_step.step <> 'SEAL' then
+        return '{}';
+    end if;
+    if not pg_try_advisory_xact_lock(1869968487::bigint << 32) then
+        return array['an audit is under way'];
+    end if;
+    begin
+        foreach v_table in array v_step.details loop
+            execute format('lock table only outbox.%I in share row exclusive mode', v_table);
+        end loop;
+    exception when lock_not_available then
+        return array[format('an open transaction has written to %s', v_table)];
+    end;
+    select * into v_step from outbox.next_partition_step(p_holds, p_month, p_min_age_ms);
+    if v_step.step <> 'SEAL' then
+        return case v_step.step when 'REFUSED' then v_step.details else '{}'::text[] end;
+    end if;
+    foreach v_table in array v_step.details loop
+        execute format('create trigger month_is_sealed before insert or update or delete on outbox.%I '
+                       'for each row execute function outbox.refuse_sealed_change()', v_table);
+        execute format('alter table outbox.%I enable always trigger month_is_sealed', v_table);
+    end loop;
+    insert into outbox.partition_seals
+    values (p_holds, p_month, p_min_age_ms, coalesce((select max(c.checkpoint_no) from outbox.audit_checkpoints c), 0), session_user, clock_timestamp());
+    return '{}';
+end
+$$;
+
+create or replace function outbox.hash_table_chunk(p_table regclass, p_chain bytea, p_after jsonb)
+returns table (chain bytea, row_count bigint, last_key jsonb)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+set bytea_output = 'hex'
+set extra_float_digits = 1
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
+set jit = off
+as $$
+#variable_conflict use_column
+-- Purpose: the next 1000 rows of a table, in the order of its primary key, taken into a hash. Called until row_count is 0, each time with what
+--   it gave: a statement holds no snapshot for long, and memory is that of 1000 rows. It needs nothing else of this schema, so that an
+--   archive with the same table can call it.
+-- Parameters: p_chain and p_after, null at the beginning.
+-- Results: chain = sha256(p_chain, then the digests of the rows), beginning with sha256 of nothing; the digest of a row is the sha256 of its text
+--   as jsonb, with times in UTC and bytes as hex, so it does not depend on a setting or on the order of columns.
+-- Hazard: the size of a chunk is part of the hash. Without enable_sort = off each chunk may sort the whole table.
+declare
+    v_columns text;
+    v_texts text;
+    v_bound text;
+begin
+    select string_agg(format('t.%I', a.attname), ', ' order by k.place), string_agg(format('t.%I::text', a.attname), ', ' order by k.place),
+           string_agg(format('%L::%s', p_after ->> (k.place - 1)::integer, format_type(a.atttypid, a.atttypmod)), ', ' order by k.place)
+      into v_columns, v_texts, v_bound
+      from pg_index x
+     cross join lateral unnest(x.indkey::smallint[]) with ordinality as k (attnum, place)
+      join pg_attribute a on a.attrelid = x.indrelid and a.attnum = k.attnum
+     where x.indrelid = p_table and x.indisprimary;
+    if v_columns is null then
+        raise exception '% has no primary key: its rows have no order', p_table using errcode = 'OB003';
+    end if;
+    p_chain := coalesce(p_chain, sha256(''));
+    return query execute format(
+        'select sha256($1 || coalesce(string_agg(r.digest, '''' order by r.place), '''')), count(*), (array_agg(r.key order by r.place desc))[1]
+           from (select row_number() over () as place, q.* from (
+                     select sha256(convert_to(to_jsonb(t)::text, ''UTF8'')) as digest, jsonb_build_array(%s) as key
+                       from only %s t %s order by %s limit 1000) as q) as r having count(*) > 0',
+        v_texts, p_table, case when p_after is not null then format('where (%s) > (%s)', v_columns, v_bound) else '' end, v_columns) using p_chain;
+    if not found then
+        return query select p_chain, 0::bigint, p_after;
+    end if;
+end
+$$;
+
+create or replace function outbox.record_partition_receipts(p_holds text, p_month date, p_min_age_ms bigint, p_row_counts bigint[], p_sha256s bytea[])
+returns text[]
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+-- Purpose: the receipts of a sealed month, one for each of its tables, all or none, before the first is detached: at no moment is a payment
+--   neither here nor on a receipt.
+-- Parameters: as in open_in_month; p_row_counts and p_sha256s, what hash_table_chunk gave for the tables in their order.
+-- Results: empty if they are recorded, now or before; otherwise why not.
+-- Locks taken: none that others wait for. Counts the rows of the month in one statement.
+declare
+    v_step record;
+    v_counts bigint[] := '{}';
+    v_count bigint;
+    v_table text;
+    v_end timestamptz := (p_month + interval '1 month') at time zone 'UTC';
+    v_lo uuid := outbox.outbox_id_floor(p_month::timestamp at time zone 'UTC');
+    v_hi uuid := outbox.outbox_id_floor(v_end);
+    v_payments bigint;
+    v_ended bigint;
+begin
+    select * into v_step from outbox.next_partition_step(p_holds, p_month, p_min_age_ms);
+    if v_step.step in ('DETACH', 'DONE') then
+        return '{}';
+    elsif v_step.step <> 'COUNT' then
+        return case v_step.step when 'REFUSED' then v_step.details else array['the next step is ' || v_step.step] end;
+    end if;
+    foreach v_table in array v_step.details loop
+        execute format('select count(*) from only outbox.%I', v_table) into v_count;
+        v_counts := v_counts || v_count;
+    end loop;
+    if v_counts is distinct from p_row_counts or cardinality(p_sha256s) is distinct from cardinality(v_counts) then
+        return array[format('rows hashed: %s, rows there: %s', p_row_counts, v_counts)];
+    end if;
+    if p_holds = 'PAYMENTS' then
+        select count(*) into v_payments from outbox.payment_outbox_instructions i where i.outbox_id >= v_lo and i.outbox_id < v_hi;
+        select count(*) into v_ended from outbox.payment_outbox_attempts a
+         where a.outbox_id >= v_lo and a.outbox_id < v_hi and a.state in ('DISPATCHED', 'FAILED', 'CANCELLED');
+        if v_payments <> v_ended then
+            return array[format('%s payments, and %s that have ended', v_payments, v_ended)];
+        end if;
+    end if;
+    insert into outbox.partition_receipts
+    select t.table_name, m.name, p_holds, p_month, v_lo, v_hi, t.row_count, v_payments, t.sha256,
+           case when p_holds = 'PAYMENTS' and m.place = 1 then (
+               select coalesce(jsonb_agg(to_jsonb(c) order by c.kind, c.outbox_id), '[]') from outbox.contradicted_payments() as c
+                where c.outbox_id >= v_lo and c.outbox_id < v_hi) else '[]' end,
+           (select max(c.checkpoint_no) from outbox.audit_checkpoints c where c.is_full), session_user, clock_timestamp()
+      from unnest(v_step.details, v_counts, p_sha256s) with ordinality as t (table_name, row_count, sha256, place)
+      join (select n.name, n.place, row_number() over (order by n.place) as ordinal from outbox.month_tables() as n where n.holds = p_holds) as m
+        on m.ordinal = t.place;
+    return '{}';
+end
+$$;
+
+create or replace function outbox.audit_receipts(p_full boolean) returns table (kind text, outbox_id uuid, detail text)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
+set jit = off
+as $$
+#variable_conflict use_column
+-- Purpose: whether what is gone has left by receipt, and whether the receipts agree with each other, with the queue and, p_full, with the
+--   identities, which never go. Internal to audit_outbox.
+-- Hazard: identities have no index by outbox_id, so that all are read to count them.
+begin
+    return query
+    with parts as materialized (
+        select p.holds, p.parent_name, p.month from outbox.read_outbox_partitions() as p
+    )
+    select 'MONTH_WITHOUT_RECEIPT', null::uuid, format('%s has no partition %s, and no receipt of it', t.name, to_char(m.month, 'YYYY-MM'))
+      from outbox.month_tables() as t
+     cross join lateral (select min(p.month) as first, max(p.month) as last from parts p where p.holds = t.holds) as e
+     cross join lateral (select g.month::date as month from generate_series(e.first::timestamp, e.last::timestamp, '1 month') as g (month)) as m
+     where not exists (select from parts p where p.parent_name = t.name and p.month = m.month);
+    return query
+    select 'RECEIPT_DIFFERS', null::uuid, format('the receipts of %s are not one for each table, or do not agree', to_char(r.month, 'YYYY-MM'))
+      from outbox.partition_receipts r
+     group by r.holds, r.month
+    having count(*) <> (select count(*) from outbox.month_tables() as t where t.holds = r.holds)
+        or count(distinct (r.ids_from, r.ids_before, r.payment_count)) > 1
+        or bool_or(r.ids_from <> outbox.outbox_id_floor(r.month::timestamp at time zone 'UTC')
+                   or r.ids_before <> outbox.outbox_id_floor((r.month + interval '1 month') at time zone 'UTC'))
+        or r.holds = 'PAYMENTS' and bool_or(r.payment_count is null
+                   or r.row_count < r.payment_count or r.parent_name = 'payment_outbox_instructions' and r.row_count <> r.payment_count);
+    return query
+    select 'PENDING_BUT_DETACHED', p.outbox_id, outbox.detached_as(p.outbox_id)
+      from outbox.detached_id_ranges() as g
+      join outbox.payment_outbox_pending p on p.outbox_id >= g.ids_from and p.outbox_id < g.ids_before;
+    return query
+    select 'HISTORY_UNGUARDED', null::uuid, s.relid || ': ' || n.name || case
+               when g.tgenabled is null then ' is missing' when g.tgenabled <> 'A' then ' is ' || g.tgenabled::text else ' does not refuse' end
+      from (select to_regclass(format('outbox.%I', t.name || to_char(e.month, '"_y"YYYY"m"MM'))) as relid
+              from outbox.partition_seals e join outbox.month_tables() as t on t.holds = e.holds) as s
+     cross join (values ('month_is_sealed', 31, 'outbox.refuse_sealed_change'), ('history_is_never_truncated', 34, 'outbox.refuse_history_change'))
+                as n (name, fires, refuses)
+      left join pg_trigger g on g.tgrelid = s.relid and g.tgname = n.name
+     where s.relid is not null
+       and (g.tgenabled, g.tgtype::integer, g.tgqual is null, g.tgfoid) is distinct from ('A'::"char", n.fires, true, n.refuses::regproc::oid);
+    return query
+    select 'HISTORY_UNGUARDED', null::uuid, 'outbox.refuse_sealed_change() is not what it was'
+      from pg_proc p
+     where p.oid = 'outbox.refuse_sealed_change'::regproc and sha256(convert_to(p.prosrc, 'UTF8')) <> '\x09bb152d45b46c3941e4174bc5d362e75e2e48c5ed985a8434b53dc57140c6d2';
+    if p_full then
+        return query
+        with held as materialized (
+            select r.month, max(r.payment_count) as payments from outbox.partition_receipts r where r.holds = 'PAYMENTS' group by r.month
+        ), known as materialized (
+            select date_trunc('month', to_timestamp(('x' || substr(d.outbox_id::text, 1, 8) || substr(d.outbox_id::text, 10, 4))::bit(48)::bigint / 1000.0), 'UTC')
+                       at time zone 'UTC' as month, count(*) as payments
+              from outbox.payment_outbox_identities d
+             where exists (select from outbox.detached_id_ranges() as g where d.outbox_id >= g.ids_from and d.outbox_id < g.ids_before)
+             group by 1
+        )
+        select 'RECEIPT_DIFFERS', null::uuid, format('the receipts of %s say %s payments, and there are %s identities', to_char(h.month, 'YYYY-MM'),
+                   h.payments, coalesce(k.payments, 0))
+          from held h
+          left join known k on k.month = h.month
+         where h.payments <> coalesce(k.payments, 0)
+           and exists (select from outbox.detached_id_ranges() as g where outbox.outbox_id_floor(h.month::timestamp at time zone 'UTC') >= g.ids_from
+                                                                      and outbox.outbox_id_floor(h.month::timestamp at time zone 'UTC') < g.ids_before);
+    end if;
+end
+$$;
+
 create or replace function outbox.ensure_outbox_partitions() returns integer
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 set timezone = 'UTC'
 set lock_timeout = '100ms'
 as $$
--- Purpose: makes the monthly partitions of instructions, attempts and attestations, from the last month to 24 ahead, and
---   takes the row types of all tables from PUBLIC. Run by the migrator, at every `outboxd migrate`.
+-- Purpose: makes the monthly partitions of all month tables, from the last month to 24 ahead, but for those that were detached, and
+--   takes the row types of all tables from PUBLIC. Run by the migrator, at every `outboxd migrate` and `outboxd partitions ensure`.
 -- Results: how many partitions were made.
 -- Locks taken: share update exclusive on the parents, which no enqueue and no claim waits for.
 -- Hazards: `create table … partition of` takes an access exclusive lock on the parent, waits behind any
@@ -84,7 +518,7 @@ as $$
 --   so that a partition made by a superuser belongs to the owner like its parent.
 declare
     v_month timestamptz;
-    v_parent text;
+    v_parent record;
     v_name text;
     v_range text;
     v_tries integer;
@@ -92,21 +526,22 @@ declare
     v_current timestamptz := date_trunc('month', clock_timestamp(), 'UTC');
 begin
     for v_month in select generate_series(v_current - interval '1 month', v_current + interval '24 months', '1 month') loop
-        foreach v_parent in array array['payment_outbox_instructions', 'payment_outbox_attempts', 'ingress_attestations'] loop
-            v_name := v_parent || to_char(v_month, '"_y"YYYY"m"MM');
-            v_range := format('%1$I >= %2$L::uuid and %1$I < %3$L::uuid', case v_parent when 'ingress_attestations' then 'attestation_id' else 'outbox_id' end,
+        for v_parent in select t.name, t.id_column from outbox.month_tables() as t order by t.place loop
+            v_name := v_parent.name || to_char(v_month, '"_y"YYYY"m"MM');
+            v_range := format('%1$I >= %2$L::uuid and %1$I < %3$L::uuid', v_parent.id_column,
                 outbox.outbox_id_floor(v_month), outbox.outbox_id_floor(v_month + interval '1 month'));
             v_tries := 0;
             loop
                 -- Looked at again after each wait: another migrator may have made it.
                 exit when exists (select from pg_inherits h where h.inhrelid = to_regclass('outbox.' || v_name)
-                                                              and h.inhparent = to_regclass('outbox.' || v_parent));
+                                                              and h.inhparent = to_regclass('outbox.' || v_parent.name))
+                       or exists (select from outbox.partition_receipts r where r.table_name = v_name);
                 begin
                     execute format('create table outbox.%I (like outbox.%I including defaults including constraints '
-                        'including storage)', v_name, v_parent);
+                        'including storage)', v_name, v_parent.name);
                     execute format('alter table outbox.%I add constraint id_in_month check (%s)', v_name, v_range);
                     perform outbox.guard_history_table(format('outbox.%I', v_name)::regclass);
-                    execute format('alter table outbox.%I attach partition outbox.%I for values from (%L) to (%L)', v_parent,
+                    execute format('alter table outbox.%I attach partition outbox.%I for values from (%L) to (%L)', v_parent.name,
                         v_name, outbox.outbox_id_floor(v_month), outbox.outbox_id_floor(v_month + interval '1 month'));
                     execute format('alter table outbox.%I drop constraint id_in_month', v_name);
                     v_made := v_made + 1;
@@ -134,19 +569,18 @@ language sql stable
 set search_path = pg_catalog, pg_temp
 set timezone = 'UTC'
 as $$
--- Purpose: for how many months after this one all tables of months have a partition, without a gap.
+-- Purpose: for how many months after this one all month tables have a partition, without a gap.
 -- Results: 24 after `outboxd migrate`; below 12 is a warning; below 0 enqueue fails.
 -- Hazard: a table with a month's name is no partition unless it is attached.
     with attached as materialized (
         select right(c.relname, 8) as suffix, count(distinct h.inhparent) as parents
           from pg_inherits h
           join pg_class c on c.oid = h.inhrelid
-         where h.inhparent in ('outbox.payment_outbox_instructions'::regclass, 'outbox.payment_outbox_attempts'::regclass,
-                               'outbox.ingress_attestations'::regclass)
+         where h.inhparent in (select to_regclass('outbox.' || t.name) from outbox.month_tables() as t)
          group by right(c.relname, 8)
     )
     select (count(*) filter (where m.whole) - 1)::integer
-      from (select bool_and(coalesce(a.parents, 0) = 3) over (order by g.month) as whole
+      from (select bool_and(coalesce(a.parents, 0) = (select count(*) from outbox.month_tables())) over (order by g.month) as whole
               from generate_series(date_trunc('month', clock_timestamp(), 'UTC'),
                                    date_trunc('month', clock_timestamp(), 'UTC') + interval '60 months', '1 month') as g (month)
               left join attached a on a.suffix = to_char(g.month, '"y"YYYY"m"MM')) as m
@@ -1669,7 +2103,8 @@ as $$
 -- Purpose: payments that money has left for against our books, or twice, as the rail's late answers say. Internal to
 --   audit_payments, read_outbox_status and read_outbox_metrics.
 -- Results: FAILED_BUT_ACCEPTED: ended without success, and accepted by the rail. ACCEPTED_TWICE: the rail gave more than one
---   reference. A payment can be both. Of all time, since nothing in the books can mend it.
+--   reference. A payment can be both. Of all time, since nothing in the books can mend it: those of detached months as their
+--   receipts say. ACCEPTED_WHEN_DETACHED: accepted later than its month was sealed; its rail is not known here.
 -- Hazards: a person's evidence is no reference of the rail, and must not count for one; what a statement says is. The range
 --   of the ids is a constant for the planner, which leaves out the other months; look-ups are lateral, by key.
 declare
@@ -1699,6 +2134,17 @@ begin
         ('FAILED_BUT_ACCEPTED', e.is_unsuccessful, 'the rail said later that it had accepted it'),
         ('ACCEPTED_TWICE', cardinality(r.all_given) > 1, 'the rail accepted it under ' || array_to_string(r.all_given, ' and '))) as f (kind, is_so, detail)
      where f.is_so;
+    return query
+    select c.kind, c.outbox_id, c.rail, c.detail
+      from outbox.partition_receipts r
+     cross join lateral jsonb_to_recordset(r.contradictions) as c (kind text, outbox_id uuid, rail text, detail text)
+     where outbox.detached_as(r.ids_from) is not null;
+    return query
+    select 'ACCEPTED_WHEN_DETACHED', l.outbox_id, null::text, 'the rail accepted it after its month was sealed: compare with how it ended there'
+      from outbox.detached_id_ranges() as g
+      join outbox.payment_outbox_late_outcomes l on l.outbox_id >= g.ids_from and l.outbox_id < g.ids_before and l.outcome = 'ACCEPTED'
+      join outbox.partition_seals s on s.holds = 'PAYMENTS' and l.outbox_id >= outbox.outbox_id_floor(s.month::timestamp at time zone 'UTC')
+                                   and l.outbox_id < outbox.outbox_id_floor((s.month + interval '1 month') at time zone 'UTC') and l.recorded_at > s.sealed_at;
 end
 $$;
 
@@ -1767,19 +2213,21 @@ as $$
 -- Purpose: everything the database knows of a payment, for people: never its payload.
 -- Parameters: p_id, an outbox_id or an instruction_id; p_participant_id narrows an instruction_id, which is
 --   unique only for each participant, and spares a scan.
--- Results: a document a payment, at most 100, oldest first.
+-- Results: a document a payment, at most 100, oldest first; then those whose month was detached, with `detached`: the receipts of it.
 declare
     v_ids uuid[];
     v_attestations uuid[];
     v_lo uuid;
     v_hi uuid;
+    v_named uuid;
 begin
     v_ids := array(select n.outbox_id from outbox.payment_outbox_identities n
                     where n.instruction_id = p_id and n.participant_id = coalesce(p_participant_id, n.participant_id)
                     order by n.outbox_id limit 100);
     -- An instruction_id may have the form of a UUID as well.
     if p_id ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then
-        v_ids := p_id::uuid || v_ids;
+        v_named := p_id::uuid;
+        v_ids := v_named || v_ids;
     end if;
     v_attestations := array(select i.attestation_id from outbox.payment_outbox_instructions i
                              where i.outbox_id = any (v_ids) and i.attestation_id is not null order by i.attestation_id);
@@ -1811,6 +2259,24 @@ begin
         on n.participant_id = i.participant_id and n.instruction_id = i.instruction_id and n.outbox_id = i.outbox_id
      where i.outbox_id = any (v_ids)
      order by i.outbox_id;
+    -- What is left of a payment whose month was detached. By its outbox_id alone all identities are read.
+    return query
+    select jsonb_build_object(
+               'outbox_id', n.outbox_id, 'participant_id', n.participant_id, 'instruction_id', n.instruction_id, 'generation', n.generation,
+               'idempotency_key', n.idempotency_key,
+               'late_outcomes', (select coalesce(jsonb_agg(to_jsonb(l) - array['outbox_id', 'evidence_sha256', 'lease_token'] order by l.recorded_at), '[]')
+                                   from outbox.payment_outbox_late_outcomes l where l.outbox_id = n.outbox_id),
+               'detached', (select jsonb_agg(jsonb_build_object('table_name', r.table_name, 'row_count', r.row_count, 'rows_sha256', encode(r.rows_sha256, 'hex'),
+                                                 'recorded_by', r.recorded_by, 'recorded_at', r.recorded_at) order by r.table_name)
+                              from outbox.partition_receipts r
+                             where r.holds = 'PAYMENTS' and n.outbox_id >= r.ids_from and n.outbox_id < r.ids_before))
+      from (select * from outbox.payment_outbox_identities d
+             where d.instruction_id = p_id and d.participant_id = coalesce(p_participant_id, d.participant_id)
+            union
+            select * from outbox.payment_outbox_identities d
+             where d.outbox_id = v_named and outbox.detached_as(v_named) is not null) as n
+     where n.outbox_id = any (v_ids) and outbox.detached_as(n.outbox_id) is not null
+     order by n.outbox_id;
 end
 $$;
 
@@ -2026,7 +2492,8 @@ declare
 begin
     select * into v_i from outbox.payment_outbox_instructions i where i.outbox_id = p_outbox_id for no key update skip locked;
     if not found then
-        result := 'BUSY';
+        detail := outbox.detached_as(p_outbox_id);
+        result := case when detail is null then 'BUSY' else 'SKIPPED' end;
         return next;
         return;
     end if;
@@ -2343,7 +2810,8 @@ begin
     select c.id into v_unknown from unnest(v_ids) as c (id)
      where not exists (select from outbox.payment_outbox_instructions i where i.outbox_id = c.id) limit 1;
     if found then
-        raise exception 'there is no payment %', v_unknown using errcode = 'OB003', column = 'outbox_id';
+        raise exception '%', coalesce(format('payment %s cannot be acted on: ', v_unknown) || outbox.detached_as(v_unknown),
+            format('there is no payment %s', v_unknown)) using errcode = 'OB003', column = 'outbox_id';
     end if;
     if p_parameters ? 'statement_id' then
         select c.id into v_unknown from unnest(v_ids) as c (id)
@@ -2550,14 +3018,16 @@ set enable_hashjoin = off
 set enable_mergejoin = off
 as $$
 -- Purpose: the payments of an action: how each stood, what the action did, and how it stands now; `sent` marks those
---   that may have left since, for a recall. How a redriven payment stands now is how the new one does.
+--   that may have left since, for a recall. How a redriven payment stands now is how the new one does; of what
+--   was detached only the id is known, and the state is DETACHED.
 -- Parameters: p_after, the last outbox_id of the page before.
 -- Results: wire_key, the key at the rail of the payment whose `sent`, rail_reference and age are told: of a redriven one the new one's.
 --   age_ms: since it is in doubt, otherwise since its enqueue. What ended without success is `sent` if the rail said later, or says
 --   in a statement, that it had accepted it.
 -- Hazard: look-ups are by key, so that all pages together read no table whole.
-    select m.outbox_id, k.wire_key, i.participant_id, i.instruction_id, i.rail, m.amount_minor, m.currency, i.created_at, coalesce(m.disposition, 'ENDED'),
-           r.result, r.detail, r.new_outbox_id, p.disposition, t.state, p.in_doubt_since,
+    select m.outbox_id, k.wire_key, coalesce(i.participant_id, ''), coalesce(i.instruction_id, ''), coalesce(i.rail, ''), m.amount_minor, m.currency, i.created_at,
+           coalesce(m.disposition, 'ENDED'), r.result, r.detail, r.new_outbox_id, p.disposition,
+           coalesce(t.state, case when i.rail is null then 'DETACHED' end), p.in_doubt_since,
            (extract(epoch from clock_timestamp() - coalesce(p.in_doubt_since, i.created_at)) * 1000)::bigint,
            p.first_sent_at is not null or p.in_doubt_since is not null or coalesce(p.possible_duplicate, t.state = 'DISPATCHED', false)
                or exists (select from outbox.payment_outbox_late_outcomes l where l.outbox_id = k.wire_key and l.outcome = 'ACCEPTED')
@@ -2568,8 +3038,8 @@ as $$
       from outbox.operator_action_members m
       left join outbox.operator_action_results r on r.action_id = m.action_id and r.outbox_id = m.outbox_id
      cross join lateral (select coalesce(r.new_outbox_id, m.outbox_id) as wire_key) as k
-     cross join lateral (select n.participant_id, n.instruction_id, n.rail, n.created_at from outbox.payment_outbox_instructions n
-                          where n.outbox_id = k.wire_key limit 1) as i
+      left join lateral (select n.participant_id, n.instruction_id, n.rail, n.created_at from outbox.payment_outbox_instructions n
+                          where n.outbox_id = k.wire_key limit 1) as i on true
       left join outbox.payment_outbox_pending p on p.outbox_id = k.wire_key
       left join lateral (select a.state, a.rail_reference from outbox.payment_outbox_attempts a
                           where a.outbox_id = k.wire_key and a.state in ('DISPATCHED', 'FAILED', 'CANCELLED') limit 1) as t on true
@@ -2887,14 +3357,15 @@ as $$
 --   the how many of lines alike it is. A payment that another statement had before is booked twice, unless the periods
 --   overlap and this one has it under the same reference: then it is the same booking. So is one of which another generation was
 --   booked: the instruction was paid twice. The rail's reference is compared only if the
---   statement shows references that we know, and never with what a person wrote.
+--   statement shows references that we know, and never with what a person wrote. A booking of a payment whose month was detached is one
+--   that we do not know any more, and its standing says so.
 declare
     s outbox.reconcile_statements;
 begin
     select * into s from outbox.reconcile_statements r where r.statement_id = p_statement_id;
     return query
     with lines as materialized (
-        select l.line_no, l.wire_key, l.rail_reference, l.amount_minor, l.currency, m.outbox_id, m.matched_at,
+        select l.line_no, l.wire_key, l.rail_reference, l.amount_minor, l.currency, m.outbox_id, l.outbox_id as named, m.matched_at,
                concat(l.wire_key, '|', l.rail_reference, '|', l.amount_minor, '|', l.currency, '|',
                       row_number() over (partition by l.wire_key, l.rail_reference, l.amount_minor, l.currency order by l.line_no)) as booking
           from outbox.reconcile_lines l
@@ -2942,7 +3413,7 @@ begin
           from known k
     )
     select 'UNKNOWN_TO_US', l.booking, null::uuid, l.wire_key, l.rail_reference, l.line_no, null::bigint, null::text, l.amount_minor,
-           l.currency, null::text, l.booking
+           l.currency, case when outbox.detached_as(l.named) is not null then 'DETACHED' end, l.booking
       from lines l where l.outbox_id is null
     union all
     select f.kind, case f.kind when 'TWICE_AT_RAIL' then k.outbox_id || '|' || k.booking else k.outbox_id::text end, k.outbox_id, k.wire_key,
@@ -3339,7 +3810,7 @@ as $$
 -- Results: standing, how the payment stood when the break was found, and how it stands now; is_void, the statement
 --   that found it was voided; resolved_by_statement, the statement that closed it, if no person did.
     select b.break_id, b.statement_id, b.rail, b.kind, b.outbox_id, b.wire_key, b.rail_reference, b.line_no, b.our_amount_minor, b.our_currency,
-           b.their_amount_minor, b.their_currency, b.standing, coalesce(t.state, p.disposition || coalesce(' ' || p.hold_reason, '')), b.found_at,
+           b.their_amount_minor, b.their_currency, b.standing, coalesce(t.state, p.disposition || coalesce(' ' || p.hold_reason, ''), case when outbox.detached_as(b.outbox_id) is not null then 'DETACHED' end), b.found_at,
            (extract(epoch from clock_timestamp() - b.found_at) * 1000)::bigint, r.resolved_by, r.resolved_at, r.reason, r.action_id,
            exists (select from outbox.reconcile_voidings v where v.statement_id = b.statement_id), r.statement_id
       from outbox.reconcile_breaks b
@@ -3412,7 +3883,8 @@ as $$
                         'outbox_cluster', 'operator_actions', 'operator_action_members', 'operator_action_decisions', 'operator_action_results',
                         'reconcile_statements', 'reconcile_lines', 'reconcile_matches', 'reconcile_comparisons', 'reconcile_voidings',
                         'reconcile_breaks', 'reconcile_resolutions', 'audit_checkpoints', 'ingress_attestations', 'ingress_requests',
-                        'revoked_client_certs', 'revoked_tokens', 'policy_documents', 'policy_decisions', 'policy_activations']) as h (name)
+                        'revoked_client_certs', 'revoked_tokens', 'policy_documents', 'policy_decisions', 'policy_activations',
+                        'partition_seals', 'partition_receipts']) as h (name)
      cross join lateral (select p.relid from pg_partition_tree(to_regclass('outbox.' || h.name)) as p
                          union select to_regclass('outbox.' || h.name)) as t (relid)
      -- Before each row of an update and a delete; before each truncate.
@@ -3468,7 +3940,7 @@ as $$
 -- Purpose: the promises that payments break, in the snapshot of the caller's statement. Internal to audit_outbox.
 -- Parameters: p_from, examines what has left the queue since the last audit, what was broken then, and what was enqueued or has ended an
 --   attempt since; null, all. Besides, of what changed by itself nothing: p_slice, a sixtieth of the queue; p_swept_*, history.
--- Results: one row for each broken promise; EXAMINED for each payment that was looked at; FAILED_BUT_ACCEPTED and ACCEPTED_TWICE, which
+-- Results: nothing of months that have left by receipt, which audit_receipts looks at; one row for each broken promise; EXAMINED for each payment that was looked at; FAILED_BUT_ACCEPTED and ACCEPTED_TWICE, which
 --   break none of ours.
 -- Hazard: each look-up below is by key and cannot become a join that reads a whole table. What is in the queue and was at the last audit
 --   has changed only with an attempt: to look at all of it each time costs minutes where the queue is long.
@@ -3476,7 +3948,9 @@ declare
     v_lo uuid := outbox.outbox_id_floor(coalesce(p_from, 'epoch'));
 begin
     return query
-    with suspects as materialized (
+    with gone as materialized (
+        select g.ids_from, g.ids_before from outbox.detached_id_ranges() as g
+    ), suspects as materialized (
         select o.outbox_id from outbox.audit_open o left join outbox.payment_outbox_pending p on p.outbox_id = o.outbox_id
          where o.is_broken or p.outbox_id is null
         union select p.outbox_id from outbox.payment_outbox_pending p where p_from is null or get_byte(uuid_send(p.outbox_id), 15) % 60 = p_slice
@@ -3491,7 +3965,8 @@ begin
                outbox.payment_identity_sha256(i.rail, i.payload, i.content_type, i.amount_minor, i.currency, i.not_before, i.not_after, i.ordering_key)
                    = d.identity_sha256 as is_itself,
                p.rail is not null as is_pending, p.attempt_count, p.lease_token is not null as is_leased, l.*
-          from suspects s
+          from (select t.outbox_id from suspects t
+                 where not exists (select from gone g where t.outbox_id >= g.ids_from and t.outbox_id < g.ids_before)) as s
           left join lateral (select n.* from outbox.payment_outbox_instructions n where n.outbox_id = s.outbox_id limit 1) as i on true
           left join lateral (select e.identity_sha256 from outbox.payment_outbox_identities e
                               where e.participant_id = i.participant_id and e.instruction_id = i.instruction_id
@@ -3583,9 +4058,11 @@ begin
         union all
         select * from outbox.audit_guards()
         union all
+        select * from outbox.audit_receipts(v_from is null)
+        union all
         select 'FEWER_THAN_BEFORE', null, v_missing || ' identities are gone' where v_missing > 0
     ), broken as materialized (
-        select * from found f where f.kind not in ('EXAMINED', 'FAILED_BUT_ACCEPTED', 'ACCEPTED_TWICE')
+        select * from found f where f.kind not in ('EXAMINED', 'FAILED_BUT_ACCEPTED', 'ACCEPTED_TWICE', 'ACCEPTED_WHEN_DETACHED')
     ), open as materialized (
         select p.outbox_id, exists (select from broken b where b.outbox_id = p.outbox_id) as is_broken from outbox.payment_outbox_pending p
         union
@@ -3598,19 +4075,20 @@ begin
          where o.is_broken is distinct from n.is_broken
         on conflict (outbox_id) do update set is_broken = excluded.is_broken
     ), checkpoint as (
-        insert into outbox.audit_checkpoints (is_full, changed_from, snapshot_xmin, xact_id, examined, pending, identities, swept_to, breaches,
+        insert into outbox.audit_checkpoints (is_full, changed_from, snapshot_xmin, xact_id, examined, pending, identities, detached, swept_to, breaches,
                                               audited_by, audited_at)
         select v_from is null, coalesce(v_from, '-infinity'), pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id(),
                (select count(*) from found f where f.kind = 'EXAMINED'), (select count(*) from outbox.payment_outbox_pending),
-               v_identities, v_swept_to, (select count(*) from broken), session_user, v_at
+               v_identities, (select coalesce(sum(r.payment_count), 0) from outbox.partition_receipts r
+                                where r.parent_name = 'payment_outbox_instructions' and outbox.detached_as(r.ids_from) is not null), v_swept_to, (select count(*) from broken), session_user, v_at
         returning *
     )
     select jsonb_build_object('at', c.audited_at, 'is_full', c.is_full, 'from', v_from, 'examined', c.examined, 'pending', c.pending,
-               'identities', c.identities, 'breaches', c.breaches,
+               'identities', c.identities, 'detached', c.detached, 'breaches', c.breaches,
                'findings', (select coalesce(jsonb_agg(to_jsonb(l)), '[]')
-                              from (select f.kind, f.outbox_id, f.detail, f.kind not in ('FAILED_BUT_ACCEPTED', 'ACCEPTED_TWICE') as is_breach
+                              from (select f.kind, f.outbox_id, f.detail, f.kind not in ('FAILED_BUT_ACCEPTED', 'ACCEPTED_TWICE', 'ACCEPTED_WHEN_DETACHED') as is_breach
                                       from found f where f.kind <> 'EXAMINED'
-                                     order by f.kind in ('FAILED_BUT_ACCEPTED', 'ACCEPTED_TWICE'), f.kind, f.outbox_id limit p_findings_max) as l))
+                                     order by f.kind in ('FAILED_BUT_ACCEPTED', 'ACCEPTED_TWICE', 'ACCEPTED_WHEN_DETACHED'), f.kind, f.outbox_id limit p_findings_max) as l))
       into v_result from checkpoint c;
     return v_result;
 end
@@ -4249,3 +4727,4 @@ grant execute on function outbox.decide_policy(integer, text, text, text) to out
 grant execute on function outbox.activate_policy(integer, text) to outbox_operator, outbox_approver;
 grant execute on function outbox.read_active_policy(bytea) to outbox_dispatcher, outbox_operator, outbox_approver, outbox_auditor, outbox_monitor;
 grant execute on function outbox.read_policy_versions(integer, integer) to outbox_operator, outbox_approver, outbox_auditor;
+grant execute on function outbox.read_outbox_partitions() to outbox_auditor, outbox_monitor;

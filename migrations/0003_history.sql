@@ -38,7 +38,7 @@ declare
 begin
     foreach v_table in array array['reconcile_statements', 'reconcile_lines', 'reconcile_matches', 'reconcile_comparisons', 'reconcile_voidings',
         'reconcile_breaks', 'reconcile_resolutions', 'audit_checkpoints', 'ingress_attestations', 'ingress_requests', 'revoked_client_certs',
-        'revoked_tokens', 'policy_documents', 'policy_decisions', 'policy_activations'] loop
+        'revoked_tokens', 'policy_documents', 'policy_decisions', 'policy_activations', 'partition_seals', 'partition_receipts'] loop
         execute format('create trigger history_is_never_changed before update or delete on outbox.%I '
                        'for each row execute function outbox.refuse_history_change()', v_table);
         execute format('alter table outbox.%I enable always trigger history_is_never_changed', v_table);
@@ -81,6 +81,6 @@ grant select (outbox_id, participant_id, instruction_id, rail, content_type, pay
               not_after, ordering_key, traceparent, enqueued_by, created_at, policy_version)
     on outbox.payment_outbox_instructions to outbox_auditor;
 grant select on outbox.reconcile_statements, outbox.reconcile_lines, outbox.reconcile_matches, outbox.reconcile_comparisons,
-    outbox.reconcile_voidings, outbox.reconcile_breaks, outbox.reconcile_resolutions, outbox.audit_checkpoints to outbox_auditor;
+    outbox.reconcile_voidings, outbox.reconcile_breaks, outbox.reconcile_resolutions, outbox.audit_checkpoints, outbox.partition_seals, outbox.partition_receipts to outbox_auditor;
 grant select on outbox.ingress_attestations, outbox.ingress_requests, outbox.revoked_client_certs, outbox.revoked_tokens to outbox_auditor;
 grant select on outbox.policy_documents, outbox.policy_decisions, outbox.policy_activations, outbox.policy_versions to outbox_auditor;

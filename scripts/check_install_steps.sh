@@ -69,7 +69,10 @@ install_drop_in() {
 }
 
 user_is_there() {
-  grep -q '^outboxd:.*:/usr/sbin/nologin$' "$DESTDIR/etc/passwd" || die "sysusers made no user outboxd without a shell"
+  local user
+  for user in outboxd outboxd-migrator; do
+    grep -q "^$user:.*:/usr/sbin/nologin\$" "$DESTDIR/etc/passwd" || die "sysusers made no user $user without a shell"
+  done
 }
 
 # verify UNIT: systemd only warns of a key that it does not know, so a warning counts.
@@ -83,9 +86,12 @@ verify() {
 units_load() {
   mkdir -p "$DESTDIR/usr/lib/systemd"
   cp -r /usr/lib/systemd/system "$DESTDIR/usr/lib/systemd/"
-  systemctl --quiet --root="$DESTDIR" enable outboxd.service
+  systemctl --quiet --root="$DESTDIR" enable outboxd.service outboxd-partitions.timer
   [ -L "$DESTDIR/etc/systemd/system/multi-user.target.wants/outboxd.service" ] || die "the unit is not enabled"
+  [ -L "$DESTDIR/etc/systemd/system/timers.target.wants/outboxd-partitions.timer" ] || die "the timer is not enabled"
   verify outboxd.service
+  verify outboxd-partitions.timer
+  verify outboxd-partitions.service
   verify outboxd@shard.service
 }
 

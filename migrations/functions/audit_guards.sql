@@ -11,7 +11,8 @@ as $$
                         'outbox_cluster', 'operator_actions', 'operator_action_members', 'operator_action_decisions', 'operator_action_results',
                         'reconcile_statements', 'reconcile_lines', 'reconcile_matches', 'reconcile_comparisons', 'reconcile_voidings',
                         'reconcile_breaks', 'reconcile_resolutions', 'audit_checkpoints', 'ingress_attestations', 'ingress_requests',
-                        'revoked_client_certs', 'revoked_tokens', 'policy_documents', 'policy_decisions', 'policy_activations']) as h (name)
+                        'revoked_client_certs', 'revoked_tokens', 'policy_documents', 'policy_decisions', 'policy_activations',
+                        'partition_seals', 'partition_receipts']) as h (name)
      cross join lateral (select p.relid from pg_partition_tree(to_regclass('outbox.' || h.name)) as p
                          union select to_regclass('outbox.' || h.name)) as t (relid)
      -- Before each row of an update and a delete; before each truncate.

@@ -45,9 +45,11 @@ begin
         union all
         select * from outbox.audit_guards()
         union all
+        select * from outbox.audit_receipts(v_from is null)
+        union all
         select 'FEWER_THAN_BEFORE', null, v_missing || ' identities are gone' where v_missing > 0
     ), broken as materialized (
-        select * from found f where f.kind not in ('EXAMINED', 'FAILED_BUT_ACCEPTED', 'ACCEPTED_TWICE')
+        select * from found f where f.kind not in ('EXAMINED', 'FAILED_BUT_ACCEPTED', 'ACCEPTED_TWICE', 'ACCEPTED_WHEN_DETACHED')
     ), open as materialized (
         select p.outbox_id, exists (select from broken b where b.outbox_id = p.outbox_id) as is_broken from outbox.payment_outbox_pending p
         union
@@ -60,19 +62,20 @@ begin
          where o.is_broken is distinct from n.is_broken
         on conflict (outbox_id) do update set is_broken = excluded.is_broken
     ), checkpoint as (
-        insert into outbox.audit_checkpoints (is_full, changed_from, snapshot_xmin, xact_id, examined, pending, identities, swept_to, breaches,
+        insert into outbox.audit_checkpoints (is_full, changed_from, snapshot_xmin, xact_id, examined, pending, identities, detached, swept_to, breaches,
                                               audited_by, audited_at)
         select v_from is null, coalesce(v_from, '-infinity'), pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id(),
                (select count(*) from found f where f.kind = 'EXAMINED'), (select count(*) from outbox.payment_outbox_pending),
-               v_identities, v_swept_to, (select count(*) from broken), session_user, v_at
+               v_identities, (select coalesce(sum(r.payment_count), 0) from outbox.partition_receipts r
+                                where r.parent_name = 'payment_outbox_instructions' and outbox.detached_as(r.ids_from) is not null), v_swept_to, (select count(*) from broken), session_user, v_at
         returning *
     )
     select jsonb_build_object('at', c.audited_at, 'is_full', c.is_full, 'from', v_from, 'examined', c.examined, 'pending', c.pending,
-               'identities', c.identities, 'breaches', c.breaches,
+               'identities', c.identities, 'detached', c.detached, 'breaches', c.breaches,
                'findings', (select coalesce(jsonb_agg(to_jsonb(l)), '[]')
-                              from (select f.kind, f.outbox_id, f.detail, f.kind not in ('FAILED_BUT_ACCEPTED', 'ACCEPTED_TWICE') as is_breach
+                              from (select f.kind, f.outbox_id, f.detail, f.kind not in ('FAILED_BUT_ACCEPTED', 'ACCEPTED_TWICE', 'ACCEPTED_WHEN_DETACHED') as is_breach
                                       from found f where f.kind <> 'EXAMINED'
-                                     order by f.kind in ('FAILED_BUT_ACCEPTED', 'ACCEPTED_TWICE'), f.kind, f.outbox_id limit p_findings_max) as l))
+                                     order by f.kind in ('FAILED_BUT_ACCEPTED', 'ACCEPTED_TWICE', 'ACCEPTED_WHEN_DETACHED'), f.kind, f.outbox_id limit p_findings_max) as l))
       into v_result from checkpoint c;
     return v_result;
 end

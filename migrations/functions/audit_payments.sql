@@ -9,7 +9,7 @@ as $$
 -- Purpose: the promises that payments break, in the snapshot of the caller's statement. Internal to audit_outbox.
 -- Parameters: p_from, examines what has left the queue since the last audit, what was broken then, and what was enqueued or has ended an
 --   attempt since; null, all. Besides, of what changed by itself nothing: p_slice, a sixtieth of the queue; p_swept_*, history.
--- Results: one row for each broken promise; EXAMINED for each payment that was looked at; FAILED_BUT_ACCEPTED and ACCEPTED_TWICE, which
+-- Results: nothing of months that have left by receipt, which audit_receipts looks at; one row for each broken promise; EXAMINED for each payment that was looked at; FAILED_BUT_ACCEPTED and ACCEPTED_TWICE, which
 --   break none of ours.
 -- Hazard: each look-up below is by key and cannot become a join that reads a whole table. What is in the queue and was at the last audit
 --   has changed only with an attempt: to look at all of it each time costs minutes where the queue is long.
@@ -17,7 +17,9 @@ declare
     v_lo uuid := outbox.outbox_id_floor(coalesce(p_from, 'epoch'));
 begin
     return query
-    with suspects as materialized (
+    with gone as materialized (
+        select g.ids_from, g.ids_before from outbox.detached_id_ranges() as g
+    ), suspects as materialized (
         select o.outbox_id from outbox.audit_open o left join outbox.payment_outbox_pending p on p.outbox_id = o.outbox_id
          where o.is_broken or p.outbox_id is null
         union select p.outbox_id from outbox.payment_outbox_pending p where p_from is null or get_byte(uuid_send(p.outbox_id), 15) % 60 = p_slice
@@ -32,7 +34,8 @@ begin
                outbox.payment_identity_sha256(i.rail, i.payload, i.content_type, i.amount_minor, i.currency, i.not_before, i.not_after, i.ordering_key)
                    = d.identity_sha256 as is_itself,
                p.rail is not null as is_pending, p.attempt_count, p.lease_token is not null as is_leased, l.*
-          from suspects s
+          from (select t.outbox_id from suspects t
+                 where not exists (select from gone g where t.outbox_id >= g.ids_from and t.outbox_id < g.ids_before)) as s
           left join lateral (select n.* from outbox.payment_outbox_instructions n where n.outbox_id = s.outbox_id limit 1) as i on true
           left join lateral (select e.identity_sha256 from outbox.payment_outbox_identities e
                               where e.participant_id = i.participant_id and e.instruction_id = i.instruction_id

@@ -11,7 +11,8 @@ as $$
 -- Purpose: payments that money has left for against our books, or twice, as the rail's late answers say. Internal to
 --   audit_payments, read_outbox_status and read_outbox_metrics.
 -- Results: FAILED_BUT_ACCEPTED: ended without success, and accepted by the rail. ACCEPTED_TWICE: the rail gave more than one
---   reference. A payment can be both. Of all time, since nothing in the books can mend it.
+--   reference. A payment can be both. Of all time, since nothing in the books can mend it: those of detached months as their
+--   receipts say. ACCEPTED_WHEN_DETACHED: accepted later than its month was sealed; its rail is not known here.
 -- Hazards: a person's evidence is no reference of the rail, and must not count for one; what a statement says is. The range
 --   of the ids is a constant for the planner, which leaves out the other months; look-ups are lateral, by key.
 declare
@@ -41,5 +42,16 @@ begin
         ('FAILED_BUT_ACCEPTED', e.is_unsuccessful, 'the rail said later that it had accepted it'),
         ('ACCEPTED_TWICE', cardinality(r.all_given) > 1, 'the rail accepted it under ' || array_to_string(r.all_given, ' and '))) as f (kind, is_so, detail)
      where f.is_so;
+    return query
+    select c.kind, c.outbox_id, c.rail, c.detail
+      from outbox.partition_receipts r
+     cross join lateral jsonb_to_recordset(r.contradictions) as c (kind text, outbox_id uuid, rail text, detail text)
+     where outbox.detached_as(r.ids_from) is not null;
+    return query
+    select 'ACCEPTED_WHEN_DETACHED', l.outbox_id, null::text, 'the rail accepted it after its month was sealed: compare with how it ended there'
+      from outbox.detached_id_ranges() as g
+      join outbox.payment_outbox_late_outcomes l on l.outbox_id >= g.ids_from and l.outbox_id < g.ids_before and l.outcome = 'ACCEPTED'
+      join outbox.partition_seals s on s.holds = 'PAYMENTS' and l.outbox_id >= outbox.outbox_id_floor(s.month::timestamp at time zone 'UTC')
+                                   and l.outbox_id < outbox.outbox_id_floor((s.month + interval '1 month') at time zone 'UTC') and l.recorded_at > s.sealed_at;
 end
 $$;

@@ -4,8 +4,8 @@ set search_path = pg_catalog, pg_temp
 set timezone = 'UTC'
 set lock_timeout = '100ms'
 as $$
--- Purpose: makes the monthly partitions of instructions, attempts and attestations, from the last month to 24 ahead, and
---   takes the row types of all tables from PUBLIC. Run by the migrator, at every `outboxd migrate`.
+-- Purpose: makes the monthly partitions of all month tables, from the last month to 24 ahead, but for those that were detached, and
+--   takes the row types of all tables from PUBLIC. Run by the migrator, at every `outboxd migrate` and `outboxd partitions ensure`.
 -- Results: how many partitions were made.
 -- Locks taken: share update exclusive on the parents, which no enqueue and no claim waits for.
 -- Hazards: `create table … partition of` takes an access exclusive lock on the parent, waits behind any
@@ -17,7 +17,7 @@ as $$
 --   so that a partition made by a superuser belongs to the owner like its parent.
 declare
     v_month timestamptz;
-    v_parent text;
+    v_parent record;
     v_name text;
     v_range text;
     v_tries integer;
@@ -25,21 +25,22 @@ declare
     v_current timestamptz := date_trunc('month', clock_timestamp(), 'UTC');
 begin
     for v_month in select generate_series(v_current - interval '1 month', v_current + interval '24 months', '1 month') loop
-        foreach v_parent in array array['payment_outbox_instructions', 'payment_outbox_attempts', 'ingress_attestations'] loop
-            v_name := v_parent || to_char(v_month, '"_y"YYYY"m"MM');
-            v_range := format('%1$I >= %2$L::uuid and %1$I < %3$L::uuid', case v_parent when 'ingress_attestations' then 'attestation_id' else 'outbox_id' end,
+        for v_parent in select t.name, t.id_column from outbox.month_tables() as t order by t.place loop
+            v_name := v_parent.name || to_char(v_month, '"_y"YYYY"m"MM');
+            v_range := format('%1$I >= %2$L::uuid and %1$I < %3$L::uuid', v_parent.id_column,
                 outbox.outbox_id_floor(v_month), outbox.outbox_id_floor(v_month + interval '1 month'));
             v_tries := 0;
             loop
                 -- Looked at again after each wait: another migrator may have made it.
                 exit when exists (select from pg_inherits h where h.inhrelid = to_regclass('outbox.' || v_name)
-                                                              and h.inhparent = to_regclass('outbox.' || v_parent));
+                                                              and h.inhparent = to_regclass('outbox.' || v_parent.name))
+                       or exists (select from outbox.partition_receipts r where r.table_name = v_name);
                 begin
                     execute format('create table outbox.%I (like outbox.%I including defaults including constraints '
-                        'including storage)', v_name, v_parent);
+                        'including storage)', v_name, v_parent.name);
                     execute format('alter table outbox.%I add constraint id_in_month check (%s)', v_name, v_range);
                     perform outbox.guard_history_table(format('outbox.%I', v_name)::regclass);
-                    execute format('alter table outbox.%I attach partition outbox.%I for values from (%L) to (%L)', v_parent,
+                    execute format('alter table outbox.%I attach partition outbox.%I for values from (%L) to (%L)', v_parent.name,
                         v_name, outbox.outbox_id_floor(v_month), outbox.outbox_id_floor(v_month + interval '1 month'));
                     execute format('alter table outbox.%I drop constraint id_in_month', v_name);
                     v_made := v_made + 1;

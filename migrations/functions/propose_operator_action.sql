@@ -33,7 +33,8 @@ begin
     select c.id into v_unknown from unnest(v_ids) as c (id)
      where not exists (select from outbox.payment_outbox_instructions i where i.outbox_id = c.id) limit 1;
     if found then
-        raise exception 'there is no payment %', v_unknown using errcode = 'OB003', column = 'outbox_id';
+        raise exception '%', coalesce(format('payment %s cannot be acted on: ', v_unknown) || outbox.detached_as(v_unknown),
+            format('there is no payment %s', v_unknown)) using errcode = 'OB003', column = 'outbox_id';
     end if;
     if p_parameters ? 'statement_id' then
         select c.id into v_unknown from unnest(v_ids) as c (id)

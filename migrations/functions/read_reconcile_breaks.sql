@@ -13,7 +13,7 @@ as $$
 -- Results: standing, how the payment stood when the break was found, and how it stands now; is_void, the statement
 --   that found it was voided; resolved_by_statement, the statement that closed it, if no person did.
     select b.break_id, b.statement_id, b.rail, b.kind, b.outbox_id, b.wire_key, b.rail_reference, b.line_no, b.our_amount_minor, b.our_currency,
-           b.their_amount_minor, b.their_currency, b.standing, coalesce(t.state, p.disposition || coalesce(' ' || p.hold_reason, '')), b.found_at,
+           b.their_amount_minor, b.their_currency, b.standing, coalesce(t.state, p.disposition || coalesce(' ' || p.hold_reason, ''), case when outbox.detached_as(b.outbox_id) is not null then 'DETACHED' end), b.found_at,
            (extract(epoch from clock_timestamp() - b.found_at) * 1000)::bigint, r.resolved_by, r.resolved_at, r.reason, r.action_id,
            exists (select from outbox.reconcile_voidings v where v.statement_id = b.statement_id), r.statement_id
       from outbox.reconcile_breaks b

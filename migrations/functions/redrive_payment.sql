@@ -31,7 +31,8 @@ declare
 begin
     select * into v_i from outbox.payment_outbox_instructions i where i.outbox_id = p_outbox_id for no key update skip locked;
     if not found then
-        result := 'BUSY';
+        detail := outbox.detached_as(p_outbox_id);
+        result := case when detail is null then 'BUSY' else 'SKIPPED' end;
         return next;
         return;
     end if;

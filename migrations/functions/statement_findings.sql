@@ -13,14 +13,15 @@ as $$
 --   the how many of lines alike it is. A payment that another statement had before is booked twice, unless the periods
 --   overlap and this one has it under the same reference: then it is the same booking. So is one of which another generation was
 --   booked: the instruction was paid twice. The rail's reference is compared only if the
---   statement shows references that we know, and never with what a person wrote.
+--   statement shows references that we know, and never with what a person wrote. A booking of a payment whose month was detached is one
+--   that we do not know any more, and its standing says so.
 declare
     s outbox.reconcile_statements;
 begin
     select * into s from outbox.reconcile_statements r where r.statement_id = p_statement_id;
     return query
     with lines as materialized (
-        select l.line_no, l.wire_key, l.rail_reference, l.amount_minor, l.currency, m.outbox_id, m.matched_at,
+        select l.line_no, l.wire_key, l.rail_reference, l.amount_minor, l.currency, m.outbox_id, l.outbox_id as named, m.matched_at,
                concat(l.wire_key, '|', l.rail_reference, '|', l.amount_minor, '|', l.currency, '|',
                       row_number() over (partition by l.wire_key, l.rail_reference, l.amount_minor, l.currency order by l.line_no)) as booking
           from outbox.reconcile_lines l
@@ -68,7 +69,7 @@ begin
           from known k
     )
     select 'UNKNOWN_TO_US', l.booking, null::uuid, l.wire_key, l.rail_reference, l.line_no, null::bigint, null::text, l.amount_minor,
-           l.currency, null::text, l.booking
+           l.currency, case when outbox.detached_as(l.named) is not null then 'DETACHED' end, l.booking
       from lines l where l.outbox_id is null
     union all
     select f.kind, case f.kind when 'TWICE_AT_RAIL' then k.outbox_id || '|' || k.booking else k.outbox_id::text end, k.outbox_id, k.wire_key,

@@ -15,6 +15,7 @@ use crate::control;
 use crate::error::StoreError;
 use crate::health;
 use crate::memory::{EpochFault, LogMark};
+use crate::partitions;
 use crate::policy;
 use crate::reconcile;
 use crate::revocation;
@@ -97,6 +98,11 @@ pub const STATEMENTS: &[(&str, &str)] = &[
     ("REVOKE_CERT", revocation::REVOKE_CERT),
     ("REVOKE_TOKEN", revocation::REVOKE_TOKEN),
     ("READ_REVOKED_CERTS", revocation::READ_REVOKED_CERTS),
+    ("READ_PARTITIONS", partitions::READ_PARTITIONS),
+    ("NEXT_PARTITION_STEP", partitions::NEXT_PARTITION_STEP),
+    ("SEAL_MONTH", partitions::SEAL_MONTH),
+    ("HASH_CHUNK", partitions::HASH_CHUNK),
+    ("RECORD_RECEIPTS", partitions::RECORD_RECEIPTS),
     ("AUDIT", audit::AUDIT),
     ("CHECK_EPOCH", health::CHECK_EPOCH),
     ("READ_HEALTH", health::READ_HEALTH),

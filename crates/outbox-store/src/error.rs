@@ -156,6 +156,12 @@ impl StoreError {
         }
     }
 
+    /// Whether a lock was not to be had in time, because a transaction of others holds it: the same call can be made again.
+    #[must_use]
+    pub fn is_lock_timeout(&self) -> bool {
+        self.sqlstate().is_some_and(|code| code == "55P03")
+    }
+
     /// Whether the server has no connection to spare.
     #[must_use]
     pub fn is_out_of_connections(&self) -> bool {

@@ -14,6 +14,7 @@ mod health;
 mod listener;
 mod memory;
 mod migrate;
+mod partitions;
 mod policy;
 mod reading;
 mod reconcile;
@@ -44,6 +45,10 @@ pub use listener::WakeupListener;
 pub use memory::{EpochFault, LogMark, Memory};
 pub use migrate::{
     MIGRATION_TABLE, MIGRATIONS, MigrationFile, MigrationReport, check_migrations, migrate, migrate_files,
+};
+pub use partitions::{
+    Detaching, MonthToDetach, PartitionRow, PartitionStep, Receipt, TableHash, ensure_partitions, hash_table,
+    read_partitions,
 };
 pub use policy::{
     ActivePolicy, PolicyDecision, PolicyProposal, activate_policy, decide_policy, propose_policy, read_policy_versions,

@@ -87,9 +87,7 @@ pub async fn migrate_files(
     lock_wait: Duration,
 ) -> Result<MigrationReport, StoreError> {
     let migrator = migrator(files);
-    let mut guard = settings.connect().await?;
-    refuse_other_roles(&mut guard).await?;
-    take_lock(&mut guard, lock_wait).await?;
+    let guard = exclusive_session(settings, lock_wait).await?;
     let mut connection = settings.connect().await?;
     let already = check(&mut connection, &migrator).await?;
     let result = migrator.run_direct(None, &mut connection, false).await;
@@ -102,6 +100,20 @@ pub async fn migrate_files(
     let _ = guard.close().await;
     let _ = connection.close().await;
     Ok(MigrationReport { applied, already, partitions_made })
+}
+
+/// A session of the owner that nobody else migrates beside, as long as it is open.
+///
+/// # Errors
+/// [`StoreError::Migration`] as [`migrate`].
+pub(crate) async fn exclusive_session(
+    settings: &ConnectSettings,
+    lock_wait: Duration,
+) -> Result<PgConnection, StoreError> {
+    let mut guard = settings.connect().await?;
+    refuse_other_roles(&mut guard).await?;
+    take_lock(&mut guard, lock_wait).await?;
+    Ok(guard)
 }
 
 /// Says which migrations are missing, and changes nothing.

@@ -54,6 +54,9 @@ enum Command {
     Man(commands::man::Man),
     /// Apply the migrations that are missing, and make the partitions of the coming months
     Migrate(commands::migrate::Migrate),
+    /// Make, list and detach the partitions of months
+    #[command(subcommand)]
+    Partitions(commands::partitions::Partitions),
     /// Stop sending: everything, a rail, a participant
     Pause(commands::control::pause::Pause),
     /// Propose, approve and put in force the decisions about money
@@ -113,6 +116,7 @@ impl Command {
             Self::Man(command) => commands::man::run(&command, out),
             Self::Migrate(command) => commands::migrate::run(&command, out),
             Self::Policy(command) => commands::policy::run(&command, out),
+            Self::Partitions(command) => commands::partitions::run(&command, out),
             Self::Rail(command) => commands::rail::run(&command, out),
             Self::Reconcile(command) => commands::reconcile::run(&command, out),
             Self::Status(command) => commands::status::run(&command, out),

@@ -37,6 +37,8 @@ t_auditor  policy_documents               select
 t_auditor  policy_decisions               select
 t_auditor  policy_activations             select
 t_auditor  policy_versions                select
+t_auditor  partition_seals                select
+t_auditor  partition_receipts             select
 ";
 
 /// Function, and who executes it. What is not here is refused.
@@ -80,6 +82,7 @@ apply_failover                t_operator t_approver
 decide_operator_action        t_approver
 read_payment_timelines        t_operator t_approver t_auditor
 audit_outbox                  t_auditor
+read_outbox_partitions        t_auditor t_monitor
 begin_reconcile               t_operator
 record_statement_lines        t_operator
 finish_reconcile              t_operator
@@ -205,7 +208,7 @@ async fn verbs(connection: &mut PgConnection, table: &Table) -> Vec<String> {
 async fn each_login_may_do_to_tables_what_is_written_down_and_no_more() {
     let (db, mut dba) = database().await;
     let tables = tables(&mut dba).await;
-    assert_eq!(tables.len(), 50, "all kinds of tables and partitions are tried");
+    assert_eq!(tables.len(), 52, "all kinds of tables and partitions are tried");
     let mut found = BTreeSet::new();
     for login in runtime_logins() {
         let mut session = db.connect_as(login).await.unwrap();
@@ -246,6 +249,7 @@ fn sample(parameter_type: &str) -> String {
         "timestamp with time zone" => "clock_timestamp()".to_owned(),
         "jsonb" => "'{}'::jsonb".to_owned(),
         "tstzmultirange" => "tstzmultirange()".to_owned(),
+        "date" => "current_date".to_owned(),
         "interval" => "interval '1 s'".to_owned(),
         "regclass" => "'outbox.payment_rails'::regclass".to_owned(),
         row if row.starts_with("outbox.") => format!("null::{row}"),

@@ -100,5 +100,14 @@ async fn the_hot_path_has_no_foreign_key_no_exception_block_and_no_dynamic_state
         }
     }
     dynamic.sort();
-    assert_eq!(dynamic, ["ensure_outbox_partitions", "guard_history_table"]);
+    assert_eq!(
+        dynamic,
+        [
+            "ensure_outbox_partitions",
+            "guard_history_table",
+            "hash_table_chunk",
+            "record_partition_receipts",
+            "seal_outbox_month"
+        ]
+    );
 }

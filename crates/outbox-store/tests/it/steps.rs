@@ -30,6 +30,11 @@ impl Actor {
         Self { name, pid, idle: Some(connection), running: None }
     }
 
+    /// The server's process of it.
+    pub(crate) const fn pid(&self) -> i32 {
+        self.pid
+    }
+
     fn connection(&mut self) -> &mut PgConnection {
         let name = self.name;
         self.idle.as_mut().unwrap_or_else(|| panic!("{name} still has a statement running"))

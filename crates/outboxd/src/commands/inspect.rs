@@ -2,18 +2,22 @@
 //! database does not hand out here.
 
 mod chain;
+mod detached;
 mod timeline;
 
 use std::io::{Write, stderr};
 
 use clap::Args;
 use outbox_store::{Session, read_timelines};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::database::{DatabaseArgs, block_on};
 use super::output::{Output, printable};
 use super::store_failure::store_failure;
 use crate::exit::{Exit, Failure};
+use detached::Remains;
 use timeline::Timeline;
 
 /// As many as the database returns for one id.
@@ -36,6 +40,12 @@ pub(crate) struct Inspect {
     /// The form of the answer
     #[arg(long, value_enum, default_value_t = Output::Table)]
     output: Output,
+}
+
+/// Which of the two documents it is: a payment that was detached has receipts in the place of instruction and attempts.
+#[derive(Debug, Deserialize)]
+struct Kind {
+    detached: Option<IgnoredAny>,
 }
 
 /// Shows it.
@@ -67,8 +77,13 @@ pub(crate) fn run(command: &Inspect, out: &mut dyn Write) -> Result<(), Failure>
                 if place > 0 {
                     writeln!(out)?;
                 }
-                let timeline: Timeline = serde_json::from_str(document).map_err(unreadable)?;
-                out.write_all(timeline.describe().as_bytes())?;
+                let is_detached = serde_json::from_str::<Kind>(document).map_err(unreadable)?.detached.is_some();
+                let text = if is_detached {
+                    serde_json::from_str::<Remains>(document).map_err(unreadable)?.describe()
+                } else {
+                    serde_json::from_str::<Timeline>(document).map_err(unreadable)?.describe()
+                };
+                out.write_all(text.as_bytes())?;
             }
             if documents.len() >= PAYMENTS_MAX {
                 // Nothing can be done for a reader who has closed the stream of warnings.

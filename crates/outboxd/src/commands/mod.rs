@@ -12,6 +12,7 @@ pub(crate) mod inspect;
 pub(crate) mod man;
 pub(crate) mod migrate;
 mod output;
+pub(crate) mod partitions;
 mod pg_service;
 pub(crate) mod policy;
 pub(crate) mod rail;

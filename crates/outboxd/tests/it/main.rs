@@ -12,6 +12,7 @@ mod commands_enqueue;
 mod commands_inspect;
 mod commands_list;
 mod commands_migrate;
+mod commands_partitions;
 mod commands_policy;
 mod commands_rail;
 mod commands_reconcile;
