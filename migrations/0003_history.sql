@@ -84,3 +84,5 @@ grant select on outbox.reconcile_statements, outbox.reconcile_lines, outbox.reco
     outbox.reconcile_voidings, outbox.reconcile_breaks, outbox.reconcile_resolutions, outbox.audit_checkpoints, outbox.partition_seals, outbox.partition_receipts to outbox_auditor;
 grant select on outbox.ingress_attestations, outbox.ingress_requests, outbox.revoked_client_certs, outbox.revoked_tokens to outbox_auditor;
 grant select on outbox.policy_documents, outbox.policy_decisions, outbox.policy_activations, outbox.policy_versions to outbox_auditor;
+-- Which migrations were applied belongs to the evidence of an audit.
+grant select on outbox.schema_migrations to outbox_auditor;

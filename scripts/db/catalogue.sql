@@ -1,7 +1,6 @@
 -- What the catalogue knows of schema outbox, a line a fact, alike on every supported Postgres: the same
 -- schema must come out of the migrations on each. Month partitions are left out (a test compares their
--- shape), the function bodies (a test compares them with migrations/functions/), and the owner's own rights,
--- of which newer versions know more.
+-- shape), and the owner's own rights, of which newer versions know more. Of a function's text it is the hash.
 select o.fact from (
     select 'table ' || c.relname || ' kind ' || c.relkind::text || ' options ' || coalesce(array_to_string(c.reloptions, ','), '-')
            || ' partitioned ' || coalesce(pg_get_partkeydef(c.oid), '-') || ' bound ' || coalesce(pg_get_expr(c.relpartbound, c.oid), '-')
@@ -44,6 +43,7 @@ select o.fact from (
     select 'function ' || p.proname || '(' || pg_get_function_arguments(p.oid) || ') returns ' || pg_get_function_result(p.oid)
            || ' language ' || l.lanname || ' ' || p.provolatile::text || case when p.prosecdef then ' definer' else '' end
            || case when p.proisstrict then ' strict' else '' end || ' settings ' || coalesce(array_to_string(p.proconfig, ' '), '-')
+           || ' text ' || encode(sha256(convert_to(p.prosrc, 'UTF8')), 'hex')
            || ' owner ' || p.proowner::regrole || ' rights ' || coalesce((select string_agg(a.grantee::regrole || ':' || a.privilege_type, ' ' order by a.grantee::regrole::text collate "C", a.privilege_type)
                                             from aclexplode(p.proacl) as a where a.grantee <> p.proowner), '-')
       from pg_proc p

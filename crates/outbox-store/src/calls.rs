@@ -13,6 +13,7 @@ use crate::attestation;
 use crate::audit;
 use crate::control;
 use crate::error::StoreError;
+use crate::evidence;
 use crate::health;
 use crate::memory::{EpochFault, LogMark};
 use crate::partitions;
@@ -104,6 +105,10 @@ pub const STATEMENTS: &[(&str, &str)] = &[
     ("HASH_CHUNK", partitions::HASH_CHUNK),
     ("RECORD_RECEIPTS", partitions::RECORD_RECEIPTS),
     ("AUDIT", audit::AUDIT),
+    ("CATALOGUE", evidence::CATALOGUE),
+    ("PATH", evidence::PATH),
+    ("APPLIED", evidence::APPLIED),
+    ("SERVER", evidence::SERVER),
     ("CHECK_EPOCH", health::CHECK_EPOCH),
     ("READ_HEALTH", health::READ_HEALTH),
     ("PROPOSE_POLICY", policy::PROPOSE_POLICY),

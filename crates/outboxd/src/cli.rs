@@ -41,6 +41,9 @@ enum Command {
     Doctor(commands::doctor::Doctor),
     /// Record payments from lines of JSON or a directory of messages
     Enqueue(commands::enqueue::Enqueue),
+    /// Collect and verify the evidence of an audit
+    #[command(subcommand)]
+    Evidence(commands::evidence::Evidence),
     /// Acknowledge a failover, a restore or a copy
     #[command(subcommand)]
     Failover(commands::control::failover::Failover),
@@ -112,6 +115,7 @@ impl Command {
             Self::Completions(command) => commands::completions::run(&command, out),
             Self::Doctor(command) => commands::doctor::run(&command, out),
             Self::Enqueue(command) => commands::enqueue::run(&command, out),
+            Self::Evidence(command) => commands::evidence::run(&command, out),
             Self::Inspect(command) => commands::inspect::run(&command, out),
             Self::Man(command) => commands::man::run(&command, out),
             Self::Migrate(command) => commands::migrate::run(&command, out),

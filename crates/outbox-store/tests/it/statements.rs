@@ -8,11 +8,12 @@ use sqlx::{Column as _, Executor as _, SqlStr, Statement as _};
 
 use crate::world::World;
 
-const SOURCES: [&str; 9] = [
+const SOURCES: [&str; 10] = [
     include_str!("../../src/attestation.rs"),
     include_str!("../../src/audit.rs"),
     include_str!("../../src/calls.rs"),
     include_str!("../../src/control.rs"),
+    include_str!("../../src/evidence.rs"),
     include_str!("../../src/health.rs"),
     include_str!("../../src/partitions.rs"),
     include_str!("../../src/policy.rs"),

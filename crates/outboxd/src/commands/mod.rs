@@ -8,6 +8,7 @@ mod csv_reader;
 mod database;
 pub(crate) mod doctor;
 pub(crate) mod enqueue;
+pub(crate) mod evidence;
 pub(crate) mod inspect;
 pub(crate) mod man;
 pub(crate) mod migrate;

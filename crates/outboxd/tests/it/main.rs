@@ -30,6 +30,7 @@ mod doctor;
 mod documents;
 mod drain;
 mod end_to_end;
+mod evidence;
 mod fail_closed;
 mod fail_closed_running;
 mod failover;
