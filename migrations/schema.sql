@@ -1455,12 +1455,11 @@ CREATE FUNCTION outbox.enqueue_payment_outbox_batch(p_participant_ids text[], p_
 -- Purpose: records payments in the caller's transaction: identity, instruction and pending row.
 -- Parameters: arrays of one length; amounts in minor units; p_hint = false for two-phase commit, where NOTIFY is not allowed.
 -- Results: for each payment its outbox_id, and whether this call created it. The same participant, instruction, key and request
---   returns the first row. OB001: the instruction with another request, OB002: with another key. OB003, OB004: a bad value. OB021,
---   OB022: see refuse_unattested_payments. One bad payment refuses the whole batch.
+--   returns the first row. OB001: the instruction with another request, OB002: with another key. OB003, OB004: a bad value. OB021, OB022:
+--   see refuse_unattested_payments. One bad payment refuses the whole batch.
 -- Locks taken: ordering keys and identities, each in order (two batches cannot deadlock), wake-up locks shared.
--- Hazard: "look first, then insert" pays twice under concurrency. The identity's primary key decides:
---   a conflict is an answer in the next statement, or 40001 above read committed. The look-ups are lateral
---   with a limit: the planner then goes by the key for each payment, whatever it believes of the table's size.
+-- Hazard: "look first, then insert" pays twice under concurrency. The identity's primary key decides: a conflict is an answer in
+--   the next statement, or 40001 above read committed. Look-ups are lateral with a limit: the plan goes by the key, whatever the size.
 declare
     v_now timestamptz := clock_timestamp();
     v_size integer := cardinality(p_participant_ids);

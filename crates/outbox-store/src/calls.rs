@@ -108,6 +108,7 @@ pub const STATEMENTS: &[(&str, &str)] = &[
     ("CATALOGUE", evidence::CATALOGUE),
     ("PATH", evidence::PATH),
     ("APPLIED", evidence::APPLIED),
+    ("POLICY", evidence::POLICY),
     ("SERVER", evidence::SERVER),
     ("CHECK_EPOCH", health::CHECK_EPOCH),
     ("READ_HEALTH", health::READ_HEALTH),

@@ -17,6 +17,10 @@ pub(crate) const SERVER: &str = "select current_setting('server_version_num')::i
      current_setting('fsync') as fsync, current_setting('full_page_writes') as full_page_writes, \
      current_setting('synchronous_commit') as synchronous_commit, pg_catalog.pg_is_in_recovery() as is_standby";
 
+/// The boot query of policies, with the checksum on record; reckoned anew from the document.
+pub(crate) const POLICY: &str = "select v.version, v.checksum, encode(sha256(convert_to(d.document, 'UTF8')), 'hex') as reckoned \
+     from outbox.policy_versions v join outbox.policy_documents d on d.version = v.version where v.is_active";
+
 /// One row of the migration ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AppliedMigration {
@@ -70,6 +74,18 @@ pub async fn read_applied_migrations(session: &mut Session) -> Result<Vec<Applie
         })
     };
     rows.iter().map(read).collect()
+}
+
+/// The active policy: its version, the checksum on record, and that of its document.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn read_policy_checksum(session: &mut Session) -> Result<Option<(i32, String, String)>, StoreError> {
+    const CALL: &str = "policy_versions";
+    let rows = session.fetch(CALL, sqlx::query(POLICY)).await?;
+    let read =
+        |row| Ok((column(CALL, row, "version")?, column(CALL, row, "checksum")?, column(CALL, row, "reckoned")?));
+    rows.first().map(read).transpose()
 }
 
 /// The server's version, identity and durability, as they are in force for this session.

@@ -41,7 +41,9 @@ pub use control::{
 };
 pub use enqueue::{Enqueued, Hint, NewPayment, enqueue_batch, enqueue_in};
 pub use error::{Class, StoreError};
-pub use evidence::{AppliedMigration, ServerFacts, read_applied_migrations, read_catalogue, read_server_facts};
+pub use evidence::{
+    AppliedMigration, ServerFacts, read_applied_migrations, read_catalogue, read_policy_checksum, read_server_facts,
+};
 pub use health::{OutboxHealth, check_epoch, read_health};
 pub use listener::WakeupListener;
 pub use memory::{EpochFault, LogMark, Memory};

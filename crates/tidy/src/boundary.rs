@@ -101,7 +101,7 @@ const DISPATCH_NAMES: [&str; 10] = [
 
 /// Beside Rust: what is installed with the daemon, and messages that its tests send. Nothing of it is compiled in.
 const OTHER_FILES: [(&str, &[&str]); 2] = [
-    ("crates/outboxd/packaging/", &["json", "service", "sysusers", "toml", "yml"]),
+    ("crates/outboxd/packaging/", &["json", "service", "sysusers", "timer", "toml", "yml"]),
     ("crates/outboxd/tests/fixtures/", &["json", "xml"]),
 ];
 

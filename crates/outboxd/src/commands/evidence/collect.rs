@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use outbox_store::{
-    AuditScope, MIGRATIONS, Session, StoreError, audit, read_applied_migrations, read_catalogue, read_server_facts,
+    AuditScope, MIGRATIONS, Session, StoreError, audit, read_applied_migrations, read_catalogue, read_policy_checksum,
+    read_server_facts,
 };
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use super::document::{Conservation, Database, Document, FORMAT, Migration, Setting, Source, Status};
+use super::document::{Conservation, Database, Document, FORMAT, Migration, Policy, Setting, Source, Status};
 use super::fingerprint::sha256_of;
 use super::gates::{Ran, listed, matched, results};
 use crate::commands::control::with_session;
@@ -123,6 +124,7 @@ pub(super) async fn database(session: &mut Session) -> Result<Database, Failure>
     let server = read_server_facts(session).await.map_err(failed)?;
     let facts = read_catalogue(session).await.map_err(failed)?;
     let applied = read_applied_migrations(session).await.map_err(failed)?;
+    let policy = read_policy_checksum(session).await.map_err(failed)?;
     let report = audit(session, AuditScope::Full, 0).await.map_err(failed)?;
     let report: Value = serde_json::from_str(&report)
         .map_err(|error| Failure::new(Exit::WrongSchema, format!("the answer of the audit: {error}")))?;
@@ -142,6 +144,7 @@ pub(super) async fn database(session: &mut Session) -> Result<Database, Failure>
             .filter(|one| one.success)
             .map(|one| Migration { version: one.version, description: one.description, checksum: one.checksum })
             .collect(),
+        policy: policy.map(policy_of).transpose()?,
         conservation: Conservation {
             identities: count("identities"),
             pending: needed("pending")?,
@@ -149,6 +152,15 @@ pub(super) async fn database(session: &mut Session) -> Result<Database, Failure>
             breaches: needed("breaches")?,
         },
     })
+}
+
+/// The policy, if its document is the one on record.
+fn policy_of((version, on_record, reckoned): (i32, String, String)) -> Result<Policy, Failure> {
+    if on_record != reckoned {
+        let what = format!("policy version {version} has checksum {on_record}, its document {reckoned}");
+        return Err(Failure::new(Exit::InvariantBroken, what));
+    }
+    Ok(Policy { version, sha256: reckoned })
 }
 
 /// What is not as it has to be.

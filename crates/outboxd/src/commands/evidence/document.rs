@@ -77,6 +77,14 @@ pub(super) struct Setting {
     pub(super) value: String,
 }
 
+/// The policy that is active.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Policy {
+    pub(super) version: i32,
+    pub(super) sha256: String,
+}
+
 /// How many payments there are, in one snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -96,6 +104,8 @@ pub(super) struct Database {
     pub(super) schema_sha256: String,
     pub(super) schema_facts: usize,
     pub(super) migrations: Vec<Migration>,
+    /// None where contracts are set by hand.
+    pub(super) policy: Option<Policy>,
     pub(super) conservation: Conservation,
 }
 

@@ -8,14 +8,11 @@ use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 
+use crate::hex;
+
 /// The hash in hexadecimal.
 pub(super) fn sha256_of(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(64);
-    for byte in Sha256::digest(bytes) {
-        // Writing to a string does not fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    hex::encode(&Sha256::digest(bytes))
 }
 
 /// The hash of `path` below `tree`, a file or a folder.

@@ -115,6 +115,9 @@ fn of_database(then: Option<&Database>, now: &Database) -> Vec<String> {
     if then.migrations != now.migrations {
         differing.push("the migrations that are applied".to_owned());
     }
+    if then.policy != now.policy {
+        differing.push("the active policy".to_owned());
+    }
     if now.conservation.breaches != 0 {
         differing.push(format!("{} promises are broken now, see outboxd audit", now.conservation.breaches));
     }
