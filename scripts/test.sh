@@ -119,16 +119,12 @@ step build cargo build --workspace --bins --quiet
 step 'service unit' check_unit
 step 'installation steps' scripts/check_install_steps.sh --debug
 step 'alert rules' check_alerts
-step 'migrations: locks' scripts/security/lint_ddl_lock_risk.sh
-step 'migrations: names' scripts/security/lint_search_path.sh
-step 'migrations: transactions' scripts/security/lint_transaction_control.sh
-step 'migrations: the lints themselves' scripts/security/check_lints.sh
-step 'core boundary' scripts/security/lint_core_boundary.sh
 step zizmor "$LINTERS/zizmor" --offline --no-progress --quiet .github/workflows
 step 'doc tests' cargo test --workspace --doc --quiet
 step 'database tests on Postgres 18' run_tests 18 "${DATABASE_CRATES[@]}"
 step 'all tests on Postgres 15' run_tests 15 --workspace
 step 'implemented invariants' check_invariants
+step 'gates, and their evidence' scripts/audit/run_all.sh
 # On the programs built above: what they do is judged here, not how fast.
 export DEMO_BIN=$ROOT/target/debug
 step 'demonstration, short' scripts/demo.sh --no-install --payments 600

@@ -70,6 +70,40 @@ impl Office {
     }
 }
 
+/// The keys of each object of `found` are those that `schema` lists, no more and no fewer.
+fn fits(schema: &Value, found: &Value, place: &str) {
+    if let Some(object) = found.as_object() {
+        let keys: Vec<&String> = object.keys().collect();
+        let listed: Vec<&String> = schema["properties"].as_object().unwrap().keys().collect();
+        let mut required: Vec<&str> = schema["required"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+        let mut sorted = keys.clone();
+        sorted.sort();
+        required.sort_unstable();
+        assert_eq!(sorted, required, "{place}");
+        assert_eq!(keys.len(), listed.len(), "{place}");
+        assert_eq!(schema["additionalProperties"], false, "{place}");
+        for (key, value) in object {
+            fits(&schema["properties"][key], value, &format!("{place}/{key}"));
+        }
+    }
+    for value in found.as_array().into_iter().flatten() {
+        fits(&schema["items"], value, &format!("{place}/*"));
+    }
+}
+
+#[tokio::test]
+async fn evidence_has_the_form_that_its_schema_says() {
+    let office = Office::open().await;
+    let schema = fs::read_to_string(workspace_root().join("evidence/evidence.schema.json")).unwrap();
+    let schema = serde_json::from_str(&schema).unwrap();
+    let document = office.sound("a.json");
+    assert!(
+        document["gates"][0]["inputs"][0]["path"] == "rules.sql"
+            && document["database"]["migrations"][2]["version"] == 3
+    );
+    fits(&schema, &document, "");
+}
+
 #[tokio::test]
 async fn gate_without_a_result_and_an_input_that_is_not_there_fail_by_name() {
     let office = Office::open().await;
