@@ -330,7 +330,8 @@ async fn another_table_of_months_is_one_line_and_its_months_go_after_the_payment
     assert_eq!(why.len(), 2, "{why:?}");
     assert!(why.iter().all(|one| one.contains("go first")), "{why:?}");
     assert_eq!(old.steps(20).await.unwrap(), Vec::<String>::new());
-    assert_eq!(old.states().await, ["DETACHED", "DETACHED", "ATTACHED"]);
+    assert_eq!(old.states().await, ["DETACHED", "DETACHED"]);
+    assert_eq!(old.states_of("PROBES").await, ["ATTACHED"]);
 }
 
 #[tokio::test]

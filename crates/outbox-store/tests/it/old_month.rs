@@ -135,10 +135,15 @@ impl OldMonth {
         assert_eq!(self.states().await, ["DETACHED", "DETACHED"]);
     }
 
-    /// Where the tables of the month are on their way out.
+    /// Where the tables of the month's payments are on their way out.
     pub(crate) async fn states(&mut self) -> Vec<String> {
+        self.states_of("PAYMENTS").await
+    }
+
+    /// The same of tables that hold something else.
+    pub(crate) async fn states_of(&mut self, holds: &str) -> Vec<String> {
         let all = read_partitions(&mut self.world.session("t_monitor")).await.unwrap();
-        let of_month = all.into_iter().filter(|row| row.month == self.month);
+        let of_month = all.into_iter().filter(|row| row.month == self.month && row.holds == holds);
         of_month.map(|row| row.state).collect()
     }
 

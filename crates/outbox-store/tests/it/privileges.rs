@@ -39,6 +39,7 @@ t_auditor  policy_activations             select
 t_auditor  policy_versions                select
 t_auditor  partition_seals                select
 t_auditor  partition_receipts             select
+t_auditor  schema_migrations              select
 ";
 
 /// Function, and who executes it. What is not here is refused.

@@ -219,9 +219,6 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert!(matches!(now.of_rail(&rail, Some(&row(&|_| {}, stamped))), RailPolicy::Active(..)));
-        // A schema without attestations asks for none; one that should and does not is another contract.
-        let without = row(&|c| drop(c.as_object_mut().unwrap().remove("require_attestation")), stamped);
-        assert!(matches!(now.of_rail(&rail, Some(&without)), RailPolicy::Active(..)));
         assert!(off(row(&|c| c["max_sends"] = 4.into(), stamped)).ends_with(": max_sends"));
         assert!(off(row(&|c| c["fallback"] = true.into(), stamped)).ends_with(": fallback"));
         let later = row(&|c| c["of_a_later_schema"] = true.into(), stamped);
