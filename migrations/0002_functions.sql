@@ -4695,7 +4695,7 @@ grant execute on function outbox.read_api_range() to outbox_ingest, outbox_dispa
 grant execute on function outbox.set_payment_rail(text, text, bigint, bigint, bigint, boolean, integer, integer, bigint, bigint, bigint, boolean, boolean, integer, integer, boolean, boolean)
     to outbox_operator;
 grant execute on function outbox.revoke_client_cert(bytea, text, timestamptz), outbox.revoke_token(text, text, text, text, timestamptz) to outbox_operator;
-grant execute on function outbox.read_revoked_client_certs(bytea[]) to outbox_dispatcher, outbox_operator;
+grant execute on function outbox.read_revoked_client_certs(bytea[]) to outbox_dispatcher, outbox_operator, outbox_approver, outbox_auditor, outbox_monitor;
 grant execute on function outbox.read_outbox_status(timestamptz), outbox.read_blocked_keys(integer) to outbox_operator, outbox_approver, outbox_auditor, outbox_monitor;
 grant execute on function outbox.read_payment_timelines(text, text) to outbox_operator, outbox_approver, outbox_auditor;
 grant execute on function outbox.read_outbox_metrics(text[], bigint[]) to outbox_dispatcher, outbox_monitor;

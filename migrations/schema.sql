@@ -6874,6 +6874,9 @@ GRANT ALL ON FUNCTION outbox.read_reconcile_breaks(p_only_open boolean, p_rail t
 REVOKE ALL ON FUNCTION outbox.read_revoked_client_certs(p_fingerprints bytea[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION outbox.read_revoked_client_certs(p_fingerprints bytea[]) TO outbox_dispatcher;
 GRANT ALL ON FUNCTION outbox.read_revoked_client_certs(p_fingerprints bytea[]) TO outbox_operator;
+GRANT ALL ON FUNCTION outbox.read_revoked_client_certs(p_fingerprints bytea[]) TO outbox_approver;
+GRANT ALL ON FUNCTION outbox.read_revoked_client_certs(p_fingerprints bytea[]) TO outbox_auditor;
+GRANT ALL ON FUNCTION outbox.read_revoked_client_certs(p_fingerprints bytea[]) TO outbox_monitor;
 
 REVOKE ALL ON FUNCTION outbox.reconcile_cover(p_rail text, p_statement_id uuid) FROM PUBLIC;
 

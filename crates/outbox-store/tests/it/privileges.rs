@@ -50,7 +50,7 @@ enqueue_payment_outbox_batch  t_ingest
 record_ingress_attestation    t_ingest
 revoke_client_cert            t_operator
 revoke_token                  t_operator
-read_revoked_client_certs     t_dispatcher t_operator
+read_revoked_client_certs     t_dispatcher t_operator t_approver t_auditor t_monitor
 claim_outbox_batch            t_dispatcher
 expire_outbox_leases          t_dispatcher
 unpark_outbox_rows            t_dispatcher

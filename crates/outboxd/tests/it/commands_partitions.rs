@@ -58,7 +58,12 @@ impl Months {
 
     fn listed(&self) -> Vec<Value> {
         let all = self.desk.run("t_monitor", &["partitions", "list", "--output", "json"]).json();
-        all.as_array().unwrap().iter().filter(|row| row["month"] == self.last.as_str()).cloned().collect()
+        all.as_array()
+            .unwrap()
+            .iter()
+            .filter(|row| row["month"] == self.last.as_str() && row["holds"] == "PAYMENTS")
+            .cloned()
+            .collect()
     }
 
     fn table(&self, what: &str) -> String {
