@@ -4298,7 +4298,7 @@ as $$
 #variable_conflict use_column
 -- Purpose: records whose request was let in or turned away at the entrance, and by which proof. In the caller's transaction.
 -- Parameters: p_payload_sha256, over the bytes that are enqueued; p_client_cert_fingerprint, SHA-256 of the certificate (DER);
---   p_signature, at most 4096 bytes, without what was signed. Never a payload, never a token, key or password.
+--   p_policy_version, the entrance's own, else the active one is recorded; p_signature, at most 4096 bytes, without what was signed. Never a payload, never a token, key or password.
 -- Results: the decision, which is REJECTED for the reason REVOKED where the credential is on a deny list, whatever the caller said.
 --   The same participant, request and content returns the first row, but for received_at, which a repetition brings anew; if its
 --   credential was revoked since, the answer is REJECTED and the row stays as it was. OB020: the request with other content. OB003: a bad value.
@@ -4318,7 +4318,7 @@ declare
     v_first record;
 begin
     v_row := row(v_id, p_request_id, p_instruction_id, p_participant_id, p_tenant_id, p_received_at, p_payload_sha256, p_auth_method,
-                 p_client_cert_fingerprint, p_key_id, p_jwt_iss, p_jti, p_signature_alg, p_signature, p_decision, p_reason_code, p_policy_version,
+                 p_client_cert_fingerprint, p_key_id, p_jwt_iss, p_jti, p_signature_alg, p_signature, p_decision, p_reason_code, coalesce(p_policy_version, outbox.active_policy_version()::text),
                  session_user, v_now);
     perform outbox.refuse_bad_attestation(v_row);
     insert into outbox.ingress_requests values (p_participant_id, p_request_id, v_id, v_content)
