@@ -9,7 +9,7 @@ as $$
 --   new key to the rail. Internal to apply_to_payment.
 -- Results: as apply_to_payment; new_outbox_id is the new payment. Only the last generation, only if it ended FAILED or
 --   DISPATCHED, and not if the rail said later, or says in a statement, that it had accepted it or another generation. Where an attempt of
---   any generation may have been executed it takes evidence that was given when the quarantine of that attempt was over.
+--   any generation may have been executed, or one is in a month that was detached, it takes evidence that was given when the quarantine of that attempt was over.
 -- Parameters: p_attempts_then, as in apply_to_payment.
 -- Locks taken: the instruction's row, skip locked, so that of two redrives the second finds the first.
 -- Hazard: the rail executes the new key. What was executed under the old one is then paid twice: the evidence has to
@@ -74,7 +74,8 @@ begin
                        || 'and a redrive of it may be among what the failover lost: close the break first'
                    when v_doubt_until > p_action.proposed_at then outbox.evidence_too_early(v_doubt_until)
                    when v_doubt_until is not null and p_action.evidence is null then 'an attempt of it may have been executed: that takes evidence that it was not'
-                   when p_action.evidence is null and exists (select from outbox.payment_outbox_attempts a where a.outbox_id = any (v_all) and a.state = 'DISPATCHED')
+                   when p_action.evidence is null and (exists (select from outbox.payment_outbox_attempts a where a.outbox_id = any (v_all) and a.state = 'DISPATCHED')
+                                                       or cardinality(v_all) > (select count(*) from outbox.payment_outbox_instructions i where i.outbox_id = any (v_all)))
                        then 'it was dispatched, or an earlier one of its instruction was: that takes evidence that the rail never got it'
                    when v_not_after < v_now then 'its not_after is past: give another' end;
     if detail is not null then

@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 use crate::conservation::assert_conserved;
 use crate::control::Desk;
 use crate::reconcile::{Paper, open};
+use crate::sql::run;
 use crate::world::{World, lease};
 
 impl World {
@@ -41,8 +42,17 @@ async fn second_redrive_takes_evidence_if_any_generation_was_dispatched() {
     let its = lease(&worker.claim_one().await);
     worker.complete_one(its, Outcome::Refused).await;
     assert!(desk.refuses(ActionKind::Redrive, second).await.contains("takes evidence that the rail never got it"));
+    // Nor is it known how one ended whose month was detached.
+    let gone = ["payment_outbox_attempts", "payment_outbox_instructions"].map(|table| {
+        format!(
+            "alter table outbox.{table} disable trigger history_is_never_changed; delete from outbox.{table} where outbox_id = '{first}'; \
+             alter table outbox.{table} enable always trigger history_is_never_changed;"
+        )
+    });
+    let mut dba = world.db.connect_as("postgres").await.unwrap();
+    run(&mut dba, &gone.concat()).await;
+    assert!(desk.refuses(ActionKind::Redrive, second).await.contains("takes evidence that the rail never got it"));
     assert!(desk.does_by(ActionKind::Redrive, second, "BANK-8").await.applied);
-    assert_conserved(&mut world.dba).await;
 }
 
 #[tokio::test]
