@@ -33,7 +33,7 @@ make_database() {
 
 # The head of the file with figures: how they were made, of what, and where.
 measured_header() {
-  evidence_header "$COMMAND" "$("$BIN/outboxd" --version), ${DEMO_BIN:+built before}${DEMO_BIN:-release}" \
+  evidence_header "$COMMAND" "$("$BIN/outboxd" --version), $(if [ -n "${DEMO_BIN:-}" ]; then printf 'built before'; else printf release; fi)" \
     "$(as_dba -At -c 'show server_version'); files on $(stat -f -c %T "$WORK"); settings that differ from the default:"
   as_dba -At -F ' = ' -c "select '  ' || name, setting from pg_settings where source not in ('default', 'override', 'client')
                            and setting <> boot_val and name !~ '(_file|director|^lc_|^TimeZone|timezone)' order by name"
