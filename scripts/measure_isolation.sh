@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # How much a dead rail with a long queue delays another: the time from the enqueue of a payment to its first byte
-# on rail b, once with nothing due on rail a, once with 100,000 payments due there and nobody answering. The two
-# are measured in turns on one machine, so their ratio is what counts, not the milliseconds.
+# on rail b, with nothing due on rail a, and with 100,000 payments due there while it refuses connections or, another
+# time, takes every request and never answers. They are measured in turns on one machine, so their ratio is what
+# counts, not the milliseconds.
 #
 #   scripts/measure_isolation.sh [--rounds COUNT] [--seconds COUNT] [--out FILE]
 #
-# A third kind of run has the breaker of rail a set so that it never opens. Each run has a database of its own on
+# In a last kind of run connections are refused and the breaker of rail a never opens. Each run has a database of its own on
 # one private Postgres. Needs no standard input and no terminal; installs nothing. Raw figures go to FILE.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -65,7 +66,7 @@ make_databases() {
     -c 'vacuum analyze'
 }
 
-# start_measured FAILURES: a dispatcher whose breaker of rail a opens after so many.
+# start_measured URL FAILURES: a dispatcher that sends what is for rail a there, with a breaker that opens after so many.
 start_measured() {
   {
     cat <<TABLES
@@ -82,12 +83,12 @@ listen = "off"
 format = "json"
 filter = "warn"
 [rails.a]
-url = "$DEAD_URL"
+url = "$1"
 timeout = "5s"
 connect_timeout = "1s"
 reference_json_pointer = "/reference"
 [rails.a.breaker]
-failures = $1
+failures = $2
 TABLES
     rail_table b 32
   } >"$WORK/measured.toml"
@@ -97,12 +98,13 @@ TABLES
 
 # run KIND ROUND: one measured run; adds a line to the figures.
 run() {
-  local kind=$1 round=$2 template=queued failures=10
+  local kind=$1 round=$2 template=queued url=$DEAD_URL failures=10
   [ "$kind" != alone ] || template=empty
+  [ "$kind" != silent ] || url=http://${RAIL_ADDRESSES[silent]}/payments
   [ "$kind" != dead_without_breaker ] || failures=4294967295
   DATABASE="${kind}_$round"
   psql -X -q -h "$WORK/pg" -U postgres -d postgres -c "create database $DATABASE template $template" -c checkpoint
-  start_measured "$failures"
+  start_measured "$url" "$failures"
   # At a steady rate, each payment in a transaction of its own; the first two seconds warm up and are not counted.
   as_dba -c "do \$\$ declare v_start timestamptz := clock_timestamp(); begin
       for n in 1..$((RATE * (RUN_S + 2))) loop
@@ -125,7 +127,7 @@ run() {
 measure() {
   local round kind
   for ((round = 1; round <= ROUNDS; round++)); do
-    for kind in alone dead dead_without_breaker; do run "$kind" "$round"; done
+    for kind in alone dead silent dead_without_breaker; do run "$kind" "$round"; done
   done
 }
 
@@ -136,18 +138,18 @@ ratio() {
 }
 
 write_evidence() {
+  local kind
   {
     measured_header
-    printf 'rail b: %s payments a second for %s s; rail a: nothing due (alone), or %s due and connections refused\n' \
+    printf 'rail b: %s payments a second for %s s; rail a: nothing due (alone), or %s due and connections refused (dead) or requests never answered (silent)\n' \
       "$RATE" "$RUN_S" "$BACKLOG"
     printf 'milliseconds from the enqueue, before its commit, to the first byte\n'
     printf 'kind round payments p50 p99 max attempts_on_a\n'
     cat "$WORK/figures"
     printf '\np99 against alone, middle of %s rounds (least to most):\n' "$ROUNDS"
-    printf 'dead: %s' "$(ratio dead)"
-    printf '\ndead_without_breaker: %s\n' "$(ratio dead_without_breaker)"
+    for kind in dead silent dead_without_breaker; do printf '%s: %s\n' "$kind" "$(ratio "$kind")"; done
   } >"$OUT"
-  tail -n 3 "$OUT"
+  tail -n 4 "$OUT"
 }
 
 . scripts/lib/measure.sh
@@ -155,5 +157,6 @@ step 'build (release)' build outboxd rail-sim
 umask 077
 step 'private Postgres and databases' make_databases
 step 'a rail that answers' start_rail b --latency-min-ms 5 --no-sync
+step 'one that never does' start_rail silent --fault hang=1000
 step "measure $ROUNDS rounds" measure
 step 'write the figures' write_evidence
