@@ -40,7 +40,7 @@ pub(crate) fn plans_told(db: &TestDb, call: &str) -> (String, String) {
     let script = format!(
         "set client_min_messages = error; load 'auto_explain'; set auto_explain.log_min_duration = 0; \
          set auto_explain.log_analyze = on; set auto_explain.log_timing = off; \
-         set auto_explain.log_nested_statements = on; set auto_explain.log_level = notice; \
+         set auto_explain.log_wal = on; set auto_explain.log_nested_statements = on; set auto_explain.log_level = notice; \
          set client_min_messages = notice; {call}"
     );
     let output = std::process::Command::new("psql")

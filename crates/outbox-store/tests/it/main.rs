@@ -36,6 +36,7 @@ mod migrations;
 mod model;
 mod old_month;
 mod order;
+mod order_cost;
 mod partitions;
 mod policy;
 mod privileges;

@@ -9,7 +9,7 @@ use std::process::Command;
 use outbox_testkit::{PgServer, PgVersion, ServerSettings, TestDb, wait_until};
 use serde_json::Value;
 
-use crate::rig::{Daemon, HOLD, LIMIT, RAILS, RESEND, Rig};
+use crate::rig::{CONTRACT, Daemon, HOLD, LIMIT, RAILS, RESEND, Rig};
 use crate::runbook::Day;
 
 /// Payments of each rail.
@@ -137,21 +137,21 @@ impl Rig {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_promoted_standby_that_lost_three_seconds_is_not_dispatched_before_two_people_said_so() {
-    let mut rig = rig_on(&[]).await;
+/// Payments on both rails, half of them under way by a daemon with `settings`, when the standby loses three seconds and
+/// becomes the primary, where the rig is afterwards. Returns from when on commits may be missing.
+async fn promotion_that_loses_three_seconds(rig: &mut Rig, settings: &[&str]) -> String {
     let connection =
         format!("primary_conninfo = 'host={} port={} user=postgres'", rig.db.address().host(), rig.db.address().port());
     rig.enqueue_each(EACH).await;
-    let settings = ServerSettings {
+    let standby = ServerSettings {
         configuration: vec![connection],
         signal_file: Some("standby.signal"),
         ..ServerSettings::default()
     };
-    let standby = rig.copy_of_the_server(&settings);
+    let standby = rig.copy_of_the_server(&standby);
     rig.until("replication", "select count(*) = 1 from pg_stat_replication where state = 'streaming'").await;
     // Slow rails, so that seconds are lost in the middle of the work.
-    let slow = ["rails.resend.concurrency=2", "rails.hold.concurrency=2", "dispatcher.environment=production"];
+    let slow = [&["rails.resend.concurrency=2", "rails.hold.concurrency=2"], settings].concat();
     for rail in RAILS {
         rig.sim(rail).set_profile(rail_sim::Profile::new([(rail_sim::Fault::Slow, 1000)])).unwrap();
     }
@@ -178,10 +178,17 @@ async fn a_promoted_standby_that_lost_three_seconds_is_not_dispatched_before_two
     for rail in RAILS {
         rig.sim(rail).set_profile(rail_sim::Profile::default()).unwrap();
     }
-    let heir = rig.daemon_here("heir", "heir", "production");
+    lost_from
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_promoted_standby_that_lost_three_seconds_is_not_dispatched_before_two_people_said_so() {
+    let mut rig = rig_on(&[]).await;
+    let production = ["dispatcher.environment=production"];
+    let lost_from = promotion_that_loses_three_seconds(&mut rig, &production).await;
+    let heir = rig.daemon_with("heir", rig.db.address(), &production);
     rig.refuses(&heir, "what was sent may be missing here").await;
-    let doubtful = rig.acknowledge(&lost_from);
-    assert!(doubtful > 0);
+    assert!(rig.acknowledge(&lost_from) > 0);
     rig.goes_on(&heir).await;
     // Every payment that the rail executed and the database forgot is held, or dispatched with the same reference.
     let executed: Vec<String> = rig.hold.effects().unwrap().into_iter().map(|effect| effect.key).collect();
@@ -194,6 +201,35 @@ async fn a_promoted_standby_that_lost_three_seconds_is_not_dispatched_before_two
         ))
         .await;
     assert_eq!(lost, 0, "executed, and neither dispatched nor held");
+    heir.stop().await;
+}
+
+/// The rail that executes every request answers inquiries: what the promotion lost is asked about, and sent only where
+/// the rail does not know it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rail_that_answers_inquiries_is_asked_about_what_a_promotion_lost_and_nothing_is_held() {
+    let mut rig = rig_on(&[]).await;
+    rig.contract(HOLD, &format!("'inquire', p_not_found_is_final => true, {CONTRACT}")).await;
+    let settings = [
+        "dispatcher.environment=production",
+        "rails.hold.inquiry.path=/payments/{key}",
+        "rails.hold.inquiry.code_json_pointer=/status",
+        "rails.hold.inquiry.codes=[{status=200,code=\"ACCEPTED\",means=\"accepted\"}]",
+    ];
+    let lost_from = promotion_that_loses_three_seconds(&mut rig, &settings).await;
+    let before: i64 = rig.value("select count(*) from outbox.payment_outbox_attempts where kind = 'INQUIRE'").await;
+    let heir = rig.daemon_with("heir", rig.db.address(), &settings);
+    rig.refuses(&heir, "what was sent may be missing here").await;
+    let doubtful = rig.acknowledge(&lost_from);
+    rig.settled().await;
+    rig.nothing_was_paid_twice();
+    for rail in RAILS {
+        assert_eq!(rig.held(rail).await, Vec::<String>::new(), "{rail}");
+        assert_eq!(rig.count(rail, "DISPATCHED").await, i64::try_from(EACH).unwrap(), "{rail}");
+        assert_eq!(rig.sim(rail).effects().unwrap().len(), EACH, "{rail}");
+    }
+    let asked: i64 = rig.value("select count(*) from outbox.payment_outbox_attempts where kind = 'INQUIRE'").await;
+    assert!(doubtful > 0 && asked > before, "{doubtful} doubtful, {before} inquiries before and {asked} after");
     heir.stop().await;
 }
 

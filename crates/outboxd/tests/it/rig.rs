@@ -33,7 +33,7 @@ pub(crate) const RECOVERY_MS: i64 = 2_000;
 
 /// A lease of 4 s leaves 1.4 s between the claim and the first byte: 1 s for the exchange, 1.6 s for its
 /// completion.
-const CONTRACT: &str = "p_rail_timeout_ms => 1000, p_processing_bound_ms => 500, p_lease_duration_ms => 4000, \
+pub(crate) const CONTRACT: &str = "p_rail_timeout_ms => 1000, p_processing_bound_ms => 500, p_lease_duration_ms => 4000, \
                         p_amount_required => false, p_backoff_base_ms => 20, p_backoff_cap_ms => 200";
 
 /// The world of one test.
