@@ -3125,8 +3125,7 @@ CREATE FUNCTION outbox.read_outbox_metrics(p_rails text[] DEFAULT '{}'::text[], 
 --   risk are also those whose next attempt comes after it, and parked ones that have waited for longer than is left.
 -- Results: a row a figure: its name, the values of its labels in the order of docs/METRICS.md, and the value: seconds,
 --   minor units of money, or a count. What does not exist has no row. Sums of money are those of the first 50000 payments
---   looked at: amounts_complete is then 0, and the sums are too small. settled: ended or refused, of all dispatchers, until
---   their rows are pruned.
+--   looked at: amounts_complete is then 0, and the sums are too small. settled: ended or refused, of all dispatchers, still on record.
 -- Locks taken: none beyond reading. Reads the whole queue, twice where money is to be summed.
 -- Hazard: the ids' range is a constant for the planner, which leaves out the other months. Look-ups are lateral.
 declare
@@ -3230,7 +3229,7 @@ begin
            ('queue_dead_rows', pg_stat_get_dead_tuples('outbox.payment_outbox_pending'::regclass)),
            ('oldest_snapshot_age_transactions', outbox.oldest_snapshot_age()),
            ('notification_queue_usage_ratio', pg_notification_queue_usage()),
-           ('partition_headroom_months', outbox.partition_headroom_months())) as f (figure, value);
+           ('partition_headroom_months', outbox.partition_headroom_months()), ('policy_version', coalesce(outbox.active_policy_version(), 0))) as f (figure, value);
 end
 $$;
 
@@ -3278,7 +3277,7 @@ $$;
 
 ALTER FUNCTION outbox.read_outbox_pauses() OWNER TO outbox_owner;
 
-CREATE FUNCTION outbox.read_outbox_payments(p_rail text DEFAULT NULL::text, p_participant_id text DEFAULT NULL::text, p_disposition text DEFAULT NULL::text, p_hold_reason text DEFAULT NULL::text, p_ended_as text DEFAULT NULL::text, p_since timestamp with time zone DEFAULT NULL::timestamp with time zone, p_until timestamp with time zone DEFAULT NULL::timestamp with time zone, p_after uuid DEFAULT NULL::uuid, p_limit integer DEFAULT 100) RETURNS TABLE(outbox_id uuid, participant_id text, instruction_id text, rail text, amount_minor bigint, currency text, enqueued_at timestamp with time zone, disposition text, hold_reason text, ended_as text, in_doubt_since timestamp with time zone, next_attempt_at timestamp with time zone, not_after timestamp with time zone, attempts integer, ordering_key text, age_ms bigint, is_leased boolean, is_due boolean)
+CREATE FUNCTION outbox.read_outbox_payments(p_rail text DEFAULT NULL::text, p_participant_id text DEFAULT NULL::text, p_disposition text DEFAULT NULL::text, p_hold_reason text DEFAULT NULL::text, p_ended_as text DEFAULT NULL::text, p_since timestamp with time zone DEFAULT NULL::timestamp with time zone, p_until timestamp with time zone DEFAULT NULL::timestamp with time zone, p_after uuid DEFAULT NULL::uuid, p_limit integer DEFAULT 100) RETURNS TABLE(outbox_id uuid, participant_id text, instruction_id text, rail text, amount_minor bigint, currency text, enqueued_at timestamp with time zone, disposition text, hold_reason text, ended_as text, in_doubt_since timestamp with time zone, next_attempt_at timestamp with time zone, not_after timestamp with time zone, attempts integer, ordering_key text, age_ms bigint, is_leased boolean, is_due boolean, waits_for text, taken_up_by text, action_id uuid)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_custom_plan'
@@ -3294,7 +3293,9 @@ CREATE FUNCTION outbox.read_outbox_payments(p_rail text DEFAULT NULL::text, p_pa
 -- Parameters: what is null does not filter; p_ended_as looks in the ledger (DISPATCHED, FAILED, CANCELLED), otherwise
 --   the queue is listed; p_since and p_until bound the time of the enqueue; p_after, the last id of the page before.
 -- Results: at most p_limit. Never a payload. age_ms: since it is in doubt, otherwise since its enqueue. is_due: the time of its
---   next attempt has come, whatever keeps it. OB003: a hold_reason of what has ended.
+--   next attempt has come, whatever keeps it. waits_for: who acts next, the dispatcher, unparking, an operator, or the approver of
+--   action_id, which names the payment and is not over; taken_up_by: who began that action, or held the payment; null while
+--   nobody did. OB003: a hold_reason of what has ended.
 -- Hazard: pages are read by key, in order, so that all pages together read the queue once: a sort would read it for each.
 declare
     v_lo uuid := greatest(outbox.outbox_id_floor(coalesce(p_since, 'epoch')), coalesce(p_after, '00000000-0000-0000-0000-000000000000'));
@@ -3306,7 +3307,7 @@ begin
         return query
         select a.outbox_id, i.participant_id, i.instruction_id, a.rail, i.amount_minor, i.currency, i.created_at, null::text, null::text, a.state,
                null::timestamptz, null::timestamptz, i.not_after, a.attempt_no, i.ordering_key,
-               (extract(epoch from clock_timestamp() - i.created_at) * 1000)::bigint, false, false
+               (extract(epoch from clock_timestamp() - i.created_at) * 1000)::bigint, false, false, null::text, null::text, null::uuid
           from outbox.payment_outbox_attempts a
          cross join lateral (select n.* from outbox.payment_outbox_instructions n
                               where n.outbox_id = a.outbox_id and n.outbox_id > v_lo and n.outbox_id < v_hi
@@ -3319,10 +3320,21 @@ begin
     return query
     select p.outbox_id, p.participant_id, i.instruction_id, p.rail, i.amount_minor, i.currency, i.created_at, p.disposition, p.hold_reason, null::text,
            p.in_doubt_since, p.next_attempt_at, p.not_after, p.attempt_count, i.ordering_key,
-           (extract(epoch from clock_timestamp() - coalesce(p.in_doubt_since, i.created_at)) * 1000)::bigint, p.lease_token is not null, p.next_attempt_at <= clock_timestamp()
+           (extract(epoch from clock_timestamp() - coalesce(p.in_doubt_since, i.created_at)) * 1000)::bigint, p.lease_token is not null, p.next_attempt_at <= clock_timestamp(),
+           case when o.is_undecided then 'approver' when p.disposition = 'HELD' then 'operator' when p.disposition = 'PARKED' then 'unparking' else 'dispatcher' end,
+           coalesce(o.proposed_by, h.proposed_by), o.action_id
       from outbox.payment_outbox_pending p
      cross join lateral (select n.* from outbox.payment_outbox_instructions n
                           where n.outbox_id = p.outbox_id and n.outbox_id > v_lo and n.outbox_id < v_hi limit 1) as i
+      left join lateral (select a.action_id, a.proposed_by, a.needs_approval and d.action_id is null as is_undecided
+                           from outbox.operator_action_members m join outbox.operator_actions a on a.action_id = m.action_id
+                           left join outbox.operator_action_decisions d on d.action_id = m.action_id
+                          where m.outbox_id = p.outbox_id and coalesce(d.decision, 'APPROVED') = 'APPROVED'
+                            and not exists (select from outbox.operator_action_results r where r.action_id = m.action_id and r.outbox_id = m.outbox_id)
+                          order by a.proposed_at desc limit 1) as o on true
+      left join lateral (select a.proposed_by from outbox.operator_action_results r join outbox.operator_actions a on a.action_id = r.action_id
+                          where r.outbox_id = p.outbox_id and r.result = 'APPLIED' and a.kind = 'HOLD' and p.hold_reason = 'REQUESTED'
+                          order by r.applied_at desc limit 1) as h on true
      where p.outbox_id > v_lo and p.outbox_id < v_hi
        and (p_rail is null or p.rail = p_rail) and (p_participant_id is null or p.participant_id = p_participant_id)
        and (p_disposition is null or p.disposition = p_disposition) and (p_hold_reason is null or p.hold_reason = p_hold_reason)

@@ -10,8 +10,7 @@ as $$
 --   risk are also those whose next attempt comes after it, and parked ones that have waited for longer than is left.
 -- Results: a row a figure: its name, the values of its labels in the order of docs/METRICS.md, and the value: seconds,
 --   minor units of money, or a count. What does not exist has no row. Sums of money are those of the first 50000 payments
---   looked at: amounts_complete is then 0, and the sums are too small. settled: ended or refused, of all dispatchers, until
---   their rows are pruned.
+--   looked at: amounts_complete is then 0, and the sums are too small. settled: ended or refused, of all dispatchers, still on record.
 -- Locks taken: none beyond reading. Reads the whole queue, twice where money is to be summed.
 -- Hazard: the ids' range is a constant for the planner, which leaves out the other months. Look-ups are lateral.
 declare
@@ -115,6 +114,6 @@ begin
            ('queue_dead_rows', pg_stat_get_dead_tuples('outbox.payment_outbox_pending'::regclass)),
            ('oldest_snapshot_age_transactions', outbox.oldest_snapshot_age()),
            ('notification_queue_usage_ratio', pg_notification_queue_usage()),
-           ('partition_headroom_months', outbox.partition_headroom_months())) as f (figure, value);
+           ('partition_headroom_months', outbox.partition_headroom_months()), ('policy_version', coalesce(outbox.active_policy_version(), 0))) as f (figure, value);
 end
 $$;

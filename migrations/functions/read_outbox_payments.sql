@@ -5,7 +5,7 @@ create or replace function outbox.read_outbox_payments(
 ) returns table (
     outbox_id uuid, participant_id text, instruction_id text, rail text, amount_minor bigint, currency text, enqueued_at timestamptz,
     disposition text, hold_reason text, ended_as text, in_doubt_since timestamptz, next_attempt_at timestamptz, not_after timestamptz,
-    attempts integer, ordering_key text, age_ms bigint, is_leased boolean, is_due boolean)
+    attempts integer, ordering_key text, age_ms bigint, is_leased boolean, is_due boolean, waits_for text, taken_up_by text, action_id uuid)
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan
@@ -21,7 +21,9 @@ as $$
 -- Parameters: what is null does not filter; p_ended_as looks in the ledger (DISPATCHED, FAILED, CANCELLED), otherwise
 --   the queue is listed; p_since and p_until bound the time of the enqueue; p_after, the last id of the page before.
 -- Results: at most p_limit. Never a payload. age_ms: since it is in doubt, otherwise since its enqueue. is_due: the time of its
---   next attempt has come, whatever keeps it. OB003: a hold_reason of what has ended.
+--   next attempt has come, whatever keeps it. waits_for: who acts next, the dispatcher, unparking, an operator, or the approver of
+--   action_id, which names the payment and is not over; taken_up_by: who began that action, or held the payment; null while
+--   nobody did. OB003: a hold_reason of what has ended.
 -- Hazard: pages are read by key, in order, so that all pages together read the queue once: a sort would read it for each.
 declare
     v_lo uuid := greatest(outbox.outbox_id_floor(coalesce(p_since, 'epoch')), coalesce(p_after, '00000000-0000-0000-0000-000000000000'));
@@ -33,7 +35,7 @@ begin
         return query
         select a.outbox_id, i.participant_id, i.instruction_id, a.rail, i.amount_minor, i.currency, i.created_at, null::text, null::text, a.state,
                null::timestamptz, null::timestamptz, i.not_after, a.attempt_no, i.ordering_key,
-               (extract(epoch from clock_timestamp() - i.created_at) * 1000)::bigint, false, false
+               (extract(epoch from clock_timestamp() - i.created_at) * 1000)::bigint, false, false, null::text, null::text, null::uuid
           from outbox.payment_outbox_attempts a
          cross join lateral (select n.* from outbox.payment_outbox_instructions n
                               where n.outbox_id = a.outbox_id and n.outbox_id > v_lo and n.outbox_id < v_hi
@@ -46,10 +48,21 @@ begin
     return query
     select p.outbox_id, p.participant_id, i.instruction_id, p.rail, i.amount_minor, i.currency, i.created_at, p.disposition, p.hold_reason, null::text,
            p.in_doubt_since, p.next_attempt_at, p.not_after, p.attempt_count, i.ordering_key,
-           (extract(epoch from clock_timestamp() - coalesce(p.in_doubt_since, i.created_at)) * 1000)::bigint, p.lease_token is not null, p.next_attempt_at <= clock_timestamp()
+           (extract(epoch from clock_timestamp() - coalesce(p.in_doubt_since, i.created_at)) * 1000)::bigint, p.lease_token is not null, p.next_attempt_at <= clock_timestamp(),
+           case when o.is_undecided then 'approver' when p.disposition = 'HELD' then 'operator' when p.disposition = 'PARKED' then 'unparking' else 'dispatcher' end,
+           coalesce(o.proposed_by, h.proposed_by), o.action_id
       from outbox.payment_outbox_pending p
      cross join lateral (select n.* from outbox.payment_outbox_instructions n
                           where n.outbox_id = p.outbox_id and n.outbox_id > v_lo and n.outbox_id < v_hi limit 1) as i
+      left join lateral (select a.action_id, a.proposed_by, a.needs_approval and d.action_id is null as is_undecided
+                           from outbox.operator_action_members m join outbox.operator_actions a on a.action_id = m.action_id
+                           left join outbox.operator_action_decisions d on d.action_id = m.action_id
+                          where m.outbox_id = p.outbox_id and coalesce(d.decision, 'APPROVED') = 'APPROVED'
+                            and not exists (select from outbox.operator_action_results r where r.action_id = m.action_id and r.outbox_id = m.outbox_id)
+                          order by a.proposed_at desc limit 1) as o on true
+      left join lateral (select a.proposed_by from outbox.operator_action_results r join outbox.operator_actions a on a.action_id = r.action_id
+                          where r.outbox_id = p.outbox_id and r.result = 'APPLIED' and a.kind = 'HOLD' and p.hold_reason = 'REQUESTED'
+                          order by r.applied_at desc limit 1) as h on true
      where p.outbox_id > v_lo and p.outbox_id < v_hi
        and (p_rail is null or p.rail = p_rail) and (p_participant_id is null or p.participant_id = p_participant_id)
        and (p_disposition is null or p.disposition = p_disposition) and (p_hold_reason is null or p.hold_reason = p_hold_reason)

@@ -54,6 +54,7 @@ mod sessions;
 mod sql;
 mod statements;
 mod steps;
+mod stuck;
 mod unparking;
 mod upgrade;
 mod world;

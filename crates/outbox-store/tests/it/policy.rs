@@ -122,10 +122,14 @@ async fn maker_cannot_approve_their_own_policy_and_only_an_approved_one_is_activ
     );
     let turned_down = activate_policy(&mut office.maker, rejected.version, "r").await.unwrap_err();
     assert!(turned_down.to_string().contains("is rejected"), "{turned_down}");
+    let mut monitor = world.db.connect_as("t_monitor").await.unwrap();
+    let figure = "select value::integer from outbox.read_outbox_metrics() where figure = 'policy_version'";
     assert_eq!(active(&mut world.dba).await, Vec::<i32>::new(), "a fresh database has none");
+    assert_eq!(column::<i32>(&mut monitor, figure).await, [0]);
     office.approves(&own).await;
     activate_policy(&mut office.checker, own.version, "now").await.unwrap();
     assert_eq!(active(&mut world.dba).await, [own.version.0]);
+    assert_eq!(column::<i32>(&mut monitor, figure).await, [own.version.0]);
     assert_eq!(statuses(&mut world.dba).await, ["ACTIVE", "REJECTED"]);
 }
 

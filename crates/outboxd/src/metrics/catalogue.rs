@@ -146,6 +146,8 @@ metrics! {
     NOTIFICATION_QUEUE = Gauge "outboxd_notification_queue_usage_ratio" [];
     /// Months after this one that have partitions.
     PARTITION_HEADROOM = Gauge "outboxd_partition_headroom_months" [];
+    /// The version of the active policy; 0 if there is none.
+    POLICY_VERSION = Gauge "outboxd_policy_version" [];
 }
 
 /// The metric of this name, without its prefix.

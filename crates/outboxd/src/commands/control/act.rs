@@ -225,7 +225,7 @@ pub(crate) fn run<'a>(command: impl Into<Act<'a>>, out: &mut dyn Write) -> Resul
             }
             return Ok(());
         }
-        act.change.confirmed(act.kind.name(), ids.len())?;
+        act.change.confirmed(act.kind.name(), (ids.len(), "payments"))?;
         let reason = &act.change.reason;
         let proposed = propose_action(session, act.kind, &ids, reason, act.evidence, &act.parameters).await;
         let proposal = or_end(proposed)?;

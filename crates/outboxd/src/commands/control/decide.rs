@@ -129,7 +129,8 @@ async fn decide(
     if change.output == Output::Table {
         show(&action, Output::Table, out)?;
     }
-    change.confirmed(&field(&action, "kind"), usize::try_from(seen.member_count).unwrap_or(0))?;
+    let count = usize::try_from(seen.member_count).unwrap_or(0);
+    change.confirmed(&field(&action, "kind"), (count, "payments"))?;
     or_end(decide_action(session, &seen, approve, &change.reason).await)?;
     Ok(Some(action))
 }

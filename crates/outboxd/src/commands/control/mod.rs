@@ -30,27 +30,27 @@ pub(crate) const EXIT_CODES: &str = "Exit codes: 0 done, or proposed; 1 some pay
 pub(crate) struct Change {
     /// Why, for the record
     #[arg(long, value_name = "TEXT")]
-    reason: String,
+    pub(crate) reason: String,
     /// Show what would be done, and do nothing
     #[arg(long)]
-    dry_run: bool,
-    /// How many payments it is to be; without it, a terminal is asked
+    pub(crate) dry_run: bool,
+    /// How many are to be changed: payments, breaks, credentials, or differences of a policy; without it, a terminal is asked
     #[arg(long, value_name = "COUNT")]
-    confirm: Option<usize>,
+    pub(crate) confirm: Option<usize>,
     #[command(flatten)]
-    database: DatabaseArgs,
+    pub(crate) database: DatabaseArgs,
     /// The form of the answer
     #[arg(long, value_enum, default_value_t = Output::Table)]
-    output: Output,
+    pub(crate) output: Output,
 }
 
 impl Change {
-    /// Whether a person, or `--confirm`, says that it is `count` payments.
+    /// Whether a person, or `--confirm`, says that it is so many of these.
     ///
     /// # Errors
     /// Another count, or nobody to ask.
-    fn confirmed(&self, what: &str, count: usize) -> Result<(), Failure> {
-        confirmed(self.confirm, what, (count, "payments"))
+    pub(crate) fn confirmed(&self, what: &str, counted: (usize, &str)) -> Result<(), Failure> {
+        confirmed(self.confirm, what, counted)
     }
 }
 

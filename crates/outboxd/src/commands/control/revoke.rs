@@ -11,8 +11,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use super::select::parse_time;
-use super::{EXIT_CODES, confirmed, or_end, with_session};
-use crate::commands::database::DatabaseArgs;
+use super::{Change, EXIT_CODES, or_end, with_session};
 use crate::commands::output::{Output, printable, utc};
 use crate::exit::{Exit, Failure};
 use crate::hex;
@@ -66,23 +65,11 @@ pub(crate) struct Tokens {
 /// What every entry has.
 #[derive(Debug, Args)]
 struct Entry {
-    /// Why, for the record
-    #[arg(long, value_name = "TEXT")]
-    reason: String,
     /// Until when it counts (RFC 3339): not before the credential itself ends. Without it, for ever
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     expires_at: Option<OffsetDateTime>,
-    /// Show what would be revoked, and do nothing
-    #[arg(long)]
-    dry_run: bool,
-    /// How many credentials it is to be; without it, a terminal is asked
-    #[arg(long, value_name = "COUNT")]
-    confirm: Option<usize>,
     #[command(flatten)]
-    database: DatabaseArgs,
-    /// The form of the answer
-    #[arg(long, value_enum, default_value_t = Output::Table)]
-    output: Output,
+    change: Change,
 }
 
 fn parse_fingerprint(text: &str) -> Result<Fingerprint, String> {
@@ -111,9 +98,10 @@ impl Credential {
         issuer: Option<&str>,
         entry: &Entry,
     ) -> Result<Revocation, StoreError> {
+        let reason = &entry.change.reason;
         match self {
-            Self::Cert(fingerprint) => revoke_client_cert(session, fingerprint, &entry.reason, entry.expires_at).await,
-            Self::Token(token) => revoke_token(session, token, issuer, &entry.reason, entry.expires_at).await,
+            Self::Cert(fingerprint) => revoke_client_cert(session, fingerprint, reason, entry.expires_at).await,
+            Self::Token(token) => revoke_token(session, token, issuer, reason, entry.expires_at).await,
         }
     }
 }
@@ -127,11 +115,11 @@ pub(crate) fn run(command: &Revoke, out: &mut dyn Write) -> Result<(), Failure> 
     if credentials.is_empty() {
         return Err(Failure::new(Exit::Usage, "say what: a FINGERPRINT or --cert-file; --jti or --key-id".to_owned()));
     }
-    if entry.dry_run {
+    if entry.change.dry_run {
         return show(&credentials, &[], entry, out);
     }
-    confirmed(entry.confirm, "revoke", (credentials.len(), "credentials"))?;
-    with_session(&entry.database, async |session| {
+    entry.change.confirmed("revoke", (credentials.len(), "credentials"))?;
+    with_session(&entry.change.database, async |session| {
         let mut made = Vec::new();
         for credential in &credentials {
             // One after the other: what was revoked before a failure stays revoked, and to repeat it is safe.
@@ -160,7 +148,7 @@ fn of_tokens(tokens: &Tokens) -> Vec<Credential> {
 /// What was made of each, or, of a dry run, what would be revoked.
 fn show(credentials: &[Credential], made: &[Revocation], entry: &Entry, out: &mut dyn Write) -> Result<(), Failure> {
     let rows = credentials.iter().enumerate().map(|(place, credential)| (credential.describe(), made.get(place)));
-    if entry.output == Output::Json {
+    if entry.change.output == Output::Json {
         let all: Vec<Value> = rows
             .map(|(credential, entry)| {
                 json!({

@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 
 use super::diff::{Difference, differences, documents, show};
 use super::show::facts;
-use super::{Change, EXIT_CODES, document_of, read, read_active};
+use super::{DIFFERENCES, EXIT_CODES, document_of, read, read_active};
 use crate::commands::control::show::field;
-use crate::commands::control::{or_end, with_session};
+use crate::commands::control::{Change, or_end, with_session};
 use crate::commands::output::Output;
 use crate::config::policy::checksum;
 use crate::exit::Failure;
@@ -71,7 +71,7 @@ fn decide(command: &Decide, decision: PolicyDecision, out: &mut dyn Write) -> Re
         if change.dry_run {
             return Ok(());
         }
-        change.confirmed(decision.name(), all.len())?;
+        change.confirmed(decision.name(), (all.len(), DIFFERENCES))?;
         // Of what was shown, not of what the row says of it.
         let hash = hex::encode(&checksum(found["document"].as_str().unwrap_or_default()));
         or_end(decide_policy(session, version, decision, &hash, &change.reason).await)?;
@@ -107,7 +107,7 @@ pub(super) fn activate(command: &Activate, out: &mut dyn Write) -> Result<(), Fa
         if change.dry_run {
             return Ok(());
         }
-        change.confirmed("ACTIVATE", all.len())?;
+        change.confirmed("ACTIVATE", (all.len(), DIFFERENCES))?;
         let rails = or_end(activate_policy(session, version, &change.reason).await)?;
         match change.output {
             Output::Json => {

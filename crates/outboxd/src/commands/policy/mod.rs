@@ -8,19 +8,20 @@ mod show;
 
 use std::io::Write;
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use outbox_core::PolicyVersion;
 use outbox_store::{Session, read_policy_versions};
 use serde_json::Value;
 
-use super::control::{confirmed, or_end};
-use super::database::DatabaseArgs;
-use super::output::Output;
+use super::control::or_end;
 use crate::exit::{Exit, Failure};
 
 /// The exit codes, alike for all of them.
 const EXIT_CODES: &str = "Exit codes: 0 done; 64 wrong words, or not confirmed; 65 a file or a version that is refused, with why; \
 66 no such file or version; 69 no database; 76 no schema that this version knows; 77 the login is refused or may not do it.";
+
+/// What is counted of a change of a policy.
+const DIFFERENCES: &str = "differences from the active policy";
 
 /// What is done with policies.
 #[derive(Debug, Subcommand)]
@@ -37,31 +38,6 @@ pub(crate) enum Policy {
     Reject(decide::Decide),
     /// Show a version, or the list of all
     Show(show::Show),
-}
-
-/// What every change of a policy has.
-#[derive(Debug, Args)]
-struct Change {
-    /// Why, for the record
-    #[arg(long, value_name = "TEXT")]
-    reason: String,
-    /// Show how it differs from the active version, and do nothing
-    #[arg(long)]
-    dry_run: bool,
-    /// How many differences it is to have; without it, a terminal is asked
-    #[arg(long, value_name = "COUNT")]
-    confirm: Option<usize>,
-    #[command(flatten)]
-    database: DatabaseArgs,
-    /// The form of the answer
-    #[arg(long, value_enum, default_value_t = Output::Table)]
-    output: Output,
-}
-
-impl Change {
-    fn confirmed(&self, what: &str, count: usize) -> Result<(), Failure> {
-        confirmed(self.confirm, what, (count, "differences from the active policy"))
-    }
 }
 
 /// Does it.

@@ -8,8 +8,8 @@ use outbox_store::propose_policy;
 use serde_json::json;
 
 use super::diff::{differences, documents, from_file, show};
-use super::{Change, EXIT_CODES, document_of, read_active};
-use crate::commands::control::{or_end, select, with_session};
+use super::{DIFFERENCES, EXIT_CODES, document_of, read_active};
+use crate::commands::control::{Change, or_end, select, with_session};
 use crate::commands::output::Output;
 use crate::config::policy::checksum;
 use crate::exit::Failure;
@@ -46,7 +46,7 @@ pub(super) fn run(command: &Propose, out: &mut dyn Write) -> Result<(), Failure>
             }
             return Ok(());
         }
-        change.confirmed("propose", all.len())?;
+        change.confirmed("propose", (all.len(), DIFFERENCES))?;
         let proposal = or_end(propose_policy(session, &document, &change.reason).await)?;
         let (version, base) = (proposal.version.0, proposal.base_version.map(|version| version.0));
         match change.output {

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::control::select::parse;
 use super::control::show::{csv, documents};
-use super::control::{confirmed, list::ListOutput, or_end, with_session};
+use super::control::{Change, list::ListOutput, or_end, with_session};
 use super::database::DatabaseArgs;
 use super::output::{Output, age, printable, utc};
 use super::rail::parse_rail;
@@ -103,23 +103,11 @@ struct Resolve {
     /// The breaks
     #[arg(required = true, value_name = "BREAK_ID")]
     breaks: Vec<Uuid>,
-    /// How it was cleared, for the record
-    #[arg(long, value_name = "TEXT")]
-    reason: String,
     /// The operator action that cleared it, which has the payment of each
     #[arg(long, value_name = "ACTION_ID")]
     action: Option<Uuid>,
-    /// Show what would be done, and do nothing
-    #[arg(long)]
-    dry_run: bool,
-    /// How many breaks it is to be; without it, a terminal is asked
-    #[arg(long, value_name = "COUNT")]
-    confirm: Option<usize>,
     #[command(flatten)]
-    database: DatabaseArgs,
-    /// The form of the answer
-    #[arg(long, value_enum, default_value_t = Output::Table)]
-    output: Output,
+    change: Change,
 }
 
 /// Make a statement that is wrong count no more, with a reason.
@@ -132,20 +120,8 @@ struct Void {
     /// The statement
     #[arg(value_name = "STATEMENT_ID")]
     statement: Uuid,
-    /// Why, for the record
-    #[arg(long, value_name = "TEXT")]
-    reason: String,
-    /// Show which breaks would be open again, and do nothing
-    #[arg(long)]
-    dry_run: bool,
-    /// How many breaks are to be open again; without it, a terminal is asked
-    #[arg(long, value_name = "COUNT")]
-    confirm: Option<usize>,
     #[command(flatten)]
-    database: DatabaseArgs,
-    /// The form of the answer
-    #[arg(long, value_enum, default_value_t = Output::Table)]
-    output: Output,
+    change: Change,
 }
 
 /// Does it.
@@ -178,7 +154,7 @@ impl List {
 
 impl Resolve {
     fn run(&self, out: &mut dyn Write) -> Result<(), Failure> {
-        with_session(&self.database, async |session| {
+        with_session(&self.change.database, async |session| {
             let open = breaks(session, true, None).await?;
             let ids: BTreeSet<Uuid> = self.breaks.iter().copied().collect();
             let chosen = ids.iter().map(|id| {
@@ -186,19 +162,19 @@ impl Resolve {
                 found.cloned().ok_or_else(|| Failure::new(Exit::NoInput, format!("no break {id} is open")))
             });
             let chosen: Vec<Value> = chosen.collect::<Result<_, _>>()?;
-            if self.output == Output::Table {
+            if self.change.output == Output::Table {
                 show(&chosen, out)?;
             }
-            let closed = if self.dry_run {
+            let closed = if self.change.dry_run {
                 0
             } else {
-                confirmed(self.confirm, "close", (chosen.len(), "breaks"))?;
+                self.change.confirmed("close", (chosen.len(), "breaks"))?;
                 let ids: Vec<Uuid> = ids.into_iter().collect();
-                or_end(resolve_breaks(session, &ids, &self.reason, self.action).await)?
+                or_end(resolve_breaks(session, &ids, &self.change.reason, self.action).await)?
             };
-            match self.output {
+            match self.change.output {
                 Output::Json => writeln!(out, "{}", json!({"closed": closed, "breaks": chosen}))?,
-                Output::Table if self.dry_run => {}
+                Output::Table if self.change.dry_run => {}
                 Output::Table => writeln!(out, "closed {closed} breaks")?,
             }
             Ok(())
@@ -208,7 +184,7 @@ impl Resolve {
 
 impl Void {
     fn run(&self, out: &mut dyn Write) -> Result<(), Failure> {
-        with_session(&self.database, async |session| {
+        with_session(&self.change.database, async |session| {
             let id = self.statement.to_string();
             let mut closed: Vec<Value> = Vec::new();
             each_break(session, false, None, |one| {
@@ -217,20 +193,20 @@ impl Void {
                 }
             })
             .await?;
-            if self.output == Output::Table && !closed.is_empty() {
+            if self.change.output == Output::Table && !closed.is_empty() {
                 show(&closed, out)?;
             }
-            let reopened = if self.dry_run {
+            let reopened = if self.change.dry_run {
                 0
             } else {
-                confirmed(self.confirm, "open again", (closed.len(), "breaks"))?;
-                or_end(void_statement(session, self.statement, &self.reason).await)?
+                self.change.confirmed("open again", (closed.len(), "breaks"))?;
+                or_end(void_statement(session, self.statement, &self.change.reason).await)?
             };
-            match self.output {
+            match self.change.output {
                 Output::Json => {
                     writeln!(out, "{}", json!({"statement_id": id, "reopened": reopened, "breaks": closed}))?
                 }
-                Output::Table if self.dry_run => {
+                Output::Table if self.change.dry_run => {
                     writeln!(out, "{} breaks that it closed would be open again", closed.len())?;
                 }
                 Output::Table => {
