@@ -83,12 +83,12 @@ const BROKEN: [(&str, &[&str]); 17] = [
     ),
 ];
 
-async fn audited(session: &mut Session, scope: AuditScope) -> Value {
+pub(crate) async fn audited(session: &mut Session, scope: AuditScope) -> Value {
     serde_json::from_str(&audit(session, scope, 100).await.unwrap()).unwrap()
 }
 
 /// The breaches as `KIND outbox_id`.
-fn breaches(report: &Value) -> Vec<String> {
+pub(crate) fn breaches(report: &Value) -> Vec<String> {
     let all = report["findings"].as_array().unwrap().iter().filter(|one| one["is_breach"] == true);
     let word = |one: &Value, name: &str| one[name].as_str().unwrap_or("-").to_owned();
     let shown: Vec<String> = all.map(|one| format!("{} {}", word(one, "kind"), word(one, "outbox_id"))).collect();
@@ -117,7 +117,7 @@ async fn clean() -> (World, Session, OutboxId, OutboxId) {
 }
 
 /// What nobody but a superuser can do.
-async fn by_force(dba: &mut PgConnection, statement: &str) {
+pub(crate) async fn by_force(dba: &mut PgConnection, statement: &str) {
     const TABLES: [&str; 3] = ["payment_outbox_identities", "payment_outbox_instructions", "payment_outbox_attempts"];
     let all = |verb: &str| -> String {
         TABLES.iter().map(|t| format!("alter table outbox.{t} {verb} trigger history_is_never_changed;")).collect()

@@ -55,6 +55,7 @@ mod sql;
 mod statements;
 mod steps;
 mod stuck;
+mod unattested;
 mod unparking;
 mod upgrade;
 mod world;

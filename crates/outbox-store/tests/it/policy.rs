@@ -13,7 +13,7 @@ use crate::sql::{column, fetch, refused, run, scalar};
 use crate::world::{RAIL, Worker, World, lease};
 
 /// The contract of the rail `wire` with these changes, as a document has it.
-async fn contract(world: &mut World, changes: Value) -> Value {
+pub(crate) async fn contract(world: &mut World, changes: Value) -> Value {
     let text: String = scalar(
         &mut world.dba,
         "select (to_jsonb(r) - array['rail', 'changed_at', 'changed_by', 'policy_version'])::text \
@@ -27,18 +27,18 @@ async fn contract(world: &mut World, changes: Value) -> Value {
     contract
 }
 
-fn document(rail: &str, contract: &Value) -> String {
+pub(crate) fn document(rail: &str, contract: &Value) -> String {
     json!({"format": 1, "rails": {rail: {"contract": contract}}}).to_string()
 }
 
 /// A maker's and a checker's session.
-struct Office {
+pub(crate) struct Office {
     maker: Session,
     checker: Session,
 }
 
 impl Office {
-    fn of(world: &World) -> Self {
+    pub(crate) fn of(world: &World) -> Self {
         Self { maker: world.session("t_operator"), checker: world.session("t_approver") }
     }
 
@@ -52,7 +52,7 @@ impl Office {
     }
 
     /// Puts a document in force, and returns its version.
-    async fn activates(&mut self, document: &str) -> PolicyVersion {
+    pub(crate) async fn activates(&mut self, document: &str) -> PolicyVersion {
         let proposal = self.proposes(document).await;
         self.approves(&proposal).await;
         activate_policy(&mut self.maker, proposal.version, "now").await.unwrap();
