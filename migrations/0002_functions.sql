@@ -2246,7 +2246,7 @@ begin
                                       'credential_revoked_at', outbox.credential_revoked_at(a.client_cert_fingerprint, a.key_id, a.jwt_iss, a.jti))
                                  from outbox.ingress_attestations a
                                 where a.attestation_id = i.attestation_id and a.attestation_id between v_lo and v_hi),
-               'actions', outbox.actions_on_payment(i.outbox_id),
+               'actions', outbox.actions_on_payment(i.outbox_id, i.participant_id, i.instruction_id),
                'pending', (select to_jsonb(p) - array['outbox_id', 'rail', 'participant_id', 'created_at', 'not_after', 'lease_token']
                              from outbox.payment_outbox_pending p where p.outbox_id = i.outbox_id),
                'attempts', (select coalesce(jsonb_agg(to_jsonb(a) - array['outbox_id', 'rail', 'lease_token'] order by a.attempt_no), '[]')
@@ -4506,12 +4506,12 @@ as $$
                           order by c.revoked_at limit 1) as r
 $$;
 
-create or replace function outbox.actions_on_payment(p_outbox_id uuid) returns jsonb
+create or replace function outbox.actions_on_payment(p_outbox_id uuid, p_participant_id text, p_instruction_id text) returns jsonb
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
 -- Purpose: what people did to a payment, or want to: each action that names it, with the second person's word and what came of it, oldest
---   first. Internal to read_payment_timelines.
+--   first; and the redrive of an earlier generation of the instruction that made it. Internal to read_payment_timelines.
     select coalesce(jsonb_agg(jsonb_build_object(
                'action_id', o.action_id, 'kind', o.kind, 'reason', o.reason, 'evidence', o.evidence, 'needs_approval', o.needs_approval,
                'proposed_by', o.proposed_by, 'proposed_at', o.proposed_at, 'decision', d.decision, 'decision_reason', d.reason,
@@ -4521,7 +4521,9 @@ as $$
       join outbox.operator_actions o on o.action_id = m.action_id
       left join outbox.operator_action_decisions d on d.action_id = m.action_id
       left join outbox.operator_action_results s on s.action_id = m.action_id and s.outbox_id = m.outbox_id
-     where m.outbox_id = p_outbox_id
+     where m.outbox_id = any (array(select n.outbox_id from outbox.payment_outbox_identities n
+                                     where n.participant_id = p_participant_id and n.instruction_id = p_instruction_id))
+       and (m.outbox_id = p_outbox_id or s.new_outbox_id = p_outbox_id)
 $$;
 create or replace function outbox.propose_policy(p_document text, p_reason text)
 returns table (version integer, checksum text, base_version integer)

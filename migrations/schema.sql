@@ -15,12 +15,12 @@ $$;
 
 ALTER FUNCTION outbox.action_needs_approval(p_kind text) OWNER TO outbox_owner;
 
-CREATE FUNCTION outbox.actions_on_payment(p_outbox_id uuid) RETURNS jsonb
+CREATE FUNCTION outbox.actions_on_payment(p_outbox_id uuid, p_participant_id text, p_instruction_id text) RETURNS jsonb
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 -- Purpose: what people did to a payment, or want to: each action that names it, with the second person's word and what came of it, oldest
---   first. Internal to read_payment_timelines.
+--   first; and the redrive of an earlier generation of the instruction that made it. Internal to read_payment_timelines.
     select coalesce(jsonb_agg(jsonb_build_object(
                'action_id', o.action_id, 'kind', o.kind, 'reason', o.reason, 'evidence', o.evidence, 'needs_approval', o.needs_approval,
                'proposed_by', o.proposed_by, 'proposed_at', o.proposed_at, 'decision', d.decision, 'decision_reason', d.reason,
@@ -30,10 +30,12 @@ CREATE FUNCTION outbox.actions_on_payment(p_outbox_id uuid) RETURNS jsonb
       join outbox.operator_actions o on o.action_id = m.action_id
       left join outbox.operator_action_decisions d on d.action_id = m.action_id
       left join outbox.operator_action_results s on s.action_id = m.action_id and s.outbox_id = m.outbox_id
-     where m.outbox_id = p_outbox_id
+     where m.outbox_id = any (array(select n.outbox_id from outbox.payment_outbox_identities n
+                                     where n.participant_id = p_participant_id and n.instruction_id = p_instruction_id))
+       and (m.outbox_id = p_outbox_id or s.new_outbox_id = p_outbox_id)
 $$;
 
-ALTER FUNCTION outbox.actions_on_payment(p_outbox_id uuid) OWNER TO outbox_owner;
+ALTER FUNCTION outbox.actions_on_payment(p_outbox_id uuid, p_participant_id text, p_instruction_id text) OWNER TO outbox_owner;
 
 CREATE FUNCTION outbox.activate_policy(p_version integer, p_reason text) RETURNS TABLE(rail text, is_governed boolean)
     LANGUAGE plpgsql SECURITY DEFINER
@@ -3472,7 +3474,7 @@ begin
                                       'credential_revoked_at', outbox.credential_revoked_at(a.client_cert_fingerprint, a.key_id, a.jwt_iss, a.jti))
                                  from outbox.ingress_attestations a
                                 where a.attestation_id = i.attestation_id and a.attestation_id between v_lo and v_hi),
-               'actions', outbox.actions_on_payment(i.outbox_id),
+               'actions', outbox.actions_on_payment(i.outbox_id, i.participant_id, i.instruction_id),
                'pending', (select to_jsonb(p) - array['outbox_id', 'rail', 'participant_id', 'created_at', 'not_after', 'lease_token']
                              from outbox.payment_outbox_pending p where p.outbox_id = i.outbox_id),
                'attempts', (select coalesce(jsonb_agg(to_jsonb(a) - array['outbox_id', 'rail', 'lease_token'] order by a.attempt_no), '[]')
@@ -6628,7 +6630,7 @@ GRANT USAGE ON SCHEMA outbox TO outbox_monitor;
 
 REVOKE ALL ON FUNCTION outbox.action_needs_approval(p_kind text) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION outbox.actions_on_payment(p_outbox_id uuid) FROM PUBLIC;
+REVOKE ALL ON FUNCTION outbox.actions_on_payment(p_outbox_id uuid, p_participant_id text, p_instruction_id text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION outbox.activate_policy(p_version integer, p_reason text) FROM PUBLIC;
 GRANT ALL ON FUNCTION outbox.activate_policy(p_version integer, p_reason text) TO outbox_operator;

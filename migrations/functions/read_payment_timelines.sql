@@ -40,7 +40,7 @@ begin
                                       'credential_revoked_at', outbox.credential_revoked_at(a.client_cert_fingerprint, a.key_id, a.jwt_iss, a.jti))
                                  from outbox.ingress_attestations a
                                 where a.attestation_id = i.attestation_id and a.attestation_id between v_lo and v_hi),
-               'actions', outbox.actions_on_payment(i.outbox_id),
+               'actions', outbox.actions_on_payment(i.outbox_id, i.participant_id, i.instruction_id),
                'pending', (select to_jsonb(p) - array['outbox_id', 'rail', 'participant_id', 'created_at', 'not_after', 'lease_token']
                              from outbox.payment_outbox_pending p where p.outbox_id = i.outbox_id),
                'attempts', (select coalesce(jsonb_agg(to_jsonb(a) - array['outbox_id', 'rail', 'lease_token'] order by a.attempt_no), '[]')

@@ -2,7 +2,8 @@
 //! sent, paid anew or compared.
 
 use outbox_core::{OutboxId, Outcome};
-use outbox_store::ActionKind;
+use outbox_store::{ActionKind, read_timelines};
+use serde_json::Value;
 use sqlx::Row as _;
 use time::OffsetDateTime;
 
@@ -167,4 +168,24 @@ async fn what_was_enqueued_before_a_failover_takes_evidence_in_every_generation(
     world.contract("lease_duration_ms = 2").await;
     // Made after it, of what was enqueued before it.
     assert!(Desk::of(&world).refuses(ActionKind::Redrive, second).await.contains("takes evidence"));
+}
+
+#[tokio::test]
+async fn timeline_of_a_generation_has_the_redrive_that_made_it_and_that_of_the_next() {
+    let mut world = World::new().await;
+    let first = world.dispatched(1).await[0];
+    let second = world.redriven(first).await;
+    let mut worker = world.worker("w");
+    let its = lease(&worker.claim_one().await);
+    worker.complete_one(its, Outcome::Refused).await;
+    let third = world.redriven(second).await;
+    let mut auditor = world.session("t_auditor");
+    for (id, made) in [(first, vec![second]), (second, vec![second, third]), (third, vec![third])] {
+        let found = read_timelines(&mut auditor, &id.to_string(), None).await.unwrap();
+        let timeline: Value = serde_json::from_str(&found[0]).unwrap();
+        assert_eq!(timeline["outbox_id"], id.to_string());
+        let redrives: Vec<&str> =
+            timeline["actions"].as_array().unwrap().iter().map(|one| one["new_outbox_id"].as_str().unwrap()).collect();
+        assert_eq!(redrives, made.iter().map(OutboxId::to_string).collect::<Vec<_>>(), "{timeline}");
+    }
 }
