@@ -57,7 +57,8 @@ run_tests() {
   # What an earlier run left says nothing of this one.
   rm -f "$JUNIT"
   if cargo nextest --version >/dev/null 2>&1; then
-    target/debug/testkit-pg "$version" cargo nextest run "$@" </dev/null
+    # One more than there are processors: most tests of a daemon wait.
+    target/debug/testkit-pg "$version" cargo nextest run --test-threads "$(($(nproc) + 1))" "$@" </dev/null
   else
     target/debug/testkit-pg "$version" cargo test "$@" --lib --bins --tests </dev/null
   fi
