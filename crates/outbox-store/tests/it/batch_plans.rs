@@ -197,3 +197,30 @@ async fn enqueueing_an_attested_batch_handles_each_payment_a_few_times_in_tables
     // Each payment is judged by one row for each of its thirteen columns.
     assert_within(&world.db, ENQUEUE_ATTESTED, 13);
 }
+
+#[tokio::test]
+async fn listing_a_page_handles_each_payment_a_few_times_in_tables_believed_empty() {
+    let mut world = believed_empty().await;
+    run(
+        &mut world.dba,
+        "vacuum analyze outbox.operator_action_members, outbox.operator_actions, outbox.operator_action_results",
+    )
+    .await;
+    // Each was held by a person, and is named by a proposal that nobody decided on.
+    let act = |kind: &str, rest: &str| {
+        format!(
+            "insert into outbox.operator_actions select gen_random_uuid(), '{kind}', null, null, '{{}}', 'r', null, true, 600, sha256(''), '{{}}', 'm', now(); \
+             insert into outbox.operator_action_members select a.action_id, p.outbox_id, 'HELD', 'REQUESTED', false, 0, 1, 'EUR' \
+             from outbox.payment_outbox_pending p, outbox.operator_actions a where a.kind = '{kind}'; {rest}"
+        )
+    };
+    let held = "insert into outbox.operator_action_results select m.action_id, m.outbox_id, 'APPLIED', null, null, 'm', now() \
+                from outbox.operator_action_members m";
+    run(&mut world.dba, &act("HOLD", held)).await;
+    run(&mut world.dba, &act("RELEASE", "")).await;
+    world.change_all("disposition = 'HELD', hold_reason = 'REQUESTED'").await;
+    assert_linear(
+        &world.db,
+        "select count(taken_up_by) from outbox.read_outbox_payments(p_limit => 1000) where waits_for = 'approver'",
+    );
+}

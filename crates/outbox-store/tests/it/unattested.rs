@@ -45,6 +45,9 @@ async fn what_came_in_before_the_policy_asked_for_attestations_is_no_finding() {
     world.enqueue("under-the-first", 2).await;
     let asking = contract(&mut world, json!({"require_attestation": true})).await;
     office.activates(&document(RAIL, &asking)).await;
+    let attested = [world.attested("a").await];
+    let id = enqueue_batch(&mut world.session("t_ingest"), &attested, Hint::Quiet).await.unwrap()[0].outbox_id;
+    by_force(&mut world.dba, "update outbox.payment_outbox_instructions set attestation_id = null").await;
     let report = audited(&mut world.session("t_auditor"), AuditScope::Full).await;
-    assert_eq!((breaches(&report), &report["examined"]), (vec![], &4.into()));
+    assert_eq!((breaches(&report), &report["examined"]), (vec![format!("UNATTESTED {id}")], &5.into()));
 }
