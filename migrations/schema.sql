@@ -687,7 +687,9 @@ begin
         select s.outbox_id, i.rail is not null as is_instructed, sha256(i.payload) = i.payload_sha256 as is_true, d.identity_sha256 is not null as is_identified,
                outbox.payment_identity_sha256(i.rail, i.payload, i.content_type, i.amount_minor, i.currency, i.not_before, i.not_after, i.ordering_key)
                    = d.identity_sha256 as is_itself,
-               i.rail, i.policy_version, i.attestation_id is not null as is_attested, t.allows,
+               i.attestation_id is not null as is_attested, t.allows,
+               exists (select from outbox.partition_receipts r where r.holds = 'ATTESTATIONS' and i.attestation_id >= r.ids_from and i.attestation_id < r.ids_before)
+                   as is_attested_elsewhere,
                p.rail is not null as is_pending, p.attempt_count, p.lease_token is not null as is_leased, l.*
           from (select t.outbox_id from suspects t
                  where not exists (select from gone g where t.outbox_id >= g.ids_from and t.outbox_id < g.ids_before)) as s
@@ -708,12 +710,6 @@ begin
                     count(*) filter (where a.state = 'DISPATCHED' and coalesce(a.rail_reference, '') = '') as unreferenced,
                     min(a.attempt_no) filter (where not outbox.follows_from_cause(a)) as uncaused_no
                from outbox.payment_outbox_attempts a where a.outbox_id = s.outbox_id) as l
-    ), asking as materialized (
-        select d.version, c.rail
-          from (select distinct s.policy_version from seen s where not s.is_attested) as v
-          join outbox.policy_documents d on d.version = v.policy_version
-         cross join lateral outbox.policy_contracts(d.document) as c
-         where c.require_attestation
     )
     select b.kind, s.outbox_id, b.detail
       from seen s
@@ -731,9 +727,8 @@ begin
         ('WITHOUT_IDENTITY', s.is_instructed and not s.is_identified, 'there is no identity'),
         ('PAYLOAD_DIFFERS', not s.is_true, 'the payload is not what payload_sha256 says'),
         ('INSTRUCTION_DIFFERS', s.is_true and not s.is_itself, 'rail, payload, amount, currency, times or key are not those of the enqueue'),
-        ('UNATTESTED', not s.allows, 'its attestation is of a rejected request, or of another participant, instruction or payload'),
-        ('UNATTESTED', not s.is_attested and exists (select from asking k where k.version = s.policy_version and k.rail = s.rail),
-            'policy version ' || s.policy_version || ' asks for an attestation on this rail'),
+        ('ATTESTATION_DIFFERS', s.is_attested and not coalesce(s.allows, s.is_attested_elsewhere),
+            'its attestation is not there, or is of a rejected request or of another participant, instruction or payload'),
         ('STATE_WITHOUT_CAUSE', s.uncaused_no is not null,
             'attempt ' || s.uncaused_no || ': no outcome leads to its state, or no person''s action'),
         ('DISPATCHED_WITHOUT_REFERENCE', s.unreferenced > 0, 'dispatched, and no reference')) as b (kind, is_so, detail)
@@ -1479,12 +1474,8 @@ CREATE FUNCTION outbox.enqueue_payment_outbox_batch(p_participant_ids text[], p_
 declare
     v_now timestamptz := clock_timestamp();
     v_size integer := cardinality(p_participant_ids);
-    v_ids uuid[];
-    v_digests bytea[];
-    v_outbox_ids uuid[];
-    v_attested boolean;
-    v_other record;
     v_policy integer := outbox.active_policy_version();
+    v_attested boolean; v_other record; v_ids uuid[]; v_outbox_ids uuid[]; v_digests bytea[];
 begin
     if (select bool_or(l.size is distinct from v_size) from (values
             (cardinality(p_instruction_ids)), (cardinality(p_idempotency_keys)), (cardinality(p_rails)), (cardinality(p_payloads)),
@@ -1544,6 +1535,12 @@ begin
         raise exception 'payment % of the batch: not_after is already past', v_other.ordinal using errcode = 'OB003', column = 'not_after';
     end if;
 
+    -- A policy was put in force while this call waited: it is that which judges, and which is recorded.
+    if v_policy is distinct from outbox.active_policy_version() then
+        v_policy := outbox.active_policy_version();
+        v_attested := outbox.refuse_bad_payments(p_participant_ids, p_instruction_ids, p_idempotency_keys, p_rails, p_payloads, p_content_types,
+            p_amounts_minor, p_currencies, p_not_befores, p_not_afters, p_ordering_keys, p_traceparents, p_attestation_ids);
+    end if;
     if v_attested then
         perform outbox.refuse_unattested_payments(v_ids, v_outbox_ids, p_participant_ids, p_instruction_ids, p_rails, p_payloads, p_attestation_ids);
     end if;
@@ -1565,9 +1562,7 @@ begin
             p_rails, p_ordering_keys);
     end if;
 
-    if p_hint then
-        perform outbox.hint_outbox_lanes(p_rails);
-    end if;
+    if p_hint then perform outbox.hint_outbox_lanes(p_rails); end if;
     return query select c.ordinal::integer, c.first_id, c.outbox_id = c.first_id
       from unnest(v_ids, v_outbox_ids) with ordinality as c (outbox_id, first_id, ordinal);
 end
@@ -3309,13 +3304,21 @@ CREATE FUNCTION outbox.read_outbox_payments(p_rail text DEFAULT NULL::text, p_pa
 -- Parameters: what is null does not filter; p_ended_as looks in the ledger (DISPATCHED, FAILED, CANCELLED), otherwise
 --   the queue is listed; p_since and p_until bound the time of the enqueue; p_after, the last id of the page before.
 -- Results: at most p_limit. Never a payload. age_ms: since it is in doubt, otherwise since its enqueue. is_due: the time of its
---   next attempt has come, whatever keeps it. waits_for: who acts next, the dispatcher, unparking, an operator, or the approver of
---   action_id, which names the payment and is not over; taken_up_by: who began that action, or held the payment; null while
---   nobody did. OB003: a hold_reason of what has ended.
+--   next attempt has come, whatever keeps it. waits_for: who acts next. The dispatcher; unparking, for another of its ordering key or a
+--   pause of its participant; an operator, of what is held or whose rail is stopped; the approver of action_id, the newest action that
+--   names it and can still be carried out on it. taken_up_by: who began that action or, of what a person held, that person.
+--   OB003: a hold_reason of what has ended.
 -- Hazard: pages are read by key, in order, so that all pages together read the queue once: a sort would read it for each.
 declare
     v_lo uuid := greatest(outbox.outbox_id_floor(coalesce(p_since, 'epoch')), coalesce(p_after, '00000000-0000-0000-0000-000000000000'));
     v_hi uuid := outbox.outbox_id_floor(coalesce(p_until, '9999-01-01Z'));
+    v_now timestamptz := clock_timestamp();
+    v_policy integer := outbox.active_policy_version();
+    v_stopped text[] := array(select r.rail from outbox.payment_rails r
+                               where r.paused or r.policy_version is distinct from v_policy
+                                  or exists (select from outbox.outbox_pauses u where u.participant_id is null and coalesce(u.rail, r.rail) = r.rail));
+    -- What was proposed before a failover was acknowledged is not carried out.
+    v_acknowledged timestamptz := (select max(c.recorded_at) from outbox.outbox_cluster c where c.action_id is not null);
 begin
     if p_ended_as is not null and p_hold_reason is not null then
         raise exception 'what has ended is not held: a state of % and a hold reason exclude each other', p_ended_as using errcode = 'OB003', column = 'hold_reason';
@@ -3337,7 +3340,9 @@ begin
     select p.outbox_id, p.participant_id, i.instruction_id, p.rail, i.amount_minor, i.currency, i.created_at, p.disposition, p.hold_reason, null::text,
            p.in_doubt_since, p.next_attempt_at, p.not_after, p.attempt_count, i.ordering_key,
            (extract(epoch from clock_timestamp() - coalesce(p.in_doubt_since, i.created_at)) * 1000)::bigint, p.lease_token is not null, p.next_attempt_at <= clock_timestamp(),
-           case when o.is_undecided then 'approver' when p.disposition = 'HELD' then 'operator' when p.disposition = 'PARKED' then 'unparking' else 'dispatcher' end,
+           case when p.disposition = 'HELD' then case when o.is_undecided then 'approver' else 'operator' end
+                when p.disposition = 'PARKED' then 'unparking'
+                when p.lease_token is null and p.rail = any (v_stopped) then 'operator' else 'dispatcher' end,
            coalesce(o.proposed_by, h.proposed_by), o.action_id
       from outbox.payment_outbox_pending p
      cross join lateral (select n.* from outbox.payment_outbox_instructions n
@@ -3347,10 +3352,14 @@ begin
                            left join outbox.operator_action_decisions d on d.action_id = m.action_id
                           where m.outbox_id = p.outbox_id and coalesce(d.decision, 'APPROVED') = 'APPROVED'
                             and not exists (select from outbox.operator_action_results r where r.action_id = m.action_id and r.outbox_id = m.outbox_id)
+                            and (a.kind = 'HOLD' or v_acknowledged is null or a.proposed_at >= v_acknowledged)
+                            and outbox.fault_of_action(a, m.attempt_count, p, v_now) is null
                           order by a.proposed_at desc limit 1) as o on true
-      left join lateral (select a.proposed_by from outbox.operator_action_results r join outbox.operator_actions a on a.action_id = r.action_id
-                          where r.outbox_id = p.outbox_id and r.result = 'APPLIED' and a.kind = 'HOLD' and p.hold_reason = 'REQUESTED'
-                          order by r.applied_at desc limit 1) as h on true
+      left join lateral (select a.kind, a.proposed_by
+                           from outbox.operator_action_results r join outbox.operator_actions a on a.action_id = r.action_id
+                          where (p.hold_reason = 'REQUESTED' or p.hold_requested) and r.outbox_id = p.outbox_id and r.result = 'APPLIED'
+                            and a.kind in ('HOLD', 'RELEASE', 'RELEASE_AS_RESEND')
+                          order by r.applied_at desc limit 1) as h on h.kind = 'HOLD'
      where p.outbox_id > v_lo and p.outbox_id < v_hi
        and (p_rail is null or p.rail = p_rail) and (p_participant_id is null or p.participant_id = p_participant_id)
        and (p_disposition is null or p.disposition = p_disposition) and (p_hold_reason is null or p.hold_reason = p_hold_reason)

@@ -13,8 +13,8 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$ROOT"
 REPORT_NAME=scripts/measure_isolation.sh
 COMMAND="scripts/measure_isolation.sh $*"
-ROUNDS=3
-RUN_S=20
+ROUNDS=8
+RUN_S=30
 OUT=evidence/isolation.txt
 usage() {
   printf 'usage: scripts/measure_isolation.sh [--rounds COUNT] [--seconds COUNT] [--out FILE]\n' >&2
@@ -124,17 +124,24 @@ run() {
   unset 'DISPATCHER_PIDS[measured]'
 }
 
+# Over four rounds each kind follows each other once: a balanced square (Williams, 1949).
 measure() {
-  local round kind
+  local round place kinds=(alone dead silent dead_without_breaker) orders=('0 1 3 2' '1 2 0 3' '2 3 1 0' '3 0 2 1')
   for ((round = 1; round <= ROUNDS; round++)); do
-    for kind in alone dead silent dead_without_breaker; do run "$kind" "$round"; done
+    for place in ${orders[(round - 1) % 4]}; do run "${kinds[place]}" "$round"; done
   done
 }
 
-# The middle of the rounds' ratios of p99, each against `alone` of the same round.
+# What KIND's p99 is against `alone` of the same round: the mean of all rounds, with two standard errors to both sides, by the
+# logarithm of the ratios.
 ratio() {
-  awk -v kind="$1" '$1 == "alone" { base[$2] = $5 } $1 == kind { print $5 / base[$2] }' "$WORK/figures" | sort -g |
-    awk '{ r[NR] = $1 } END { printf "%.2f (%.2f to %.2f)\n", r[int((NR + 1) / 2)], r[1], r[NR] }'
+  awk -v kind="$1" '$1 == "alone" { base[$2] = $5 } $1 == kind { p99[$2] = $5 }
+    END {
+      for (r in p99) { x = log(p99[r] / base[r]); n++; sum += x; squares += x * x }
+      mean = sum / n
+      error = n > 1 ? sqrt((squares / n - mean * mean) / (n - 1)) : 0
+      printf "%.2f (%.2f to %.2f)\n", exp(mean), exp(mean - 2 * error), exp(mean + 2 * error)
+    }' "$WORK/figures"
 }
 
 write_evidence() {
@@ -146,7 +153,7 @@ write_evidence() {
     printf 'milliseconds from the enqueue, before its commit, to the first byte\n'
     printf 'kind round payments p50 p99 max attempts_on_a\n'
     cat "$WORK/figures"
-    printf '\np99 against alone, middle of %s rounds (least to most):\n' "$ROUNDS"
+    printf '\np99 against alone of the same round: mean of %s rounds, and two standard errors to both sides\n' "$ROUNDS"
     for kind in dead silent dead_without_breaker; do printf '%s: %s\n' "$kind" "$(ratio "$kind")"; done
   } >"$OUT"
   tail -n 4 "$OUT"

@@ -50,7 +50,7 @@ backlog() {
 write_evidence() {
   {
     evidence_header "$COMMAND" 'outboxd, built for tests' 'the 15 of scripts/test.sh, a server for each contract'
-    printf 'unknown: payments with an attempt whose outcome was unknown; held: at the end\n'
+    printf 'unknown: payments with an attempt whose outcome was unknown; held: at the end; open_at_kills: leased by a daemon that was\nkilled when it died, or when the database was killed and lost then\n'
     printf 'contract payments effects dispatched failed held unknown lost_leases open_at_kills requests inquiries\n'
     sort "$FIGURES"
     printf '\nday 1 of docs/RUNBOOK.md with %s payments due: passed in %s s, enqueueing included\n' "$BACKLOG" "$DRAINED_S"

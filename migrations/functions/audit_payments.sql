@@ -33,7 +33,9 @@ begin
         select s.outbox_id, i.rail is not null as is_instructed, sha256(i.payload) = i.payload_sha256 as is_true, d.identity_sha256 is not null as is_identified,
                outbox.payment_identity_sha256(i.rail, i.payload, i.content_type, i.amount_minor, i.currency, i.not_before, i.not_after, i.ordering_key)
                    = d.identity_sha256 as is_itself,
-               i.rail, i.policy_version, i.attestation_id is not null as is_attested, t.allows,
+               i.attestation_id is not null as is_attested, t.allows,
+               exists (select from outbox.partition_receipts r where r.holds = 'ATTESTATIONS' and i.attestation_id >= r.ids_from and i.attestation_id < r.ids_before)
+                   as is_attested_elsewhere,
                p.rail is not null as is_pending, p.attempt_count, p.lease_token is not null as is_leased, l.*
           from (select t.outbox_id from suspects t
                  where not exists (select from gone g where t.outbox_id >= g.ids_from and t.outbox_id < g.ids_before)) as s
@@ -54,12 +56,6 @@ begin
                     count(*) filter (where a.state = 'DISPATCHED' and coalesce(a.rail_reference, '') = '') as unreferenced,
                     min(a.attempt_no) filter (where not outbox.follows_from_cause(a)) as uncaused_no
                from outbox.payment_outbox_attempts a where a.outbox_id = s.outbox_id) as l
-    ), asking as materialized (
-        select d.version, c.rail
-          from (select distinct s.policy_version from seen s where not s.is_attested) as v
-          join outbox.policy_documents d on d.version = v.policy_version
-         cross join lateral outbox.policy_contracts(d.document) as c
-         where c.require_attestation
     )
     select b.kind, s.outbox_id, b.detail
       from seen s
@@ -77,9 +73,8 @@ begin
         ('WITHOUT_IDENTITY', s.is_instructed and not s.is_identified, 'there is no identity'),
         ('PAYLOAD_DIFFERS', not s.is_true, 'the payload is not what payload_sha256 says'),
         ('INSTRUCTION_DIFFERS', s.is_true and not s.is_itself, 'rail, payload, amount, currency, times or key are not those of the enqueue'),
-        ('UNATTESTED', not s.allows, 'its attestation is of a rejected request, or of another participant, instruction or payload'),
-        ('UNATTESTED', not s.is_attested and exists (select from asking k where k.version = s.policy_version and k.rail = s.rail),
-            'policy version ' || s.policy_version || ' asks for an attestation on this rail'),
+        ('ATTESTATION_DIFFERS', s.is_attested and not coalesce(s.allows, s.is_attested_elsewhere),
+            'its attestation is not there, or is of a rejected request or of another participant, instruction or payload'),
         ('STATE_WITHOUT_CAUSE', s.uncaused_no is not null,
             'attempt ' || s.uncaused_no || ': no outcome leads to its state, or no person''s action'),
         ('DISPATCHED_WITHOUT_REFERENCE', s.unreferenced > 0, 'dispatched, and no reference')) as b (kind, is_so, detail)

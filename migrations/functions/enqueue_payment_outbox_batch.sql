@@ -25,12 +25,8 @@ as $$
 declare
     v_now timestamptz := clock_timestamp();
     v_size integer := cardinality(p_participant_ids);
-    v_ids uuid[];
-    v_digests bytea[];
-    v_outbox_ids uuid[];
-    v_attested boolean;
-    v_other record;
     v_policy integer := outbox.active_policy_version();
+    v_attested boolean; v_other record; v_ids uuid[]; v_outbox_ids uuid[]; v_digests bytea[];
 begin
     if (select bool_or(l.size is distinct from v_size) from (values
             (cardinality(p_instruction_ids)), (cardinality(p_idempotency_keys)), (cardinality(p_rails)), (cardinality(p_payloads)),
@@ -90,6 +86,12 @@ begin
         raise exception 'payment % of the batch: not_after is already past', v_other.ordinal using errcode = 'OB003', column = 'not_after';
     end if;
 
+    -- A policy was put in force while this call waited: it is that which judges, and which is recorded.
+    if v_policy is distinct from outbox.active_policy_version() then
+        v_policy := outbox.active_policy_version();
+        v_attested := outbox.refuse_bad_payments(p_participant_ids, p_instruction_ids, p_idempotency_keys, p_rails, p_payloads, p_content_types,
+            p_amounts_minor, p_currencies, p_not_befores, p_not_afters, p_ordering_keys, p_traceparents, p_attestation_ids);
+    end if;
     if v_attested then
         perform outbox.refuse_unattested_payments(v_ids, v_outbox_ids, p_participant_ids, p_instruction_ids, p_rails, p_payloads, p_attestation_ids);
     end if;
@@ -111,9 +113,7 @@ begin
             p_rails, p_ordering_keys);
     end if;
 
-    if p_hint then
-        perform outbox.hint_outbox_lanes(p_rails);
-    end if;
+    if p_hint then perform outbox.hint_outbox_lanes(p_rails); end if;
     return query select c.ordinal::integer, c.first_id, c.outbox_id = c.first_id
       from unnest(v_ids, v_outbox_ids) with ordinality as c (outbox_id, first_id, ordinal);
 end

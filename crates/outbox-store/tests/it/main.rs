@@ -4,6 +4,7 @@
 
 mod attacks;
 mod attestation;
+mod attested_payments;
 mod audit;
 mod batch_plans;
 mod cancellation;
@@ -55,7 +56,6 @@ mod sql;
 mod statements;
 mod steps;
 mod stuck;
-mod unattested;
 mod unparking;
 mod upgrade;
 mod world;

@@ -23,7 +23,7 @@ const PAGE: usize = 1_000;
 const LIMIT: NonZeroUsize = NonZeroUsize::new(100).expect("it is not zero");
 
 // A table has an age besides, CSV the time of the enqueue.
-const PAYMENT_COLUMNS: [&str; 11] = [
+const PAYMENT_COLUMNS: [&str; 12] = [
     "outbox_id",
     "rail",
     "participant_id",
@@ -35,6 +35,7 @@ const PAYMENT_COLUMNS: [&str; 11] = [
     "ended_as",
     "waits_for",
     "taken_up_by",
+    "action_id",
 ];
 const MEMBER_COLUMNS: [&str; 13] = [
     "outbox_id",

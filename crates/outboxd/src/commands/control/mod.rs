@@ -23,7 +23,7 @@ use crate::exit::{Exit, Failure};
 
 /// The exit codes, alike for every command that changes something.
 pub(crate) const EXIT_CODES: &str = "Exit codes: 0 done, or proposed; 1 some payments were skipped; 64 wrong words, or not confirmed; \
-65 refused, with why; 69 no database; 76 no schema that this version knows; 77 the login is refused or may not do it.";
+65 refused, with why; 66 no such action, payment or file; 69 no database; 76 no schema that this version knows; 77 the login is refused or may not do it.";
 
 /// What every change has.
 #[derive(Debug, Args)]
@@ -34,7 +34,7 @@ pub(crate) struct Change {
     /// Show what would be done, and do nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// How many are to be changed: payments, breaks, credentials, or differences of a policy; without it, a terminal is asked
+    /// How many are to be changed: payments, breaks, credentials, or differences of a policy; without it, a terminal is asked, except by `withdraw`
     #[arg(long, value_name = "COUNT")]
     pub(crate) confirm: Option<usize>,
     #[command(flatten)]
