@@ -85,6 +85,9 @@ enum Command {
     Revoke(commands::control::revoke::Revoke),
     /// Make waiting payments due now
     RetryNow(commands::control::act::RetryNow),
+    /// Put secrets of OpenBao or Vault into files
+    #[command(subcommand)]
+    Secrets(commands::secrets::Secrets),
     /// Show where the payments of each rail are
     Status(commands::status::Status),
     /// Take back an action of your own that nobody has decided on
@@ -123,6 +126,7 @@ impl Command {
             Self::Partitions(command) => commands::partitions::run(&command, out),
             Self::Rail(command) => commands::rail::run(&command, out),
             Self::Reconcile(command) => commands::reconcile::run(&command, out),
+            Self::Secrets(command) => commands::secrets::run(&command, out),
             Self::Status(command) => commands::status::run(&command, out),
         }
     }
@@ -157,13 +161,17 @@ impl ConfigArgs {
         if self.allow_unsafe_durability {
             assignments.push("database.allow_unsafe_durability=true".to_owned());
         }
-        let host = Host {
-            name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
-            credentials_directory: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
-            // systemd.exec(5): several are separated by colons.
-            state_directory: std::env::var_os("STATE_DIRECTORY").and_then(|all| std::env::split_paths(&all).next()),
-        };
-        Sources { file: self.config.clone(), environment: std::env::vars_os().collect(), assignments, host }
+        Sources { file: self.config.clone(), environment: std::env::vars_os().collect(), assignments, host: host() }
+    }
+}
+
+/// What of this host a configuration depends on.
+pub(crate) fn host() -> Host {
+    Host {
+        name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        credentials_directory: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
+        // systemd.exec(5): several are separated by colons.
+        state_directory: std::env::var_os("STATE_DIRECTORY").and_then(|all| std::env::split_paths(&all).next()),
     }
 }
 

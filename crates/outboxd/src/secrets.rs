@@ -104,18 +104,34 @@ fn examine(path: &Path, content: Content, access: Credentials) -> Result<Vec<u8>
         return Err(SecretFault::WorldReadable { mode });
     }
     let mut bytes = Vec::new();
-    let bytes_max = if content == Content::Public { PUBLIC_BYTES_MAX } else { SECRET_BYTES_MAX };
-    let length = file.take(bytes_max + 1).read_to_end(&mut bytes)?;
-    if length as u64 > bytes_max {
+    file.take(bytes_max(content) + 1).read_to_end(&mut bytes)?;
+    judge(&bytes, content)?;
+    Ok(bytes)
+}
+
+const fn bytes_max(content: Content) -> u64 {
+    match content {
+        Content::Public => PUBLIC_BYTES_MAX,
+        Content::SecretLine | Content::SecretKey => SECRET_BYTES_MAX,
+    }
+}
+
+/// Whether a file with these bytes would be taken.
+///
+/// # Errors
+/// [`SecretFault`], which tells nothing of them.
+pub fn judge(bytes: &[u8], content: Content) -> Result<(), SecretFault> {
+    let bytes_max = bytes_max(content);
+    if bytes.len() as u64 > bytes_max {
         return Err(SecretFault::TooLarge { bytes_max });
     }
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Err(SecretFault::Empty);
     }
-    if content == Content::SecretLine && !is_one_line(&bytes) {
+    if content == Content::SecretLine && !is_one_line(bytes) {
         return Err(SecretFault::NotOneLine);
     }
-    Ok(bytes)
+    Ok(())
 }
 
 /// One line of UTF-8, with or without its end.

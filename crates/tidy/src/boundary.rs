@@ -17,7 +17,7 @@ struct Core {
     links: &'static [&'static str],
 }
 
-const CORES: [Core; 4] = [
+const CORES: [Core; 5] = [
     Core { name: "outbox-core", links: &CORE_LINKS },
     Core {
         name: "outbox-store",
@@ -65,6 +65,7 @@ const CORES: [Core; 4] = [
             "indicatif",
             "outbox-core",
             "outbox-rail",
+            "outbox-secrets",
             "outbox-store",
             "rustix",
             "sd-notify",
@@ -80,6 +81,23 @@ const CORES: [Core; 4] = [
             "tracing-subscriber",
             "url",
             "uuid",
+        ],
+    },
+    // It touches no money, and is compiled into the program that does.
+    Core {
+        name: "outbox-secrets",
+        links: &[
+            "http",
+            "reqwest",
+            "rustify",
+            "rustls",
+            "rustls-native-certs",
+            "rustls-pki-types",
+            "secrecy",
+            "serde",
+            "serde_json",
+            "thiserror",
+            "vaultrs",
         ],
     },
 ];
@@ -101,7 +119,7 @@ const DISPATCH_NAMES: [&str; 10] = [
 
 /// Beside Rust: what is installed with the daemon, and messages that its tests send. Nothing of it is compiled in.
 const OTHER_FILES: [(&str, &[&str]); 2] = [
-    ("crates/outboxd/packaging/", &["json", "service", "sysusers", "timer", "toml", "yml"]),
+    ("crates/outboxd/packaging/", &["hcl", "json", "service", "sysusers", "timer", "toml", "yml"]),
     ("crates/outboxd/tests/fixtures/", &["json", "xml"]),
 ];
 
@@ -293,6 +311,7 @@ mod tests {
             ("crates/outbox-store/Cargo.toml", PLAIN),
             ("crates/outbox-store/src/migrate.rs", "const A: &str = include_str!(\"../../../migrations/0001_a.sql\");"),
             ("crates/outbox-rail/Cargo.toml", PLAIN),
+            ("crates/outbox-secrets/Cargo.toml", PLAIN),
             (
                 "crates/outboxd/Cargo.toml",
                 "[lints]\nworkspace = true\n[dependencies]\ntokio.workspace = true\nclap.workspace = true\n",

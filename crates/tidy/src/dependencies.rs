@@ -12,15 +12,17 @@ struct Place {
     tests_use: &'static [&'static str],
 }
 
-const PLACES: [Place; 7] = [
+const PLACES: [Place; 8] = [
     Place { name: "outbox-core", links: &[], tests_use: &[] },
     Place { name: "outbox-store", links: &["outbox-core"], tests_use: &["outbox-testkit"] },
     Place { name: "outbox-rail", links: &["outbox-core"], tests_use: &["rail-sim", "outbox-testkit"] },
     Place {
         name: "outboxd",
-        links: &["outbox-core", "outbox-store", "outbox-rail"],
+        links: &["outbox-core", "outbox-store", "outbox-rail", "outbox-secrets"],
         tests_use: &["rail-sim", "outbox-testkit"],
     },
+    // It knows nothing of payments.
+    Place { name: SECRETS, links: &[], tests_use: &[] },
     // The oracle shares no code with what it judges, in its tests neither.
     Place { name: "rail-sim", links: &[], tests_use: &[] },
     Place { name: "outbox-testkit", links: &["outbox-core", "outbox-store"], tests_use: &[] },
@@ -31,14 +33,17 @@ const PLACES: [Place; 7] = [
 pub(crate) const CORE_LINKS: [&str; 1] = ["uuid"];
 
 const RAIL: &str = "outbox-rail";
+const SECRETS: &str = "outbox-secrets";
 
 /// Libraries that reach the outside, and the only crates that may link them. The simulated rail serves TLS.
-const EDGES: [(&[&str], &[&str]); 5] = [
+const EDGES: [(&[&str], &[&str]); 7] = [
     (&["sqlx", "postgres", "tokio-postgres"], &["outbox-store", "outbox-testkit"]),
     (&["rcgen"], &["outbox-testkit"]),
-    (&["rustls", "tokio-rustls"], &[RAIL, "rail-sim"]),
+    (&["rustls"], &[RAIL, SECRETS, "rail-sim"]),
+    (&["tokio-rustls"], &[RAIL, "rail-sim"]),
     (&["h2", "hyper-rustls", "hyper-tls", "native-tls", "openssl", "tokio-native-tls"], &[RAIL]),
-    (&["attohttpc", "awc", "curl", "isahc", "reqwest", "surf", "tonic", "ureq"], &[RAIL]),
+    (&["reqwest", "rustify", "vaultrs"], &[SECRETS]),
+    (&["attohttpc", "awc", "curl", "isahc", "surf", "tonic", "ureq"], &[RAIL]),
 ];
 
 /// Libraries that serve HTTP as well as ask for it, and the features with which they ask.
@@ -162,8 +167,18 @@ mod tests {
     }
 
     #[test]
-    fn only_the_rail_links_a_client_of_http_or_tls() {
-        for library in ["reqwest", "ureq", "h2", "hyper-rustls", "tokio-rustls", "rustls"] {
+    fn only_the_rail_links_a_client_of_http_or_tls_and_the_secrets_one_of_their_own() {
+        for library in ["reqwest", "rustify", "vaultrs"] {
+            let manifest = format!("[dependencies]\n{library}.workspace = true");
+            for name in ["outbox-core", "outbox-store", "outbox-rail", "outboxd"] {
+                assert!(check(name, &manifest) >= 1, "{name} {library}");
+            }
+            assert_eq!(check("outbox-secrets", &manifest), 0, "{library}");
+        }
+        assert_eq!(check("outbox-secrets", "[dependencies]\noutbox-rail.workspace = true"), 1);
+        assert_eq!(check("outbox-rail", "[dependencies]\noutbox-secrets.workspace = true"), 1);
+        assert_eq!(check("outbox-secrets", "[dependencies]\nhyper = { workspace = true, features = [\"client\"] }"), 1);
+        for library in ["ureq", "h2", "hyper-rustls", "tokio-rustls", "rustls"] {
             for section in ["dependencies", "build-dependencies", "target.'cfg(unix)'.dependencies"] {
                 let manifest = format!("[{section}]\n{library}.workspace = true");
                 assert_eq!(check("outboxd", &manifest), 1, "{manifest}");

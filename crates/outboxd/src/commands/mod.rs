@@ -19,5 +19,6 @@ pub(crate) mod policy;
 pub(crate) mod rail;
 pub(crate) mod reconcile;
 pub(crate) mod run;
+pub(crate) mod secrets;
 pub(crate) mod status;
 mod store_failure;

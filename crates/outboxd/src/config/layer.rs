@@ -33,17 +33,7 @@ impl Source for Layer {
 /// Reads the file's `text`; keys with a fault are left out of the layer.
 pub(super) fn from_text(path: &Path, text: &str, origins: &mut Origins, faults: &mut Vec<Fault>) -> Layer {
     let at = |span: &Range<usize>| Place::File { path: path.to_owned(), line: line_of(text, span.start) };
-    let (mut tree, errors) = DeTable::parse_recoverable(text);
-    for error in &errors {
-        let span = error.span().unwrap_or(0..0);
-        let excerpt = Some(excerpt(text, &span, Show::NoValue));
-        faults.push(Fault { place: at(&span), key: None, message: error.message().to_owned(), excerpt });
-    }
-    if !errors.is_empty() {
-        // What the parser made of the rest is a guess; keys it lost are not to be called missing.
-        origins.note_refused(KeyPath::default());
-        return Layer::default();
-    }
+    let Some(mut tree) = parse(path, text, origins, faults) else { return Layer::default() };
     while let Err(error) = RawConfig::deserialize(toml::Deserializer::from(tree.clone())) {
         let span = error.span().unwrap_or(0..0);
         let removed = remove(tree.get_mut(), &span, &KeyPath::default());
@@ -58,6 +48,36 @@ pub(super) fn from_text(path: &Path, text: &str, origins: &mut Origins, faults: 
         }
     }
     Layer(values(tree.get_ref(), &KeyPath::default(), &mut |key, span| origins.note(key, at(span))))
+}
+
+/// Notes the places of all keys in a file's `text`, for whoever checks them by other means.
+pub(super) fn note_places(path: &Path, text: &str, origins: &mut Origins, faults: &mut Vec<Fault>) {
+    let at = |span: &Range<usize>| Place::File { path: path.to_owned(), line: line_of(text, span.start) };
+    if let Some(tree) = parse(path, text, origins, faults) {
+        values(tree.get_ref(), &KeyPath::default(), &mut |key, span| origins.note(key, at(span)));
+    }
+}
+
+/// The tree of a file's `text`, if it has the form of TOML.
+fn parse<'a>(
+    path: &Path,
+    text: &'a str,
+    origins: &mut Origins,
+    faults: &mut Vec<Fault>,
+) -> Option<Spanned<DeTable<'a>>> {
+    let (tree, errors) = DeTable::parse_recoverable(text);
+    for error in &errors {
+        let span = error.span().unwrap_or(0..0);
+        let place = Place::File { path: path.to_owned(), line: line_of(text, span.start) };
+        let excerpt = Some(excerpt(text, &span, Show::NoValue));
+        faults.push(Fault { place, key: None, message: error.message().to_owned(), excerpt });
+    }
+    if errors.is_empty() {
+        return Some(tree);
+    }
+    // What the parser made of the rest is a guess; keys it lost are not to be called missing.
+    origins.note_refused(KeyPath::default());
+    None
 }
 
 /// Reads one `value` for `key`, given as a string outside a file: as that string where the key takes

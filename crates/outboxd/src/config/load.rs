@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::check::{self, Host};
 use super::fault::{Fault, Faults, KeyPath, Origins, Place};
@@ -50,7 +50,7 @@ pub struct Loaded {
 pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
     let mut origins = Origins::new(sources.file.clone());
     let mut faults = Vec::new();
-    let text = read(sources).unwrap_or_else(|fault| {
+    let text = read(&sources.file).unwrap_or_else(|fault| {
         faults.push(fault);
         // Only the file is to blame, not the keys it would have held.
         origins.note_refused(KeyPath::default());
@@ -58,7 +58,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
     });
     let raw = merge(sources, &text, &mut origins, &mut faults);
     let checked = check::check(&raw, &origins, &sources.host);
-    faults.extend(files::faults(&checked, &origins));
+    faults.extend(files::faults(&checked.files, checked.config.credentials, &origins));
     faults.extend(checked.faults);
     if !faults.is_empty() {
         return Err(Faults::new(faults));
@@ -68,14 +68,15 @@ pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
     Ok(Loaded { config: checked.config, config_sha256, warnings })
 }
 
-fn read(sources: &Sources) -> Result<String, Fault> {
+/// The text of the file at `path`.
+pub(super) fn read(path: &Path) -> Result<String, Fault> {
     let fault = |message: String| Fault {
-        place: Place::File { path: sources.file.clone(), line: 0 },
+        place: Place::File { path: path.to_owned(), line: 0 },
         key: None,
         message,
         excerpt: None,
     };
-    let file = std::fs::File::open(&sources.file)
+    let file = std::fs::File::open(path)
         .map_err(|error| fault(format!("cannot be read: {error}; name another file with --config")))?;
     let mut bytes = Vec::new();
     let length = file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes);
@@ -85,7 +86,7 @@ fn read(sources: &Sources) -> Result<String, Fault> {
     }
     String::from_utf8(bytes).map_err(|error| {
         let line = error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
-        Fault { place: Place::File { path: sources.file.clone(), line }, ..fault("is not UTF-8".to_owned()) }
+        Fault { place: Place::File { path: path.to_owned(), line }, ..fault("is not UTF-8".to_owned()) }
     })
 }
 

@@ -10,6 +10,7 @@ mod layer;
 mod load;
 pub mod model;
 pub mod policy;
+pub mod pulled;
 mod raw;
 mod warnings;
 

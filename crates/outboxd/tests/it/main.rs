@@ -57,6 +57,8 @@ mod rig;
 mod rig_conservation;
 mod routes;
 mod runbook;
+mod secrets_pull;
 mod settings;
 mod upgrade;
+mod vault;
 mod wakeup;

@@ -6,6 +6,7 @@ mod database;
 mod dispatcher;
 mod findings;
 mod policy;
+mod pulled;
 mod rail;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use super::raw::{RawConfig, RawHealth, RawLog};
 pub(super) use database::is_loopback;
 pub(super) use findings::{Findings, human};
 pub(super) use policy::check as policy;
+pub(super) use pulled::check as pulled;
 
 /// What of the host a configuration depends on.
 #[derive(Clone, Debug)]

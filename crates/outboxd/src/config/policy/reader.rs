@@ -102,10 +102,22 @@ impl<'a, 'f> Reader<'a, 'f> {
         Some(read)
     }
 
+    /// The tables of a table, each with its name and path.
+    pub(in crate::config) fn named_tables(&mut self, key: &str) -> Vec<(String, KeyPath, Value)> {
+        let items = self.typed(key, "a table", |value| value.as_object().cloned()).unwrap_or_default();
+        let path = self.path.join(key);
+        items.into_iter().map(|(name, item)| (name.clone(), path.join(&name), item)).collect()
+    }
+
     /// Ends the reading: every key that nobody took is unknown.
     pub(in crate::config) fn finish(self) {
+        self.finish_as("a policy");
+    }
+
+    /// The same, of another kind of file.
+    pub(in crate::config) fn finish_as(self, what: &str) {
         for key in self.left.keys() {
-            self.findings.add(&self.path.join(key), "is not a key of a policy");
+            self.findings.add(&self.path.join(key), format!("is not a key of {what}"));
         }
     }
 }
