@@ -38,6 +38,7 @@ export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never} NEXTEST_HIDE_PROGRESS_BAR=1
 install_everything() {
   need_test_programs
   need pkg-config pkg-config
+  need curl curl
   need systemd-analyze systemd
   python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || MISSING_PACKAGES+=(python3 python3-venv)
   if can_install_packages && [ ! -x /usr/lib/postgresql/15/bin/postgres ] && package_exists postgresql-15; then

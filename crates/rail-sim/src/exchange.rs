@@ -101,6 +101,9 @@ impl Exchange {
     }
 
     async fn pay(mut self, key: &str, received: Received, mut to: AnswerTo) {
+        if !self.rail.admits(&received) {
+            return self.give(Reply::coded(401, "UNAUTHORIZED"), to).await;
+        }
         let fault = self.arrival.fault;
         if fault.stops_at_the_door() {
             self.wait(key, &mut to).await;

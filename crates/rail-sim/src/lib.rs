@@ -6,6 +6,7 @@
 
 mod answer;
 mod append;
+mod callers;
 mod config;
 mod control;
 mod error;
@@ -24,6 +25,7 @@ mod stats;
 mod tls;
 mod wire;
 
+pub use callers::Callers;
 pub use config::{Durability, KeyMode, SimConfig, TlsFiles};
 pub use error::SimError;
 pub use fault::{Fault, FaultName, Profile, Script};

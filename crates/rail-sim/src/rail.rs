@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::{
     append::{Appender, written},
+    callers::Callers,
     config::{Durability, SimConfig},
     error::SimError,
     fault::{Fault, Profile, Script, draw},
@@ -48,6 +49,7 @@ pub(crate) struct Rail {
     keys: Mutex<KeyBook>,
     faults: Mutex<Faults>,
     executed_status: Mutex<String>,
+    callers: Mutex<Option<Callers>>,
     next_request: AtomicU64,
 }
 
@@ -85,6 +87,7 @@ impl Rail {
             keys: Mutex::new(keys),
             faults: Mutex::new(faults),
             executed_status: Mutex::new(EXECUTED.to_owned()),
+            callers: Mutex::new(None),
             next_request: AtomicU64::new(last + 1),
             cfg,
         })
@@ -149,6 +152,16 @@ impl Rail {
 
     pub(crate) fn set_executed_status(&self, status: &str) {
         status.clone_into(&mut self.executed_status.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Whether the rail takes payments from whoever has sent this.
+    pub(crate) fn admits(&self, received: &Received) -> bool {
+        let callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
+        callers.as_ref().is_none_or(|callers| callers.admit(received))
+    }
+
+    pub(crate) fn set_callers(&self, callers: Callers) {
+        *self.callers.lock().unwrap_or_else(PoisonError::into_inner) = Some(callers);
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

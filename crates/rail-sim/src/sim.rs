@@ -4,6 +4,7 @@
 use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use crate::{
+    callers::Callers,
     config::SimConfig,
     error::SimError,
     fault::{Profile, Script},
@@ -170,6 +171,11 @@ impl Sim {
     /// Calls payments that were executed by this status from now on, such as one of ISO 20022.
     pub fn call_executed(&self, status: &str) {
         self.rail.set_executed_status(status);
+    }
+
+    /// From now on takes payments from these callers alone, and executes nothing for others.
+    pub fn admit_only(&self, callers: Callers) {
+        self.rail.set_callers(callers);
     }
 
     /// Forgets every key, as if its window had passed. The ledger stays.

@@ -58,6 +58,8 @@ mod rig_conservation;
 mod routes;
 mod runbook;
 mod secrets_pull;
+mod secrets_rotation;
+mod secrets_scripts;
 mod settings;
 mod upgrade;
 mod vault;

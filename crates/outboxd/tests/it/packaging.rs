@@ -1,11 +1,17 @@
 //! The units agree with each other, with the exit codes and with the defaults of the configuration.
 
+use std::os::unix::fs::PermissionsExt as _;
+
+use outboxd::config::{Host, pulled};
 use outboxd::exit::Exit;
 
 const UNIT: &str = include_str!("../../packaging/outboxd.service");
 const TEMPLATE: &str = include_str!("../../packaging/outboxd@.service");
 const PARTITIONS: &str = include_str!("../../packaging/outboxd-partitions.service");
 const TIMER: &str = include_str!("../../packaging/outboxd-partitions.timer");
+const SECRETS: &str = include_str!("../../packaging/outboxd-secrets.service");
+const PULLED: &str = include_str!("../../packaging/secrets.example.toml");
+const AGENT: &str = include_str!("../../packaging/bao-agent.example.hcl");
 const USERS: &str = include_str!("../../packaging/outboxd.sysusers");
 const EXAMPLE: &str = include_str!("../../packaging/outboxd.example.toml");
 
@@ -83,7 +89,7 @@ fn the_partitions_are_made_by_a_timer_as_a_user_that_is_not_the_daemons() {
 }
 
 #[test]
-fn the_partitions_unit_is_as_closed_as_the_daemons() {
+fn the_units_beside_the_daemons_are_as_closed_as_it() {
     let closed = |unit: &str| -> Vec<String> {
         let names = [
             "Protect",
@@ -108,7 +114,59 @@ fn the_partitions_unit_is_as_closed_as_the_daemons() {
     };
     let daemon = closed(UNIT);
     assert!(daemon.len() > 25, "{daemon:?}");
-    let mut ours = closed(PARTITIONS);
-    ours.retain(|line| daemon.contains(line));
-    assert_eq!(ours, daemon);
+    for unit in [PARTITIONS, SECRETS] {
+        let mut ours = closed(unit);
+        ours.retain(|line| daemon.contains(line));
+        assert_eq!(ours, daemon);
+    }
+}
+
+#[test]
+fn the_secrets_are_pulled_as_the_daemons_user_by_words_that_the_command_takes() {
+    assert_eq!(directive(SECRETS, "User"), directive(UNIT, "User"), "the files are for their owner alone");
+    let start = directive(SECRETS, "ExecStart");
+    let words: Vec<&str> = start.split(' ').collect();
+    let to = format!("/run/{}", directive(SECRETS, "RuntimeDirectory"));
+    assert_eq!(words[..5], ["/usr/bin/outboxd", "secrets", "pull", "--to", &to], "{start}");
+    // It takes these words: what it lacks here is its file alone.
+    let mut command = std::process::Command::new(crate::commands_binary::OUTBOXD);
+    command.args(&words[1..]).env_clear().env("OUTBOXD_SECRETS", "/nonexistent/secrets.toml");
+    let ended = crate::commands_binary::end(&mut command, b"");
+    assert_eq!(ended.code, Some(78), "{ended:?}");
+    for id in ["role-id", "secret-id"] {
+        assert!(
+            SECRETS.contains(&format!("LoadCredential={id}:")) && PULLED.contains(&format!("_credential = \"{id}\""))
+        );
+    }
+}
+
+#[test]
+fn the_example_of_secrets_is_taken_and_the_agents_template_renders_the_same_files() {
+    let dir = tempfile::tempdir().unwrap();
+    for id in ["role-id", "secret-id"] {
+        std::fs::write(dir.path().join(id), "id").unwrap();
+        std::fs::set_permissions(dir.path().join(id), std::fs::Permissions::from_mode(0o400)).unwrap();
+    }
+    let file = dir.path().join("secrets.toml");
+    let host = Host { name: String::new(), credentials_directory: Some(dir.path().to_owned()), state_directory: None };
+    let read = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        pulled::read(&file, &host, None).unwrap_or_else(|faults| panic!("{faults}"))
+    };
+    let given = read(PULLED);
+    // What is commented out is the default, but for what is called an example, and a file that is not there.
+    let defaults = PULLED.lines().map(|line| {
+        let key = line.strip_prefix('#').filter(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()));
+        key.filter(|key| !key.starts_with("ca_file") && !key.starts_with("namespace")).unwrap_or(line)
+    });
+    let spelled_out = read(&defaults.collect::<Vec<_>>().join("\n"));
+    assert_eq!(format!("{given:?}"), format!("{spelled_out:?}"));
+    assert!(AGENT.contains(&given.address));
+    assert_eq!(AGENT.matches("template {").count(), given.files.len());
+    for pulled::PulledFile { name, wanted, .. } in &given.files {
+        let (place, field) = (&wanted.place, &wanted.field);
+        let template = format!("secret \\\"{}/data/{}\\\" }}}}{{{{ .Data.data.{field} }}}}", place.mount, place.path);
+        let rendered = AGENT.split("template {").find(|block| block.contains(&template));
+        assert!(rendered.is_some_and(|block| block.contains(&format!("/run/outboxd-secrets/{name}\""))), "{template}");
+    }
 }

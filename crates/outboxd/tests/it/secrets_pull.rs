@@ -237,13 +237,18 @@ async fn a_login_that_is_refused_is_told_from_a_server_that_is_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pull_that_waits_goes_on_when_the_server_is_unsealed() {
+async fn a_pull_waits_for_a_sealed_server_until_the_files_are_there_and_no_longer() {
     let bench = Bench::start().await;
     bench.vault.trouble(Trouble::SealedFor(2));
     let ended = bench.pull(&["--wait", "60s"]).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert_eq!(ended.err.matches("is sealed").count(), 1, "once is enough: {ended:?}");
     assert_eq!(bench.read("rail-token"), TOKEN);
+    // A daemon that starts again goes on with these: it is not kept waiting.
+    bench.vault.trouble(Trouble::SealedFor(2));
+    bench.vault.seen();
+    bench.fails(&["--wait", "1d"], 69, "is sealed").await;
+    assert_eq!(bench.vault.seen().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,6 @@
-//! A server with the part of Vault's API that a pull uses: AppRole, KV 1 and 2, policies, revocation, and the ways in which
-//! a server fails. It is written after the API's documentation and shares no code with what it is asked by.
+//! A server with the part of Vault's API that a pull and the scripts around it use: AppRole, KV 1 and 2, policies that deny what
+//! they do not name, revocation, and the ways in which a server fails. It is written after the API's documentation and shares
+//! no code with what it is asked by.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -21,6 +22,8 @@ use tokio::task::JoinHandle;
 
 pub(crate) const ROLE_ID: &str = "role-1f0c";
 pub(crate) const SECRET_ID: &str = "canary-secret-id-77d1";
+/// The token of whoever keeps the server.
+pub(crate) const ROOT: &str = "canary-root-token-5b90";
 
 /// What the server does instead of serving.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,15 +40,23 @@ pub(crate) enum Trouble {
     Endless,
     /// It lets nobody revoke a token.
     KeepsTokens,
+    /// It lets everybody do everything.
+    EnforcesNothing,
 }
 
 #[derive(Default)]
 struct State {
     /// What a GET of a path, without `/v1/`, answers.
     secrets: BTreeMap<String, Value>,
-    /// Paths that the role's policy has not.
-    forbidden: BTreeSet<String>,
-    tokens: BTreeSet<String>,
+    /// What the role may do, each as `capability path`; everything else is refused.
+    allowed: BTreeSet<String>,
+    /// Whether a policy was written, which says what is allowed from then on.
+    is_governed: bool,
+    /// What was written below `sys/` and of the role, by path.
+    written: BTreeMap<String, Value>,
+    secret_ids: BTreeSet<String>,
+    /// Valid tokens, and how many requests each has left.
+    tokens: BTreeMap<String, u64>,
     granted: u32,
     seen: Vec<String>,
     trouble: Option<Trouble>,
@@ -85,7 +96,10 @@ impl Vault {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let scheme = if tls.is_some() { "https" } else { "http" };
         let address = format!("{scheme}://{}", listener.local_addr().unwrap());
-        let state = Arc::new(Mutex::new(State::default()));
+        let mut state = State::default();
+        state.secret_ids.insert(SECRET_ID.to_owned());
+        state.allowed.insert("update auth/token/revoke-self".to_owned());
+        let state = Arc::new(Mutex::new(state));
         let shared = Arc::clone(&state);
         let serving = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -112,18 +126,28 @@ impl Vault {
 
     /// Puts a secret into a mount of KV version 1.
     pub(crate) fn put_v1(&self, path: &str, fields: Value) {
-        self.with(|state| state.secrets.insert(path.to_owned(), json!({"data": fields, "lease_duration": 2_764_800})));
+        self.with(|state| state.put(path.to_owned(), json!({"data": fields, "lease_duration": 2_764_800})));
     }
 
     /// Puts a version of a secret into a mount of KV version 2.
     pub(crate) fn put_v2(&self, mount: &str, path: &str, fields: Value) {
         let data = json!({"data": fields, "metadata": {"version": 1, "deletion_time": "", "destroyed": false}});
-        self.with(|state| state.secrets.insert(format!("{mount}/data/{path}"), json!({"data": data})));
+        self.with(|state| state.put(format!("{mount}/data/{path}"), json!({"data": data})));
     }
 
-    /// Takes a path out of the role's policy.
+    /// Takes reading a path out of the role's policy.
     pub(crate) fn forbid(&self, path: &str) {
-        self.with(|state| state.forbidden.insert(path.to_owned()));
+        self.with(|state| state.allowed.remove(&format!("read {path}")));
+    }
+
+    /// Puts reading a path into the role's policy.
+    pub(crate) fn allow(&self, path: &str) {
+        self.with(|state| state.allowed.insert(format!("read {path}")));
+    }
+
+    /// The policy as it was written.
+    pub(crate) fn policy(&self) -> String {
+        self.with(|state| state.written["sys/policies/acl/outboxd"]["policy"].as_str().unwrap().to_owned())
     }
 
     /// Removes a secret.
@@ -145,6 +169,15 @@ impl Vault {
     /// How many tokens are valid, and how many were ever granted.
     pub(crate) fn tokens(&self) -> (usize, u32) {
         self.with(|state| (state.tokens.len(), state.granted))
+    }
+}
+
+impl State {
+    fn put(&mut self, path: String, answer: Value) {
+        if !self.is_governed {
+            self.allowed.insert(format!("read {path}"));
+        }
+        self.secrets.insert(path, answer);
     }
 }
 
@@ -184,7 +217,7 @@ fn said(status: u16, body: &Value) -> Response<Full<Bytes>> {
 fn troubled(state: &mut State, path: &str) -> Option<Response<Full<Bytes>>> {
     let sealed = || said(503, &json!({"errors": ["Vault is sealed"]}));
     match &mut state.trouble {
-        Some(Trouble::SealedFor(0) | Trouble::Hangs) | None => None,
+        Some(Trouble::SealedFor(0) | Trouble::Hangs | Trouble::EnforcesNothing) | None => None,
         Some(Trouble::SealedFor(times)) => {
             *times -= 1;
             Some(sealed())
@@ -201,23 +234,108 @@ fn troubled(state: &mut State, path: &str) -> Option<Response<Full<Bytes>>> {
 
 fn served(state: &mut State, method: &Method, path: &str, token: Option<&str>, body: &[u8]) -> Response<Full<Bytes>> {
     let refused = || said(403, &json!({"errors": ["permission denied"]}));
-    if *method == Method::POST && path == "auth/approle/login" {
-        let given: Value = serde_json::from_slice(body).unwrap();
-        if given != json!({"role_id": ROLE_ID, "secret_id": SECRET_ID}) {
-            return said(400, &json!({"errors": [format!("invalid role or secret ID: {given}")]}));
+    let given: Value = serde_json::from_slice(body).unwrap_or_default();
+    match path {
+        "auth/approle/login" => return logged_in(state, &given),
+        "sys/seal-status" => return said(200, &json!({"sealed": false})),
+        "sys/health" => return said(200, &json!({"sealed": false, "version": "of the tests"})),
+        _ => {}
+    }
+    let capability = if *method == Method::GET { "read" } else { "update" };
+    let may = |state: &State| {
+        state.trouble == Some(Trouble::EnforcesNothing) || state.allowed.contains(&format!("{capability} {path}"))
+    };
+    match token {
+        Some(ROOT) => {}
+        Some(token) => match state.tokens.get_mut(token) {
+            Some(0) | None => return refused(),
+            Some(left) => {
+                *left -= 1;
+                if !may(state) {
+                    return refused();
+                }
+            }
+        },
+        None => return refused(),
+    }
+    if path == "auth/token/revoke-self" {
+        state.tokens.remove(token.unwrap_or_default());
+        return done();
+    }
+    if *method == Method::GET { read(state, path) } else { write(state, path, given) }
+}
+
+fn done() -> Response<Full<Bytes>> {
+    Response::builder().status(StatusCode::NO_CONTENT).body(Full::default()).unwrap()
+}
+
+fn logged_in(state: &mut State, given: &Value) -> Response<Full<Bytes>> {
+    let secret_id = given["secret_id"].as_str().unwrap_or_default();
+    if given["role_id"] != ROLE_ID || !state.secret_ids.contains(secret_id) {
+        return said(400, &json!({"errors": [format!("invalid role or secret ID: {given}")]}));
+    }
+    state.granted += 1;
+    let token = format!("hvs.canary-token-{}", state.granted);
+    let uses = state.written.get("auth/approle/role/outboxd").and_then(|role| role["token_num_uses"].as_u64());
+    state.tokens.insert(token.clone(), uses.unwrap_or(u64::MAX));
+    said(200, &json!({"auth": {"client_token": token, "policies": ["outboxd"], "lease_duration": 60}}))
+}
+
+fn read(state: &State, path: &str) -> Response<Full<Bytes>> {
+    let below = |folder: &str| -> Value {
+        let of = |(path, value): (&String, &Value)| Some((format!("{}/", path.strip_prefix(folder)?), value.clone()));
+        Value::Object(state.written.iter().filter_map(of).collect())
+    };
+    match path {
+        "sys/mounts" => said(200, &below("sys/mounts/")),
+        "sys/auth" => said(200, &below("sys/auth/")),
+        "auth/approle/role/outboxd/role-id" => said(200, &json!({"data": {"role_id": ROLE_ID}})),
+        _ => match (state.secrets.get(path), state.written.get(path)) {
+            (Some(secret), _) => said(200, secret),
+            (None, Some(written)) => said(200, &json!({"data": written})),
+            (None, None) => said(404, &json!({"errors": []})),
+        },
+    }
+}
+
+fn write(state: &mut State, path: &str, given: Value) -> Response<Full<Bytes>> {
+    match path {
+        "auth/approle/role/outboxd/secret-id" => {
+            let secret_id = format!("canary-secret-id-{}", state.secret_ids.len() + 1);
+            state.secret_ids.insert(secret_id.clone());
+            return said(200, &json!({"data": {"secret_id": secret_id}}));
         }
-        state.granted += 1;
-        let token = format!("hvs.canary-token-{}", state.granted);
-        state.tokens.insert(token.clone());
-        return said(200, &json!({"auth": {"client_token": token, "policies": ["outboxd"], "lease_duration": 60}}));
+        "auth/approle/role/outboxd/secret-id/destroy" => {
+            state.secret_ids.remove(given["secret_id"].as_str().unwrap());
+            return done();
+        }
+        "sys/policies/acl/outboxd" => {
+            state.is_governed = true;
+            state.allowed = allowed_by(given["policy"].as_str().unwrap());
+        }
+        _ => {}
     }
-    let Some(token) = token.filter(|token| state.tokens.contains(*token)) else { return refused() };
-    if *method == Method::POST && path == "auth/token/revoke-self" {
-        state.tokens.remove(token);
-        return Response::builder().status(StatusCode::NO_CONTENT).body(Full::default()).unwrap();
+    let is_of_the_server = path.starts_with("sys/") || path.starts_with("auth/");
+    let of_two = path.contains("/data/");
+    if is_of_the_server {
+        state.written.insert(path.to_owned(), given);
+    } else {
+        let answer =
+            if of_two { json!({"data": {"data": given["data"], "metadata": {}}}) } else { json!({"data": given}) };
+        state.secrets.insert(path.to_owned(), answer);
     }
-    if *method != Method::GET || state.forbidden.contains(path) {
-        return refused();
-    }
-    state.secrets.get(path).map_or_else(|| said(404, &json!({"errors": []})), |secret| said(200, secret))
+    done()
+}
+
+/// A policy in HCL, each path with its capabilities on the next line.
+fn allowed_by(policy: &str) -> BTreeSet<String> {
+    let lines: Vec<&str> = policy.lines().map(str::trim).collect();
+    let of = |pair: &[&str]| -> Vec<String> {
+        let Some(path) = pair[0].strip_prefix("path \"").and_then(|rest| rest.strip_suffix("\" {")) else {
+            return Vec::new();
+        };
+        let listed = pair[1].strip_prefix("capabilities = [").and_then(|rest| rest.strip_suffix("]")).unwrap();
+        listed.split(", ").map(|capability| format!("{} {path}", capability.trim_matches('"'))).collect()
+    };
+    lines.windows(2).flat_map(of).collect()
 }

@@ -1,6 +1,6 @@
 //! Each fault as the client sees it, next to what the rail did and wrote down.
 
-use rail_sim::{Answer, Delivery, Fault, Profile, Script, Sim, SimConfig, unknown_answers};
+use rail_sim::{Answer, Callers, Delivery, Fault, Profile, Script, Sim, SimConfig, unknown_answers};
 use tempfile::TempDir;
 
 use crate::raw::{DEADLINE, End, Raw, Seen, pay, within};
@@ -231,4 +231,19 @@ async fn the_same_seed_plays_the_same_run() {
     let first = play(1).await;
     assert_eq!(first, play(1).await);
     assert_ne!(first, play(2).await);
+}
+
+#[tokio::test]
+async fn a_caller_that_the_rail_no_longer_takes_is_told_so_and_nothing_is_executed() {
+    let dir = tempfile::tempdir().unwrap();
+    let sim = Sim::start(SimConfig::in_dir(dir.path())).await.unwrap();
+    assert_eq!(pay(sim.addr(), "before", b"body").await.status(), 201);
+    let authorization_sha256 = ["00".repeat(32)].into();
+    sim.admit_only(Callers { authorization_sha256, ..Callers::default() });
+    let refused = pay(sim.addr(), "after", b"body").await;
+    assert_eq!((refused.status(), refused.code().as_str()), (401, "UNAUTHORIZED"));
+    assert_eq!(sim.effects().unwrap().len(), 1);
+    sim.admit_only(Callers::default());
+    assert_eq!(pay(sim.addr(), "after", b"body").await.status(), 201);
+    sim.stop().await;
 }

@@ -43,7 +43,7 @@ pub(crate) struct Pull {
     /// Say which files would change, and change none
     #[arg(long)]
     dry_run: bool,
-    /// How long to try again while the server cannot be reached, is sealed or too busy
+    /// How long to try again while the server cannot be reached, is sealed or too busy, and a file is not there yet
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
     wait: Duration,
     /// The form of the answer
@@ -61,7 +61,10 @@ pub(super) fn run(command: &Pull, out: &mut dyn Write) -> Result<(), Failure> {
         // From before the first read: a pull that is slow must not put older secrets over newer ones.
         directory.lock().map_err(failure)?;
     }
-    let Pulled { texts, revoked } = block_on(asked(&config, command.wait))?;
+    // With all files there, nobody has to wait: a daemon goes on with them, and the next pull may find the server.
+    let has_all = config.files.iter().all(|file| command.to.join(&file.name).exists());
+    let wait = if has_all { Duration::ZERO } else { command.wait };
+    let Pulled { texts, revoked } = block_on(asked(&config, wait))?;
     if let Err(error) = &revoked {
         writeln!(stderr(), "warning: the token of the login stays valid until its time is over: {error}")?;
     }
