@@ -92,6 +92,8 @@ units_load() {
   verify outboxd.service
   verify outboxd-partitions.timer
   verify outboxd-partitions.service
+  verify outboxd-secrets.timer
+  verify outboxd-secrets.service
   verify outboxd@shard.service
 }
 
