@@ -3,7 +3,7 @@
 //! attempt is the core's own table ([`outbox_core::after_attempt`]); the rest is written anew here, without SQL.
 //!
 //! Time has no length: a lease runs out, a timeout passes and a quarantine ends in any order that the protocol's
-//! bounds allow. What those bounds are is written in `docs/RELIABILITY.md`.
+//! bounds allow; which those are is in `docs/decisions/2026-11-30-protocol-model.md`.
 
 mod db;
 mod world;
