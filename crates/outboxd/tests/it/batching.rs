@@ -55,8 +55,8 @@ async fn results_that_fill_no_batch_are_recorded_when_the_interval_is_over() {
     ];
     let (rig, daemon) = patient(&never_full).await;
     let (calls, after_s) = answered_at_once(&rig, 3).await;
-    // Two clocks: this process's, and the database's.
-    assert!(after_s >= 1.9, "{after_s} s");
+    // Two clocks: this process's, and the database's. Nobody waits for ten intervals, however busy the machine is.
+    assert!((1.9..20.0).contains(&after_s), "{after_s} s");
     assert_eq!(calls, 1);
     rig.all_dispatched().await;
     daemon.stop().await;
