@@ -49,7 +49,7 @@ pub(crate) struct Rail {
     keys: Mutex<KeyBook>,
     faults: Mutex<Faults>,
     executed_status: Mutex<String>,
-    callers: Mutex<Option<Callers>>,
+    callers: Mutex<Callers>,
     next_request: AtomicU64,
 }
 
@@ -87,7 +87,7 @@ impl Rail {
             keys: Mutex::new(keys),
             faults: Mutex::new(faults),
             executed_status: Mutex::new(EXECUTED.to_owned()),
-            callers: Mutex::new(None),
+            callers: Mutex::default(),
             next_request: AtomicU64::new(last + 1),
             cfg,
         })
@@ -156,12 +156,11 @@ impl Rail {
 
     /// Whether the rail takes payments from whoever has sent this.
     pub(crate) fn admits(&self, received: &Received) -> bool {
-        let callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
-        callers.as_ref().is_none_or(|callers| callers.admit(received))
+        self.callers.lock().unwrap_or_else(PoisonError::into_inner).admit(received)
     }
 
     pub(crate) fn set_callers(&self, callers: Callers) {
-        *self.callers.lock().unwrap_or_else(PoisonError::into_inner) = Some(callers);
+        *self.callers.lock().unwrap_or_else(PoisonError::into_inner) = callers;
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

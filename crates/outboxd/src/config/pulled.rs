@@ -21,6 +21,9 @@ pub(super) const TIMEOUT: outbox_core::Millis = outbox_core::Millis(10_000);
 /// Where AppRole is mounted, unless told otherwise.
 pub(super) const APPROLE_MOUNT: &str = "approle";
 
+/// How the files that log in, and those that are trusted, may be open to others: not at all.
+pub(crate) const ACCESS: Credentials = Credentials { allow_world_readable: false };
+
 /// What is pulled, from where.
 #[derive(Clone, Debug)]
 pub struct PulledConfig {
@@ -95,7 +98,7 @@ pub fn read(path: &Path, host: &Host, address: Option<String>) -> Result<PulledC
         return Err(Faults::new(vec![Fault { place, key: None, message, excerpt: None }]));
     };
     let (config, mut faults, named) = check::pulled(&value, &origins, host, address);
-    faults.extend(files::faults(&named, Credentials { allow_world_readable: false }, &origins));
+    faults.extend(files::faults(&named, ACCESS, &origins));
     match config {
         Some(config) if faults.is_empty() => Ok(config),
         _ => Err(Faults::new(faults)),

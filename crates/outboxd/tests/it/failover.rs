@@ -107,7 +107,7 @@ impl Rig {
         let known = format!(
             "select outbox_id::text from outbox.payment_outbox_attempts where rail = '{rail}' and state = 'DISPATCHED'"
         );
-        let known: BTreeSet<String> = self.rows(&known).await.iter().map(|row| sqlx::Row::get(row, 0)).collect();
+        let known = self.texts(&known).await;
         let executed: BTreeSet<String> = self.sim(rail).effects().unwrap().into_iter().map(|one| one.key).collect();
         executed.difference(&known).cloned().collect()
     }
@@ -242,7 +242,7 @@ async fn a_rail_that_answers_inquiries_is_asked_about_what_a_promotion_lost_and_
     // Those that were executed and forgotten ended by what the rail said when it was asked.
     let asked =
         "select outbox_id::text from outbox.payment_outbox_attempts where kind = 'INQUIRE' and state = 'DISPATCHED'";
-    let asked: BTreeSet<String> = rig.rows(asked).await.iter().map(|row| sqlx::Row::get(row, 0)).collect();
+    let asked = rig.texts(asked).await;
     assert!(forgotten.is_subset(&asked), "{:?}", forgotten.difference(&asked).collect::<Vec<_>>());
     heir.stop().await;
 }

@@ -94,7 +94,7 @@ impl Run {
         self.rig.until("the end of the sessions", &gone).await;
         let leased =
             format!("select outbox_id::text from outbox.payment_outbox_pending where claimed_by like '{name}/%'");
-        self.leased_at_kills.extend(self.ids(&leased).await);
+        self.leased_at_kills.extend(self.rig.texts(&leased).await);
     }
 
     /// The whole story; at its end every payment is over or held.
@@ -108,7 +108,7 @@ impl Run {
         server.stop_immediate().unwrap();
         server.restart().unwrap();
         let leased = "select outbox_id::text from outbox.payment_outbox_pending where lease_token is not null";
-        self.leased_at_restart = self.ids(leased).await;
+        self.leased_at_restart = self.rig.texts(leased).await;
         self.done(600).await;
         self.kill(second, "b").await;
         let fifth = self.daemon("e");
@@ -140,7 +140,7 @@ impl Run {
             count("FAILED").await,
             self.with_attempt("IN_DOUBT").await,
             count("LEASE_EXPIRED").await,
-            self.leased_at_kills.len() + self.lost_by_restart().await.len(),
+            self.open_at_kills().await.len(),
             sim.stats().requests,
             self.rig.value::<i64>("select count(*) from outbox.payment_outbox_attempts where kind = 'INQUIRE'").await,
         );
@@ -148,11 +148,11 @@ impl Run {
         std::io::Write::write_all(&mut opened.unwrap(), line.as_bytes()).unwrap();
     }
 
-    /// The payments whose leases ran out over the restart of the database, and were of no daemon that was killed.
-    async fn lost_by_restart(&self) -> BTreeSet<String> {
+    /// The payments that were leased when their daemon was killed, or when the database was and the lease ran out over that.
+    async fn open_at_kills(&self) -> BTreeSet<String> {
         let lost = "select outbox_id::text from outbox.payment_outbox_attempts where state = 'LEASE_EXPIRED'";
-        let lost: BTreeSet<String> = self.ids(lost).await.intersection(&self.leased_at_restart).cloned().collect();
-        lost.difference(&self.leased_at_kills).cloned().collect()
+        let by_restart = &self.rig.texts(lost).await & &self.leased_at_restart;
+        &by_restart | &self.leased_at_kills
     }
 
     /// How many payments have an attempt in this state.
@@ -168,10 +168,6 @@ impl Run {
         // Our table of codes knows what this rail means by its 503.
         let doubtful = answers.into_iter().filter(|answer| answer.unknown && answer.fault != Fault::Unavailable);
         doubtful.filter_map(|answer| answer.key).collect()
-    }
-
-    async fn ids(&self, sql: &str) -> BTreeSet<String> {
-        self.rig.rows(sql).await.iter().map(|row| sqlx::Row::get(row, 0)).collect()
     }
 
     /// Every payment that the rail did not refuse was executed once and is recorded so.
@@ -211,11 +207,11 @@ async fn a_rail_that_can_do_neither_holds_what_is_unknown_and_nothing_else() {
     let mut run = Run::start(HOLD, "'hold'", &[]).await;
     run.run().await;
     run.note("hold").await;
-    let held = run.ids("select outbox_id::text from outbox.payment_outbox_pending").await;
+    let held = run.rig.texts("select outbox_id::text from outbox.payment_outbox_pending").await;
     let by_the_rail = run.doubtful_by_the_rail();
     let unknown = run.with_attempt("IN_DOUBT").await;
     let count = held.len() as i64;
-    let leased: BTreeSet<String> = run.leased_at_kills.union(&run.lost_by_restart().await).cloned().collect();
+    let leased = run.open_at_kills().await;
     let open_at_kills = leased.len() as i64;
     assert!(unknown <= count && count <= unknown + open_at_kills, "{unknown} {count} {open_at_kills}");
     // What the rail itself would not have understood is held, and besides only what a worker had when it, or the database, was killed.

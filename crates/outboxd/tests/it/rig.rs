@@ -2,6 +2,7 @@
 //! what a test tells it to, one rail that may be sent to again and one that may not. Whether payments
 //! were conserved is judged in `rig_conservation`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
@@ -109,6 +110,11 @@ impl Rig {
         T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
     {
         self.rows(sql).await[0].get(0)
+    }
+
+    /// The different texts in the first column of a statement's rows.
+    pub(crate) async fn texts(&self, sql: &str) -> BTreeSet<String> {
+        self.rows(sql).await.iter().map(|row| row.get(0)).collect()
     }
 
     /// Waits until a statement is true.

@@ -14,8 +14,8 @@ use serde_json::json;
 use crate::cli;
 use crate::commands::database::block_on;
 use crate::commands::output::{Output, render, table};
-use crate::config::model::{Credentials, SecretSource};
-use crate::config::pulled::{self, PULLED_FILE, PulledConfig, PulledFile};
+use crate::config::model::SecretSource;
+use crate::config::pulled::{self, ACCESS, PULLED_FILE, PulledConfig, PulledFile};
 use crate::exit::{Exit, Failure};
 use crate::secrets::{self, Content};
 
@@ -83,7 +83,7 @@ pub(super) fn run(command: &Pull, out: &mut dyn Write) -> Result<(), Failure> {
 /// Asks the server, again and again while it is only not there.
 async fn asked(config: &PulledConfig, wait: Duration) -> Result<Pulled, Failure> {
     let ca_pem = config.ca_file.as_deref();
-    let ca_pem = ca_pem.map(|path| secrets::read_bytes(path, Content::Public, STRICT)).transpose();
+    let ca_pem = ca_pem.map(|path| secrets::read_bytes(path, Content::Public, ACCESS)).transpose();
     let server = Server {
         address: config.address.clone(),
         ca_pem: ca_pem.map_err(|error| Failure::new(Exit::NoInput, error.to_string()))?,
@@ -109,12 +109,10 @@ async fn asked(config: &PulledConfig, wait: Duration) -> Result<Pulled, Failure>
     }
 }
 
-const STRICT: Credentials = Credentials { allow_world_readable: false };
-
 /// As whom to log in, by the files as they are now.
 fn role(config: &PulledConfig) -> Result<AppRole, Failure> {
     let read = |path: &PathBuf| {
-        let secret = secrets::read(&SecretSource { path: path.clone() }, STRICT);
+        let secret = secrets::read(&SecretSource { path: path.clone() }, ACCESS);
         secret.map_err(|error| Failure::new(Exit::NoInput, error.to_string()))
     };
     let (role_id, secret_id) = (read(&config.role_id)?, read(&config.secret_id)?);
