@@ -54,6 +54,8 @@ pub struct ServerSettings {
     pub tls: Option<ServerTls>,
     /// Begin as this file in the data directory says: `standby.signal` or `recovery.signal`.
     pub signal_file: Option<&'static str>,
+    /// Keep the server's files on the file system of this directory.
+    pub disk: Option<PathBuf>,
 }
 
 /// The server's certificate and key, both PEM.
@@ -109,7 +111,7 @@ impl PgServer {
     fn prepare(files: Option<&Path>, version: PgVersion, settings: &ServerSettings) -> Result<Self, TestkitError> {
         let bin_dir = version.bin_dir()?;
         let account = ServerAccount::of_this_process()?;
-        let dir = server_dir::create()?;
+        let dir = server_dir::create(settings.disk.as_deref())?;
         account.give(&dir)?;
         let data = dir.join("data");
         // The variables come after the change of account: what is preloaded must not run as root first.

@@ -16,12 +16,15 @@ const IN_MEMORY: &str = "/dev/shm";
 /// Many times what the servers of a whole test run hold at once.
 const ROOM_BYTES: u64 = 4 << 30;
 
-/// Makes the directory of one server: where `TMPDIR` says if it is set, else in memory if that has room.
-pub(crate) fn create() -> Result<PathBuf, TestkitError> {
+/// Makes the directory of one server: on `disk` if one is named, where `TMPDIR` says if it is set, else in memory if
+/// that has room.
+pub(crate) fn create(disk: Option<&Path>) -> Result<PathBuf, TestkitError> {
     let mut builder = tempfile::Builder::new();
     builder.prefix("obx-");
     let in_memory = Path::new(IN_MEMORY);
-    let made = if env::var_os("TMPDIR").is_none() && free_bytes(in_memory) >= ROOM_BYTES {
+    let made = if let Some(disk) = disk {
+        builder.tempdir_in(disk)
+    } else if env::var_os("TMPDIR").is_none() && free_bytes(in_memory) >= ROOM_BYTES {
         // It may still be closed to this account.
         builder.tempdir_in(in_memory).or_else(|_| builder.tempdir())
     } else {

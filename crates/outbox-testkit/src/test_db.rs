@@ -68,6 +68,13 @@ impl TestDb {
         Ok(Self { address, name })
     }
 
+    /// Leaves the database where it is, to end with its server; returns its name.
+    #[must_use]
+    pub fn keep(self) -> String {
+        let mut kept = std::mem::ManuallyDrop::new(self);
+        std::mem::take(&mut kept.name)
+    }
+
     /// The database's name.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -12,7 +12,7 @@ struct Place {
     tests_use: &'static [&'static str],
 }
 
-const PLACES: [Place; 9] = [
+const PLACES: [Place; 10] = [
     Place { name: "outbox-core", links: &[], tests_use: &[] },
     Place { name: "outbox-store", links: &["outbox-core"], tests_use: &["outbox-testkit"] },
     Place { name: "outbox-rail", links: &["outbox-core"], tests_use: &["rail-sim", "outbox-testkit"] },
@@ -28,6 +28,8 @@ const PLACES: [Place; 9] = [
     // What is explored is the core's own table.
     Place { name: "outbox-model", links: &["outbox-core"], tests_use: &[] },
     Place { name: "outbox-testkit", links: &["outbox-core", "outbox-store"], tests_use: &[] },
+    // It starts the programs and does not link them.
+    Place { name: NEMESIS, links: &["outbox-testkit", "rail-sim"], tests_use: &[] },
     Place { name: "tidy", links: &[], tests_use: &[] },
 ];
 
@@ -36,10 +38,11 @@ pub(crate) const CORE_LINKS: [&str; 1] = ["uuid"];
 
 const RAIL: &str = "outbox-rail";
 const SECRETS: &str = "outbox-secrets";
+const NEMESIS: &str = "outbox-nemesis";
 
 /// Libraries that reach the outside, and the only crates that may link them. The simulated rail serves TLS.
 const EDGES: [(&[&str], &[&str]); 7] = [
-    (&["sqlx", "postgres", "tokio-postgres"], &["outbox-store", "outbox-testkit"]),
+    (&["sqlx", "postgres", "tokio-postgres"], &["outbox-store", "outbox-testkit", NEMESIS]),
     (&["rcgen"], &["outbox-testkit"]),
     (&["rustls"], &[RAIL, SECRETS, "rail-sim"]),
     (&["tokio-rustls"], &[RAIL, "rail-sim"]),

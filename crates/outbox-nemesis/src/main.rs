@@ -1,0 +1,50 @@
+//! The command: runs, and says in one last line what came of it. Exit code 0 only if the checker found nothing and
+//! everything ended or is held; 1 if a promise was broken; 2 if the run could not go on.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use outbox_nemesis::{Outcome, Settings, run};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let settings = Settings::parse();
+    let seed = settings.seed;
+    let started = std::time::Instant::now();
+    match run(settings).await {
+        Ok(outcome) => say(seed, &outcome, started.elapsed().as_secs()),
+        Err(error) => {
+            let _ = writeln!(std::io::stderr().lock(), "outbox-nemesis: seed {seed}: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn say(seed: u64, outcome: &Outcome, took_s: u64) -> ExitCode {
+    let mut out = std::io::stdout().lock();
+    let verdict = &outcome.verdict;
+    let count = |name| verdict.count(name).map_or_else(|| "?".to_owned(), |count| count.to_string());
+    if !outcome.missing.is_empty() {
+        let names: Vec<&str> = outcome.missing.iter().map(|kind| kind.name()).collect();
+        let _ = writeln!(out, "not dealt out, or without effect: {}", names.join(", "));
+    }
+    if outcome.unsettled > 0 {
+        let _ = writeln!(out, "neither over nor held at the end: {}", outcome.unsettled);
+    }
+    let _ = writeln!(out, "{}\ntook {took_s} s", verdict.line);
+    let _ = writeln!(
+        out,
+        "NEMESIS seed={seed} payments={} faults={} kinds={} effects={} unknown={} held={} lost={} double={} recovered_max_s={:.1}",
+        count("payments"),
+        outcome.faults,
+        outcome.kinds.len(),
+        count("effects"),
+        count("unknown"),
+        count("held"),
+        count("lost"),
+        count("double"),
+        verdict.recovered_max_ms as f64 / 1_000.0,
+    );
+    if verdict.passed && outcome.unsettled == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

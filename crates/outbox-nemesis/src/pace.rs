@@ -1,0 +1,179 @@
+//! Keeps payments and faults together: faults without payments hit nothing, and payments without faults prove
+//! nothing. Every track has its quota of faults; none runs ahead of the payments, and the payments run ahead of no track.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// Payments that may wait before no more are enqueued.
+const OPEN_MAX: u64 = 4_000;
+/// Payments by which a track may be ahead of those that are over: what is in the queue is there to be hit.
+const AHEAD: u64 = 600;
+/// Between two looks: far shorter than any fault.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// A track's faults.
+#[derive(Clone, Copy, Debug)]
+struct Share {
+    quota: u64,
+    dealt: u64,
+}
+
+/// How far a run is.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    payments: u64,
+    enqueued: AtomicU64,
+    open: AtomicU64,
+    shares: Mutex<Vec<Share>>,
+    given_up: AtomicBool,
+}
+
+impl Pace {
+    /// Nothing done yet: so many payments, and faults of each track.
+    pub(crate) fn new(payments: u64, quotas: &[u64]) -> Self {
+        let shares = quotas.iter().map(|quota| Share { quota: *quota, dealt: 0 }).collect();
+        Self {
+            payments,
+            enqueued: AtomicU64::new(0),
+            open: AtomicU64::new(0),
+            shares: Mutex::new(shares),
+            given_up: AtomicBool::new(false),
+        }
+    }
+
+    /// Takes the next `wanted` payments to be enqueued, fewer at the end: the first one's number and how many. Waits for
+    /// its turn. `None` when all are.
+    pub(crate) async fn payments(&self, wanted: u64) -> Option<(u64, u64)> {
+        loop {
+            let done = self.enqueued.load(Ordering::SeqCst);
+            if done >= self.payments || self.is_given_up() {
+                return None;
+            }
+            let count = wanted.min(self.payments - done);
+            if done < self.allowed() && self.open.load(Ordering::SeqCst) < OPEN_MAX {
+                let taken = self.enqueued.compare_exchange(done, done + count, Ordering::SeqCst, Ordering::SeqCst);
+                if taken.is_ok() {
+                    return Some((done, count));
+                }
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Payments that may be enqueued by now: as far as the slowest track is with the fault that it deals out.
+    fn allowed(&self) -> u64 {
+        let shares = self.shares();
+        let of = |share: &Share| ((share.dealt + 1) * self.payments).checked_div(share.quota);
+        shares.iter().filter_map(of).min().map_or(self.payments, |least| least.max(AHEAD))
+    }
+
+    /// Waits until a further fault of `track` fits the payments that are over; false when its quota is dealt out.
+    pub(crate) async fn may_begin(&self, track: usize) -> bool {
+        loop {
+            let share = self.shares()[track];
+            if share.dealt >= share.quota || self.is_given_up() {
+                return false;
+            }
+            let over = self.enqueued.load(Ordering::SeqCst).saturating_sub(self.open.load(Ordering::SeqCst));
+            if share.dealt * self.payments / share.quota <= over + AHEAD {
+                return true;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// A fault of `track` took effect; returns its number among all, from 1.
+    pub(crate) fn dealt(&self, track: usize) -> u64 {
+        self.shares()[track].dealt += 1;
+        self.faults()
+    }
+
+    /// Faults that took effect.
+    pub(crate) fn faults(&self) -> u64 {
+        self.shares().iter().map(|share| share.dealt).sum()
+    }
+
+    fn shares(&self) -> std::sync::MutexGuard<'_, Vec<Share>> {
+        self.shares.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// So many payments are neither over nor held.
+    pub(crate) fn observe(&self, open: u64) {
+        self.open.store(open, Ordering::SeqCst);
+    }
+
+    /// Ends the run early.
+    pub(crate) fn give_up(&self) {
+        self.given_up.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether the run ends early.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::SeqCst)
+    }
+}
+
+/// How many of `faults` each track deals out, so that every kind comes about equally often: by how many kinds it has.
+pub(crate) fn quotas(faults: u64, kinds: &[usize]) -> Vec<u64> {
+    let all: u64 = kinds.iter().map(|count| *count as u64).sum();
+    let mut before = 0;
+    let mut given = 0;
+    let share = |count: &usize| {
+        before += *count as u64;
+        let upto = (faults * before).checked_div(all).unwrap_or(0);
+        let quota = upto - given;
+        given = upto;
+        quota
+    };
+    kinds.iter().map(share).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_quotas_make_all_faults_and_follow_the_kinds() {
+        for faults in [0, 1, 7, 300, 10_000] {
+            let quotas = quotas(faults, &[19, 19, 19, 13, 13, 14, 2, 4, 0]);
+            assert_eq!(quotas.iter().sum::<u64>(), faults);
+            assert_eq!(quotas[8], 0);
+        }
+        assert_eq!(quotas(100, &[30, 10, 60]), [30, 10, 60]);
+        assert_eq!(quotas(5, &[0, 0]), [0, 0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn payments_wait_for_the_slowest_track_and_faults_for_the_payments() {
+        let pace = Pace::new(100_000, &[10, 100]);
+        // The first tenth belongs to the first fault of the first track, the first hundredth to that of the second.
+        assert_eq!(pace.payments(1_000).await, Some((0, 1_000)));
+        let waits = tokio::time::timeout(Duration::from_secs(5), pace.payments(1)).await;
+        assert!(waits.is_err(), "{waits:?}");
+        assert!(pace.may_begin(1).await);
+        pace.dealt(1);
+        assert_eq!(pace.payments(500).await, Some((1_000, 500)));
+        // Nothing is over yet, so no second fault of the first track fits.
+        pace.observe(1_500);
+        pace.dealt(0);
+        let waits = tokio::time::timeout(Duration::from_secs(5), pace.may_begin(0)).await;
+        assert!(waits.is_err(), "{waits:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_faults_everything_may_be_enqueued_and_at_the_end_nothing() {
+        let pace = Pace::new(50, &[0, 0]);
+        assert_eq!(pace.payments(60).await, Some((0, 50)));
+        assert_eq!(pace.payments(60).await, None);
+        assert!(!pace.may_begin(0).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_queue_lets_nothing_in() {
+        let pace = Pace::new(50_000, &[0]);
+        pace.observe(OPEN_MAX);
+        let waits = tokio::time::timeout(Duration::from_secs(5), pace.payments(1)).await;
+        assert!(waits.is_err(), "{waits:?}");
+    }
+}

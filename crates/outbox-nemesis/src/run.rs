@@ -1,0 +1,237 @@
+//! A run: everybody begins, faults and payments go on beside each other, everything is healed, what is left ends or is
+//! held, and the checker says what it found.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use sqlx::Row as _;
+use sqlx::postgres::PgConnection;
+use tokio::task::JoinSet;
+
+use crate::checker::{Checker, Verdict};
+use crate::daemon_faults::Effect;
+use crate::error::NemesisError;
+use crate::journal::now_us;
+use crate::kind::{Kind, Place};
+use crate::pace::{Pace, quotas};
+use crate::patience::Patience;
+use crate::rails::RAILS;
+use crate::schedule::Schedule;
+use crate::settings::Settings;
+use crate::world::{DAEMONS, World};
+use crate::{daemon_faults, database_faults, operators, producer, rail_faults};
+
+/// Producers that record payments beside each other.
+const PRODUCERS: u64 = 2;
+/// Between two looks at the queue.
+const OBSERVE: Duration = Duration::from_millis(250);
+/// A fault that met nothing is followed by another so much later.
+const AFTER_A_MISS: Duration = Duration::from_millis(100);
+/// A kind that meets nothing so often is left out this time.
+const TRIES: u32 = 10;
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Faults that took effect.
+    pub faults: u64,
+    /// Of so many kinds.
+    pub kinds: BTreeSet<Kind>,
+    /// Kinds that could not be dealt out here, or met nothing.
+    pub missing: Vec<Kind>,
+    /// Payments that were neither over nor held at the end.
+    pub unsettled: u64,
+    /// What the checker says.
+    pub verdict: Verdict,
+}
+
+/// What the tracks did.
+#[derive(Debug, Default)]
+struct Dealt {
+    kinds: Mutex<BTreeSet<Kind>>,
+}
+
+/// Who deals out what.
+#[derive(Debug)]
+struct Track {
+    place: Place,
+    /// Which daemon, or which rail.
+    number: usize,
+    target: String,
+    schedule: Schedule,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// When a program under test does what it never should, or the run could not go on.
+pub async fn run(settings: Settings) -> Result<Outcome, NemesisError> {
+    let tracks = tracks(&settings);
+    let kinds: Vec<usize> = tracks.iter().map(|track| track.schedule.kinds()).collect();
+    let pace = Pace::new(settings.payments, &quotas(settings.faults, &kinds));
+    let world = World::start(settings, pace).await?;
+    if let Some(mutant) = &world.settings.mutant {
+        let sql = std::fs::read_to_string(mutant).map_err(NemesisError::io("read the mutant"))?;
+        world.run(&sql).await?;
+    }
+    for daemon in &world.daemons {
+        daemon.lock().await.ready().await?;
+    }
+    let checker = Checker::start(&world)?;
+    let dealt = Arc::new(Dealt::default());
+    let mut parts = JoinSet::new();
+    for n in 0..PRODUCERS {
+        parts.spawn(producer::run(Arc::clone(&world), world.settings.seed.wrapping_mul(31).wrapping_add(n)));
+    }
+    for (index, track) in tracks.into_iter().enumerate() {
+        parts.spawn(follow(Arc::clone(&world), Arc::clone(&dealt), index, track));
+    }
+    let observer = tokio::spawn(observe(Arc::clone(&world)));
+    let went = all(&world, &checker, &mut parts).await;
+    if went.is_err() {
+        world.pace.give_up();
+        parts.abort_all();
+    }
+    observer.abort();
+    went?;
+    world.heal().await?;
+    let unsettled = settle(&world).await?;
+    world.end().await?;
+    let verdict = checker.end().await?;
+    let kinds = dealt.kinds.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let missing = Kind::ALL.iter().copied().filter(|kind| !kinds.contains(kind)).collect();
+    Ok(Outcome { faults: world.pace.faults(), kinds, missing, unsettled, verdict })
+}
+
+/// A track for each daemon and each rail, one for the database, one beside everything, one for people.
+fn tracks(settings: &Settings) -> Vec<Track> {
+    let daemons = (0..DAEMONS).map(|number| (Place::Daemon, number, format!("d{}", number + 1)));
+    let rails = RAILS.iter().enumerate().map(|(number, rail)| (Place::Rail, number, rail.name.to_owned()));
+    let others = [(Place::Database, "database"), (Place::Background, "database"), (Place::Operator, "payments")];
+    let others = others.map(|(place, target)| (place, 0, target.to_owned()));
+    let track = |(place, number, target): (Place, usize, String)| {
+        let may_be = |kind: Kind| {
+            let wanted = settings.only.is_empty() || settings.only.contains(&kind);
+            let possible = match kind {
+                Kind::DiskFull => settings.disk.is_some(),
+                Kind::OtherVersion => settings.other_bin.is_some(),
+                _ => place != Place::Rail || rail_faults::fits(&RAILS[number], kind),
+            };
+            wanted && possible
+        };
+        Track { place, number, target, schedule: Schedule::new(settings.seed, place, number, may_be) }
+    };
+    daemons.chain(rails).chain(others).map(track).collect()
+}
+
+/// Waits for all parts; the first that fails ends the run, as does a finding of the checker.
+async fn all(
+    world: &World,
+    checker: &Checker,
+    parts: &mut JoinSet<Result<(), NemesisError>>,
+) -> Result<(), NemesisError> {
+    let mut look = tokio::time::interval(OBSERVE);
+    loop {
+        tokio::select! {
+            ended = parts.join_next() => match ended {
+                None => return Ok(()),
+                Some(Ok(done)) => done?,
+                Some(Err(panic)) => return Err(NemesisError::Wrong(format!("a part of the harness ended: {panic}"))),
+            },
+            _ = look.tick() => {
+                if let Some(finding) = checker.finding() {
+                    return Err(NemesisError::Wrong(format!("the checker found something: {finding}")));
+                }
+                for daemon in &world.daemons {
+                    // One that is being killed is in its fault's hands.
+                    if let Ok(mut daemon) = daemon.try_lock() {
+                        daemon.must_run()?;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Deals out a track's faults. What met nothing is tried again, as a kind that never comes shows nothing.
+async fn follow(world: Arc<World>, dealt: Arc<Dealt>, index: usize, mut track: Track) -> Result<(), NemesisError> {
+    while world.pace.may_begin(index).await {
+        let Some(kind) = track.schedule.draw() else { return Ok(()) };
+        for _ in 0..TRIES {
+            let from_us = now_us();
+            world.journal.begins(kind, &track.target);
+            if deal(&world, &mut track, kind).await? == Effect::Took {
+                world.journal.fault(world.pace.dealt(index), kind, &track.target, from_us);
+                dealt.kinds.lock().unwrap_or_else(PoisonError::into_inner).insert(kind);
+                break;
+            }
+            tokio::time::sleep(AFTER_A_MISS).await;
+        }
+    }
+    Ok(())
+}
+
+async fn deal(world: &Arc<World>, track: &mut Track, kind: Kind) -> Result<Effect, NemesisError> {
+    let (number, rng) = (track.number, track.schedule.rng());
+    match track.place {
+        Place::Daemon => daemon_faults::deal(world, number, kind, rng).await,
+        Place::Rail => rail_faults::deal(world, &world.rails[number], kind, rng).await,
+        Place::Database | Place::Background => unless_away(database_faults::deal(world, kind, rng).await),
+        Place::Operator => unless_away(operators::deal(world, kind, rng).await),
+    }
+}
+
+/// A question to a database that is away because of another fault is no reason to end: this fault met nothing.
+fn unless_away(effect: Result<Effect, NemesisError>) -> Result<Effect, NemesisError> {
+    match effect {
+        Err(NemesisError::Sql { .. } | NemesisError::Testkit(outbox_testkit::TestkitError::Sql { .. })) => {
+            Ok(Effect::Missed)
+        }
+        other => other,
+    }
+}
+
+/// Counts what is neither over nor held, as often as the database answers.
+async fn observe(world: Arc<World>) {
+    let mut session: Option<PgConnection> = None;
+    loop {
+        match open(&world, &mut session).await {
+            Ok(count) => world.pace.observe(count),
+            Err(_) => session = None,
+        }
+        tokio::time::sleep(OBSERVE).await;
+    }
+}
+
+async fn open(world: &World, session: &mut Option<PgConnection>) -> Result<u64, NemesisError> {
+    if session.is_none() {
+        *session = Some(world.session("postgres").await?);
+    }
+    let sql = "select count(*) from outbox.payment_outbox_pending where disposition <> 'HELD'";
+    let asked = sqlx::query(sql).fetch_one(session.as_mut().expect("made above"));
+    match tokio::time::timeout(Duration::from_secs(5), asked).await {
+        Ok(answered) => {
+            let count: i64 = answered.map_err(NemesisError::sql(sql))?.get(0);
+            Ok(u64::try_from(count).unwrap_or(0))
+        }
+        Err(_) => Err(NemesisError::Wrong("no answer within 5 s".to_owned())),
+    }
+}
+
+/// Waits until everything is over or held; returns what is not.
+async fn settle(world: &World) -> Result<u64, NemesisError> {
+    let mut session = None;
+    let mut left = u64::MAX;
+    let patience = Patience::of(world.settings.settle_limit());
+    while left > 0 {
+        match open(world, &mut session).await {
+            Ok(count) => left = count,
+            Err(_) => session = None,
+        }
+        if !patience.again().await {
+            break;
+        }
+    }
+    Ok(left)
+}

@@ -1,0 +1,104 @@
+//! How bytes pass in one direction of a connection: at once, later, slowly or not at all, as the proxy's
+//! mode of the moment says. A change of mode takes effect on what is under way, in the middle of a frame
+//! too. It does not know what the bytes mean.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt as _;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::proxy_control::{Mode, Passing};
+use crate::transport::Writer;
+
+/// Bytes that trickle pass in as many steps a second: more steps would only cost more.
+const TRICKLE_STEPS_PER_S: u32 = 50;
+
+/// One direction of one connection.
+#[derive(Debug)]
+pub(crate) struct Passage {
+    passing: watch::Receiver<Passing>,
+}
+
+impl Passage {
+    pub(crate) fn new(passing: &watch::Sender<Passing>) -> Self {
+        Self { passing: passing.subscribe() }
+    }
+
+    /// Returns once something may pass.
+    pub(crate) async fn open(&mut self) {
+        loop {
+            match self.mode() {
+                Mode::BlackHole => self.changed().await,
+                Mode::Delay(delay) if timeout(delay, self.changed()).await.is_ok() => {}
+                _ => return,
+            }
+        }
+    }
+
+    /// Writes `bytes` as they may pass, and returns when the last one has.
+    pub(crate) async fn pass(&mut self, to: &mut Writer<'_>, mut bytes: &[u8]) -> io::Result<()> {
+        self.open().await;
+        while !bytes.is_empty() {
+            let step = match self.mode() {
+                Mode::BlackHole => {
+                    self.changed().await;
+                    continue;
+                }
+                Mode::Trickle(bytes_per_s) => {
+                    let (step, wait) = trickle_step(bytes_per_s, bytes.len());
+                    if timeout(wait, self.changed()).await.is_ok() {
+                        continue;
+                    }
+                    step
+                }
+                Mode::Forward | Mode::Delay(_) | Mode::Refuse => bytes.len(),
+            };
+            tokio::select! {
+                biased;
+                written = to.write(&bytes[..step]) => match written? {
+                    0 => return Err(io::ErrorKind::WriteZero.into()),
+                    count => bytes = &bytes[count..],
+                },
+                // The reader takes nothing: in a black hole the rest must not go when it does.
+                () = self.changed() => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn mode(&mut self) -> Mode {
+        self.passing.borrow_and_update().mode()
+    }
+
+    async fn changed(&mut self) {
+        if self.passing.changed().await.is_err() {
+            // Nobody can change it any more.
+            std::future::pending().await
+        }
+    }
+}
+
+/// The next bytes of `left` that trickle, and how long before they do.
+fn trickle_step(bytes_per_s: u32, left: usize) -> (usize, Duration) {
+    let bytes_per_s = bytes_per_s.max(1);
+    let step = (bytes_per_s / TRICKLE_STEPS_PER_S).max(1);
+    let step = u32::try_from(left).unwrap_or(u32::MAX).min(step);
+    let length = usize::try_from(step).unwrap_or(left);
+    (length, Duration::from_secs(1) * step / bytes_per_s)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_of_a_trickle_add_up_to_its_rate() {
+        assert_eq!(trickle_step(1_000, 5_000), (20, Duration::from_millis(20)));
+        assert_eq!(trickle_step(1_000, 5), (5, Duration::from_millis(5)));
+        assert_eq!(trickle_step(1, 5), (1, Duration::from_secs(1)));
+        assert_eq!(trickle_step(0, 5), (1, Duration::from_secs(1)));
+        assert_eq!(trickle_step(u32::MAX, usize::MAX).0, 85_899_345);
+    }
+}
