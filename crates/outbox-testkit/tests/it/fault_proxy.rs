@@ -2,40 +2,9 @@
 
 use std::time::Duration;
 
-use outbox_testkit::{FaultProxy, TestDb, wait_until};
-use sqlx::postgres::PgConnection;
+use outbox_testkit::{FaultProxy, wait_until};
 
-const LIMIT: Duration = Duration::from_secs(10);
-/// How long a test listens for an answer that must not come.
-const SILENCE: Duration = Duration::from_millis(200);
-
-struct Fixture {
-    database: TestDb,
-    proxy: FaultProxy,
-}
-
-impl Fixture {
-    async fn new() -> Self {
-        let database = TestDb::create().await.unwrap();
-        let mut dba = database.connect_as("postgres").await.unwrap();
-        sqlx::raw_sql("create table public.written (n int)").execute(&mut dba).await.unwrap();
-        let proxy = FaultProxy::on_socket(database.address()).unwrap();
-        Self { database, proxy }
-    }
-
-    async fn through_proxy(&self) -> PgConnection {
-        self.proxy.address().connect(self.database.name(), "postgres").await.unwrap()
-    }
-
-    async fn written(&self) -> i64 {
-        let mut direct = self.database.connect_as("postgres").await.unwrap();
-        sqlx::query_scalar("select count(*) from public.written").fetch_one(&mut direct).await.unwrap()
-    }
-}
-
-async fn write(session: &mut PgConnection, n: i32) -> Result<(), sqlx::Error> {
-    sqlx::query("insert into public.written values ($1)").bind(n).execute(session).await.map(|_| ())
-}
+use crate::proxied::{Fixture, LIMIT, SILENCE, write};
 
 #[tokio::test]
 async fn cut_reply_leaves_the_write_committed_and_the_client_with_an_error() {

@@ -6,4 +6,7 @@ mod certs;
 mod child_guard;
 mod fault_proxy;
 mod pg_server;
+mod proxied;
+mod proxy_answers;
+mod proxy_network;
 mod test_db;
