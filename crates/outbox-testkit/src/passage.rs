@@ -37,9 +37,9 @@ impl Passage {
         }
     }
 
-    /// Writes `bytes` as they may pass, and returns when the last one has.
+    /// Writes `bytes`, for which it has been open, as the mode lets them, and returns when the last one has
+    /// passed.
     pub(crate) async fn pass(&mut self, to: &mut Writer<'_>, mut bytes: &[u8]) -> io::Result<()> {
-        self.open().await;
         while !bytes.is_empty() {
             let step = match self.mode() {
                 Mode::BlackHole => {
@@ -57,12 +57,12 @@ impl Passage {
             };
             tokio::select! {
                 biased;
+                // Looked at first: in a black hole nothing goes because a reader has made room.
+                () = self.changed() => {}
                 written = to.write(&bytes[..step]) => match written? {
                     0 => return Err(io::ErrorKind::WriteZero.into()),
                     count => bytes = &bytes[count..],
                 },
-                // The reader takes nothing: in a black hole the rest must not go when it does.
-                () = self.changed() => {}
             }
         }
         Ok(())

@@ -90,14 +90,27 @@ async fn refusing_proxy_lets_nobody_in_until_it_forwards_again() {
 }
 
 #[tokio::test]
-async fn delay_is_at_least_what_was_asked_for() {
+async fn delay_is_what_was_asked_for_once_in_each_direction() {
     let fixture = Fixture::new().await;
-    let mut session = fixture.through_proxy().await;
-    fixture.proxy.delay(Duration::from_millis(50));
+    let mut wire = fixture.wire().await;
+    let delay = Duration::from_secs(1);
+    fixture.proxy.delay(delay);
     let started = std::time::Instant::now();
-    write(&mut session, 1).await.unwrap();
-    // There and back, at least once each.
-    assert!(started.elapsed() >= Duration::from_millis(100), "{:?}", started.elapsed());
+    wire.send(&["select 1"]).await;
+    assert_eq!(wire.answer().await, "TDCZ");
+    let elapsed = started.elapsed();
+    assert!(elapsed >= 2 * delay && elapsed < 4 * delay, "{elapsed:?}");
+}
+
+#[tokio::test]
+async fn forward_ends_a_delay_under_way() {
+    let fixture = Fixture::new().await;
+    let mut wire = fixture.wire().await;
+    fixture.proxy.delay(Duration::from_secs(3_600));
+    wire.send(&["select 1"]).await;
+    assert!(wire.is_silent().await);
+    fixture.proxy.forward();
+    assert_eq!(wire.answer().await, "TDCZ");
 }
 
 #[tokio::test]

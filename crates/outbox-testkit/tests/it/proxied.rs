@@ -126,6 +126,11 @@ impl Wire {
         tags
     }
 
+    /// How many bytes have come and are not read yet.
+    pub(crate) fn bytes_arrived(&self) -> usize {
+        usize::try_from(rustix::io::ioctl_fionread(&self.stream).unwrap()).unwrap()
+    }
+
     /// How many bytes come until there is a silence, or the end.
     pub(crate) async fn bytes_until_silence(&mut self) -> usize {
         let (mut count, mut bytes) = (0, vec![0; 64 * 1024]);
