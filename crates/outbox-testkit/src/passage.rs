@@ -93,6 +93,20 @@ fn trickle_step(bytes_per_s: u32, left: usize) -> (usize, Duration) {
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn delay_is_over_once_the_passage_is_open() {
+        let delay = Duration::from_secs(3_600);
+        let passing = watch::Sender::new(Passing { mode: Mode::Delay(delay), silent: false });
+        let mut passage = Passage::new(&passing);
+        let (near, mut far) = tokio::io::duplex(16);
+        let mut writer: Writer<'_> = Box::new(near);
+        assert!(timeout(Duration::from_millis(50), passage.open()).await.is_err());
+        passage.pass(&mut writer, b"bytes").await.unwrap();
+        let mut passed = [0; 5];
+        tokio::io::AsyncReadExt::read_exact(&mut far, &mut passed).await.unwrap();
+        assert_eq!(&passed, b"bytes");
+    }
+
     #[test]
     fn steps_of_a_trickle_add_up_to_its_rate() {
         assert_eq!(trickle_step(1_000, 5_000), (20, Duration::from_millis(20)));

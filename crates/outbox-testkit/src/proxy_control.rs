@@ -74,9 +74,9 @@ struct InterceptedAnswers {
 /// What one connection lets pass.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Passing {
-    mode: Mode,
+    pub(crate) mode: Mode,
     /// It alone has become a black hole, whatever the mode.
-    silent: bool,
+    pub(crate) silent: bool,
 }
 
 impl Passing {

@@ -140,7 +140,7 @@ async fn connections_that_have_executed_the_text_fall_silent_and_no_other_does()
 
 #[tokio::test]
 async fn black_hole_stops_what_is_under_way_and_forward_lets_the_rest_pass() {
-    const BYTES: usize = 20_000_000;
+    const BYTES: usize = 4_000_000;
     let fixture = Fixture::new().await;
     let mut wire = fixture.wire().await;
     let before = fixture.proxy.frames();
@@ -153,12 +153,7 @@ async fn black_hole_stops_what_is_under_way_and_forward_lets_the_rest_pass() {
     let passed = wire.bytes_until_silence().await;
     assert_eq!(passed, arrived, "some passed because the client made room");
     fixture.proxy.forward();
-    let mut total = passed;
-    while total < BYTES {
-        let more = wire.bytes_until_silence().await;
-        assert_ne!(more, 0);
-        total += more;
-    }
+    wire.skip(BYTES - passed).await;
 }
 
 #[tokio::test]
