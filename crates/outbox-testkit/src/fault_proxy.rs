@@ -1,4 +1,4 @@
-//! Stands between a client and a test server and loses, keeps back or delays what passes. The faults
+//! Stands between a client and a test server and loses, cuts, keeps back or slows what passes. The faults
 //! are those of a network: the proxy never changes a byte. A test steers it by named controls and waits
 //! for their effect; it never has to guess how long something takes. Encryption is refused to the client.
 
