@@ -25,6 +25,8 @@ const PLACES: [Place; 10] = [
     Place { name: SECRETS, links: &[], tests_use: &[] },
     // The oracle shares no code with what it judges, in its tests neither.
     Place { name: "rail-sim", links: &[], tests_use: &[] },
+    // It judges from outside: no code of the daemon's, nor of the rail whose files it reads. Its tests have the schema.
+    Place { name: CHECKER, links: &[], tests_use: &["outbox-testkit"] },
     // What is explored is the core's own table.
     Place { name: "outbox-model", links: &["outbox-core"], tests_use: &[] },
     Place { name: "outbox-testkit", links: &["outbox-core", "outbox-store"], tests_use: &[] },
@@ -38,11 +40,19 @@ pub(crate) const CORE_LINKS: [&str; 1] = ["uuid"];
 
 const RAIL: &str = "outbox-rail";
 const SECRETS: &str = "outbox-secrets";
+<<<<<<< HEAD
 const NEMESIS: &str = "outbox-nemesis";
 
 /// Libraries that reach the outside, and the only crates that may link them. The simulated rail serves TLS.
 const EDGES: [(&[&str], &[&str]); 7] = [
     (&["sqlx", "postgres", "tokio-postgres"], &["outbox-store", "outbox-testkit", NEMESIS]),
+=======
+const CHECKER: &str = "outbox-checker";
+
+/// Libraries that reach the outside, and the only crates that may link them. The simulated rail serves TLS.
+const EDGES: [(&[&str], &[&str]); 7] = [
+    (&["sqlx", "postgres", "tokio-postgres"], &["outbox-store", "outbox-testkit", CHECKER]),
+>>>>>>> e4dcd77 (outbox-checker: a separate program judges a running outbox from its tables and its rails' own files)
     (&["rcgen"], &["outbox-testkit"]),
     (&["rustls"], &[RAIL, SECRETS, "rail-sim"]),
     (&["tokio-rustls"], &[RAIL, "rail-sim"]),
@@ -169,6 +179,20 @@ mod tests {
         assert_eq!(check("outbox-core", "[dependencies]\ntokio.workspace = true"), 1);
         assert_eq!(check("outbox-rail", "[dependencies]\nsqlx.workspace = true"), 1);
         assert_eq!(check("outbox-extra", ""), 1);
+    }
+
+    #[test]
+    fn the_checker_shares_no_code_with_what_it_judges() {
+        for name in ["outbox-core", "outbox-store", "outbox-rail", "outboxd", "outbox-model", "rail-sim"] {
+            for section in ["dependencies", "dev-dependencies", "build-dependencies"] {
+                assert_eq!(check("outbox-checker", &format!("[{section}]\n{name}.workspace = true")), 1, "{section} {name}");
+            }
+            let manifest = "[dependencies]\noutbox-checker.workspace = true";
+            assert!(check(name, manifest) >= 1, "{name}");
+        }
+        assert_eq!(check("outbox-checker", "[dependencies]\noutbox-testkit.workspace = true"), 1);
+        let allowed = "[dependencies]\nsqlx.workspace = true\n[dev-dependencies]\noutbox-testkit.workspace = true";
+        assert_eq!(check("outbox-checker", allowed), 0);
     }
 
     #[test]

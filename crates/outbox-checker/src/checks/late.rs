@@ -1,0 +1,90 @@
+//! What a worker learned after its lease was lost is kept.
+//!
+//! From outside a forgetful dispatcher looks like this: a lease was lost, the rail gave a whole acceptance to the only
+//! request there was, the worker of that lease lived on and recorded other results long after, and there is no late
+//! outcome of that attempt. Only this is judged, for it has no other explanation. Not seen: what a worker forgot that was
+//! killed or did nothing afterwards; answers to one of several requests of a key; answers that were no acceptance; what
+//! a failover took away.
+
+use super::{Case, Check, Flaw};
+use crate::words::State;
+
+/// How long a living worker has to report, while it reports other results.
+pub const REPORTS_WITHIN_US: i64 = 15_000_000;
+
+/// Judges what became of an acceptance that came under a lost lease.
+#[must_use]
+pub fn late_evidence_is_kept(case: &Case<'_>) -> Option<Flaw> {
+    let (payment, wire) = (case.payment, &case.payment.wire);
+    let is_plain = wire.acceptances == 1 && wire.requests == 1 && !wire.is_silent() && wire.unknown_answers == 0;
+    if !is_plain || case.faults.failed_over_after(wire.accepted_us) {
+        return None;
+    }
+    let host_us = |database_us| case.faults.host_us(database_us);
+    let mut before = payment.submits().filter(|attempt| host_us(attempt.claimed_us) <= wire.accepted_us);
+    let attempt = before.next()?;
+    if before.next().is_some() || attempt.state != State::LeaseExpired {
+        return None;
+    }
+    let lived_on = host_us(case.workers.last_us(attempt.worker)) >= wire.accepted_us + REPORTS_WITHIN_US;
+    let is_kept = case.lates.iter().any(|late| late.attempt_no == attempt.no);
+    (lived_on && !is_kept).then(|| {
+        let worker = case.workers.name(attempt.worker);
+        let detail = format!("attempt {} was accepted under a lost lease, {worker} lived on, and told nobody", attempt.no);
+        Flaw::new(Check::LateEvidenceForgotten, detail)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checks::forged::Forged;
+    use crate::payment::Late;
+    use crate::words::{Contract, HoldReason, Outcome};
+
+    /// Held after a lost lease under which the rail accepted it, by a worker that went on.
+    fn forgotten() -> Forged {
+        let mut forged = Forged::held(Contract::Hold, HoldReason::Unknown);
+        let attempt = &mut forged.payment.attempts[0];
+        (attempt.state, attempt.outcome) = (State::LeaseExpired, None);
+        let at_us = attempt.claimed_us + 5_000_000;
+        forged.executed(at_us);
+        forged.workers.last_us[0] = at_us + REPORTS_WITHIN_US;
+        forged
+    }
+
+    fn found(forged: &Forged) -> Option<Check> {
+        late_evidence_is_kept(&forged.case()).map(|flaw| flaw.check)
+    }
+
+    #[test]
+    fn an_acceptance_that_a_living_worker_kept_to_itself_is_found() {
+        assert_eq!(found(&forgotten()), Some(Check::LateEvidenceForgotten));
+    }
+
+    #[test]
+    fn told_late_killed_and_lost_with_the_primary_are_no_findings() {
+        let mut forged = forgotten();
+        forged.lates.push(Late { attempt_no: 1, outcome: Outcome::Accepted, reference: 5, recorded_us: 1 });
+        assert_eq!(found(&forged), None);
+        let mut forged = forgotten();
+        forged.workers.last_us[0] -= 1;
+        assert_eq!(found(&forged), None);
+        let mut forged = forgotten();
+        let at_us = forged.payment.wire.accepted_us;
+        forged.faults.failovers.push(crate::faults::Failover { at_us, lost_from_us: at_us });
+        assert_eq!(found(&forged), None);
+    }
+
+    #[test]
+    fn an_answer_that_may_belong_to_another_attempt_is_no_finding() {
+        let mut forged = forgotten();
+        forged.payment.wire.requests = 2;
+        assert_eq!(found(&forged), None);
+        let mut forged = forgotten();
+        forged.attempt(State::Dispatched, Some(Outcome::Accepted));
+        forged.payment.wire.accepted_us += 60_000_000;
+        forged.workers.last_us[0] += 60_000_000;
+        assert_eq!(found(&forged), None);
+    }
+}
