@@ -201,8 +201,13 @@ impl Checker {
         let mut touched: Vec<u32> = std::mem::take(&mut self.world.touched).into_iter().collect();
         // Sorted, so that findings come in the same order in every run.
         touched.sort_unstable();
-        let mut strangers: Vec<u32> =
-            self.world.strangers.iter().filter(|(_, first)| **first <= snapshot_files).map(|(place, _)| *place).collect();
+        let mut strangers: Vec<u32> = self
+            .world
+            .strangers
+            .iter()
+            .filter(|(_, first)| **first <= snapshot_files)
+            .map(|(place, _)| *place)
+            .collect();
         strangers.sort_unstable();
         self.judge_each(touched.iter().chain(&strangers), is_final, checks::judge_against_earlier_files);
         self.read_files()?;
@@ -308,7 +313,8 @@ impl Checker {
 
     fn report(&mut self) -> Report {
         let recoveries = self.recoveries();
-        for slow in recoveries.iter().filter(|slow| self.settings.recovery_max_ms.is_some_and(|max| slow.took_ms > max)) {
+        for slow in recoveries.iter().filter(|slow| self.settings.recovery_max_ms.is_some_and(|max| slow.took_ms > max))
+        {
             let flaw = Flaw::new(Check::RecoveryTooSlow, format!("{} ms after it was killed", slow.took_ms));
             self.findings.of(format!("{}@{}", slow.worker, slow.at_us), "-", flaw);
         }

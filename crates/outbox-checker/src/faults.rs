@@ -129,12 +129,14 @@ impl Faults {
             Some("failover") => {
                 let from = line.lost_from.ok_or("a failover without lost_from")?;
                 let from = OffsetDateTime::parse(&from, &Rfc3339).map_err(|error| error.to_string())?;
-                let lost_from_us = i64::try_from(from.unix_timestamp_nanos() / 1000).map_err(|error| error.to_string())?;
+                let lost_from_us =
+                    i64::try_from(from.unix_timestamp_nanos() / 1000).map_err(|error| error.to_string())?;
                 self.failovers.push(Failover { at_us, lost_from_us });
             }
             Some("clock") => {
                 let offset_s = line.offset_s.ok_or("a clock without offset_s")?;
-                let offset_us = std::time::Duration::try_from_secs_f64(offset_s.abs()).map_err(|error| error.to_string())?;
+                let offset_us =
+                    std::time::Duration::try_from_secs_f64(offset_s.abs()).map_err(|error| error.to_string())?;
                 let offset_us = i64::try_from(offset_us.as_micros()).map_err(|error| error.to_string())?;
                 self.clocks.push(ClockStep { at_us, offset_us: if offset_s < 0.0 { -offset_us } else { offset_us } });
             }
@@ -206,7 +208,8 @@ impl Faults {
     /// How much of a time of the machine was outage.
     #[must_use]
     pub fn outage_us(&self, from_us: i64, until_us: i64) -> i64 {
-        let mut spans: Vec<_> = self.outages.iter().map(|(from, until)| ((*from).max(from_us), (*until).min(until_us))).collect();
+        let mut spans: Vec<_> =
+            self.outages.iter().map(|(from, until)| ((*from).max(from_us), (*until).min(until_us))).collect();
         spans.sort_unstable();
         let (mut sum, mut covered) = (0, from_us);
         for (from, until) in spans {
@@ -269,7 +272,8 @@ mod tests {
             "",
         ]);
         let windows = [("d1", 5, 9), ("sepa", 7, 7)];
-        let windows = windows.map(|(target, from_us, until_us)| Window { target: target.to_owned(), from_us, until_us });
+        let windows =
+            windows.map(|(target, from_us, until_us)| Window { target: target.to_owned(), from_us, until_us });
         assert_eq!(found.windows, windows);
         assert!(Faults::default().take_in(b"[1]").is_err());
     }

@@ -62,8 +62,12 @@ impl Findings {
 
     /// How many payments one of these checks speaks of.
     pub(crate) fn subjects_of(&self, checks: &[Check]) -> u64 {
-        let subjects: HashSet<&str> =
-            self.known.iter().filter(|(check, _)| checks.contains(check)).map(|(_, subject)| subject.as_str()).collect();
+        let subjects: HashSet<&str> = self
+            .known
+            .iter()
+            .filter(|(check, _)| checks.contains(check))
+            .map(|(_, subject)| subject.as_str())
+            .collect();
         subjects.len() as u64
     }
 

@@ -1,8 +1,8 @@
 //! Judges a running outbox from outside: the tables of the database against what the rails wrote down. It shares no code
 //! with what it judges, calls none of the outbox's functions, and writes nothing but its findings.
 
-pub mod checks;
 mod checker;
+pub mod checks;
 mod copy;
 mod error;
 pub mod faults;

@@ -28,8 +28,7 @@ pub(crate) const GROWING: &str = "select c.oid::regclass::text, p.relname::text,
 pub(crate) const IDENTITY: &str = "d.outbox_id, hashtextextended(d::text, 0)";
 pub(crate) const INSTRUCTION: &str =
     "i.outbox_id, i.rail, substr(i.payload_sha256, 1, 8), i.created_at, hashtextextended(i::text, 0)";
-pub(crate) const LATE: &str =
-    "l.outbox_id, l.attempt_no, l.outcome, l.rail_reference, l.recorded_at, l.worker_id";
+pub(crate) const LATE: &str = "l.outbox_id, l.attempt_no, l.outcome, l.rail_reference, l.recorded_at, l.worker_id";
 
 const ATTEMPTS: &str = "select a.outbox_id, a.attempt_no, a.kind, a.state, a.outcome,
            coalesce(a.error_class in ('timeout', 'body_timeout'), false), a.worker_id, a.lease_token, a.claimed_at,

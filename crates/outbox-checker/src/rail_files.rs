@@ -214,7 +214,8 @@ fn first_bytes(digits: &str) -> u64 {
 /// What is missing or not understood.
 pub fn parse_rail(text: &str) -> Result<RailSpec, String> {
     let mut parts = text.split(',');
-    let name = parts.next().filter(|name| !name.is_empty() && !name.contains('=')).ok_or("a rail begins with its name")?;
+    let name =
+        parts.next().filter(|name| !name.is_empty() && !name.contains('=')).ok_or("a rail begins with its name")?;
     let (mut contract, mut is_idempotent, mut ledger, mut answers) = (None, None, None, None);
     for part in parts {
         match part.split_once('=') {
@@ -243,10 +244,7 @@ mod tests {
 
     fn read(ledger: &str, answers: &str) -> (Payment, FileFlaws) {
         let dir = tempfile::tempdir().unwrap();
-        let spec = format!(
-            "sepa,contract=resend,keys=idempotent,ledger={0}/l,answers={0}/a",
-            dir.path().display()
-        );
+        let spec = format!("sepa,contract=resend,keys=idempotent,ledger={0}/l,answers={0}/a", dir.path().display());
         let spec = parse_rail(&spec).unwrap();
         std::fs::write(&spec.ledger, ledger).unwrap();
         std::fs::write(&spec.answers, answers).unwrap();
@@ -296,7 +294,13 @@ mod tests {
     #[test]
     fn a_rail_of_the_command_line_needs_all_its_parts() {
         assert!(parse_rail("sepa,contract=hold,keys=every,ledger=l,answers=a").is_ok());
-        for text in ["", "contract=hold", "sepa", "sepa,contract=maybe,keys=every,ledger=l,answers=a", "sepa,contract=hold,keys=every,ledger=l"] {
+        for text in [
+            "",
+            "contract=hold",
+            "sepa",
+            "sepa,contract=maybe,keys=every,ledger=l,answers=a",
+            "sepa,contract=hold,keys=every,ledger=l",
+        ] {
             assert!(parse_rail(text).is_err(), "{text}");
         }
     }

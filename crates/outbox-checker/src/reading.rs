@@ -157,7 +157,13 @@ impl Reader {
     }
 
     /// New identities, instructions and late outcomes.
-    async fn read_added(&mut self, session: &mut Session, world: &mut World, since: u32, back: i64) -> Result<(), CheckError> {
+    async fn read_added(
+        &mut self,
+        session: &mut Session,
+        world: &mut World,
+        since: u32,
+        back: i64,
+    ) -> Result<(), CheckError> {
         let mut tables = Vec::new();
         session
             .read(queries::GROWING, |row| {
@@ -191,7 +197,12 @@ impl Reader {
     }
 
     /// What is pending; gives the payments whose history has to be looked at.
-    async fn read_pending(&self, session: &mut Session, world: &mut World, since: u32) -> Result<BTreeSet<u32>, CheckError> {
+    async fn read_pending(
+        &self,
+        session: &mut Session,
+        world: &mut World,
+        since: u32,
+    ) -> Result<BTreeSet<u32>, CheckError> {
         let (mut unknown, mut changed) = (Vec::new(), Vec::new());
         session
             .read(queries::PENDING_IDS, |row| {
@@ -225,10 +236,17 @@ impl Reader {
     }
 
     /// Reads all history of some payments by their ids.
-    async fn read_payments(&self, session: &mut Session, world: &mut World, places: &BTreeSet<u32>) -> Result<(), CheckError> {
+    async fn read_payments(
+        &self,
+        session: &mut Session,
+        world: &mut World,
+        places: &BTreeSet<u32>,
+    ) -> Result<(), CheckError> {
         let places: Vec<u32> = places.iter().copied().collect();
         // With the ids at hand every one of these is a search of an index.
-        session.run("set local enable_seqscan = off; set local enable_hashjoin = off; set local enable_mergejoin = off").await?;
+        session
+            .run("set local enable_seqscan = off; set local enable_hashjoin = off; set local enable_mergejoin = off")
+            .await?;
         for some in places.chunks(IDS_A_STATEMENT) {
             let ids = ids_of(world, some);
             let rails = &self.rails;
@@ -261,9 +279,7 @@ impl Reader {
         session.read(&queries::lates(), |row| take_late(world, row)).await?;
         session.read(&queries::applied(None), |row| take_applied(world, row)).await?;
         let mut changed = Vec::new();
-        session
-            .read(&queries::pending(None), |row| take_pending(world, rails, row, &mut changed))
-            .await?;
+        session.read(&queries::pending(None), |row| take_pending(world, rails, row, &mut changed)).await?;
         for place in changed {
             world.is_pending(world.at(place).id);
         }
@@ -304,7 +320,8 @@ fn mildest(known: Terms, now: Terms) -> Terms {
 fn is_whole(world: &World, place: u32) -> bool {
     let payment = world.at(place);
     let count = i32::try_from(payment.attempts.len()).unwrap_or(i32::MAX);
-    let is_counted = payment.pending.as_ref().is_none_or(|row| row.attempt_count == count + i32::from(row.lease.is_some()));
+    let is_counted =
+        payment.pending.as_ref().is_none_or(|row| row.attempt_count == count + i32::from(row.lease.is_some()));
     let is_held = payment.pending.as_ref().is_some_and(|row| row.disposition == Disposition::Held);
     payment.identity != 0 && payment.instruction != 0 && is_counted && !is_held
 }
@@ -377,7 +394,12 @@ fn take_applied(world: &mut World, row: &mut Row<'_>) -> Result<(), CheckError> 
     Ok(())
 }
 
-fn take_pending(world: &mut World, rails: &[String], row: &mut Row<'_>, changed: &mut Vec<u32>) -> Result<(), CheckError> {
+fn take_pending(
+    world: &mut World,
+    rails: &[String],
+    row: &mut Row<'_>,
+    changed: &mut Vec<u32>,
+) -> Result<(), CheckError> {
     let (id, rail) = (row.uuid()?, rail_no(rails, row.text()?));
     let mut pending = Pending {
         disposition: Disposition::of(row.text()?)?,

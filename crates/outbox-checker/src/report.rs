@@ -99,7 +99,11 @@ impl Report {
     /// If the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), CheckError> {
         let text = serde_json::to_string_pretty(self).map_err(|error| CheckError::Unreadable(error.to_string()))?;
-        fs::write(path, text + "\n").map_err(|source| CheckError::File { action: "write", path: path.to_owned(), source })
+        fs::write(path, text + "\n").map_err(|source| CheckError::File {
+            action: "write",
+            path: path.to_owned(),
+            source,
+        })
     }
 }
 

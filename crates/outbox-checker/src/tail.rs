@@ -43,7 +43,8 @@ impl Tail {
             return Ok(false);
         }
         file.seek(SeekFrom::Start(self.offset)).map_err(|source| self.failed("read", source))?;
-        let (mut held, mut chunk) = (Vec::new(), vec![0; CHUNK_BYTES.min(usize::try_from(length - self.offset).unwrap_or(CHUNK_BYTES)).max(1)]);
+        let (mut held, mut chunk) =
+            (Vec::new(), vec![0; CHUNK_BYTES.min(usize::try_from(length - self.offset).unwrap_or(CHUNK_BYTES)).max(1)]);
         loop {
             let count = file.read(&mut chunk).map_err(|source| self.failed("read", source))?;
             if count == 0 {
@@ -52,7 +53,11 @@ impl Tail {
             held.extend_from_slice(&chunk[..count]);
             let Some(end) = held.iter().rposition(|byte| *byte == b'\n') else { continue };
             for line in held[..end].split(|byte| *byte == b'\n') {
-                each(line).map_err(|reason| CheckError::Line { path: self.path.clone(), offset: self.offset, reason })?;
+                each(line).map_err(|reason| CheckError::Line {
+                    path: self.path.clone(),
+                    offset: self.offset,
+                    reason,
+                })?;
                 self.offset += line.len() as u64 + 1;
             }
             held.drain(..=end);

@@ -242,7 +242,8 @@ impl World {
     /// Takes away pending rows that were not seen in this reading, and gives what has not ended and is not pending.
     pub(crate) fn sweep_pending(&mut self) -> Vec<u32> {
         let reading = self.reading;
-        let gone: Vec<u32> = self.open.iter().copied().filter(|place| self.at(*place).pending_seen != reading).collect();
+        let gone: Vec<u32> =
+            self.open.iter().copied().filter(|place| self.at(*place).pending_seen != reading).collect();
         for place in &gone {
             if self.at_mut(*place).pending.take().is_some() {
                 self.touched.insert(*place);

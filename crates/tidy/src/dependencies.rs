@@ -185,7 +185,11 @@ mod tests {
     fn the_checker_shares_no_code_with_what_it_judges() {
         for name in ["outbox-core", "outbox-store", "outbox-rail", "outboxd", "outbox-model", "rail-sim"] {
             for section in ["dependencies", "dev-dependencies", "build-dependencies"] {
-                assert_eq!(check("outbox-checker", &format!("[{section}]\n{name}.workspace = true")), 1, "{section} {name}");
+                assert_eq!(
+                    check("outbox-checker", &format!("[{section}]\n{name}.workspace = true")),
+                    1,
+                    "{section} {name}"
+                );
             }
             let manifest = "[dependencies]\noutbox-checker.workspace = true";
             assert!(check(name, manifest) >= 1, "{name}");

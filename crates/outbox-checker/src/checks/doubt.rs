@@ -19,7 +19,8 @@ pub fn doubts_have_a_cause(case: &Case<'_>) -> Option<Flaw> {
     for attempt in payment.attempts.iter().filter(|attempt| attempt.kind != Kind::Operator) {
         let is_excused = {
             let worker = case.workers.name(attempt.worker);
-            let (from_us, until_us) = (case.faults.host_us(attempt.claimed_us), case.faults.host_us(attempt.completed_us));
+            let (from_us, until_us) =
+                (case.faults.host_us(attempt.claimed_us), case.faults.host_us(attempt.completed_us));
             case.faults.was_hit(&rail.name, worker, from_us, until_us) || gave_up_before_the_answer(case, attempt)
         };
         if attempt.kind == Kind::Submit && attempt.state == State::InDoubt && !is_excused {
@@ -33,7 +34,10 @@ pub fn doubts_have_a_cause(case: &Case<'_>) -> Option<Flaw> {
     let silent = usize::from(wire.is_silent()) + sent.saturating_sub(answered);
     let causes = usize::from(wire.unknown_answers) + usize::from(wire.vague_answers) + silent;
     (doubts > causes).then(|| {
-        Flaw::new(Check::DoubtWithoutCause, format!("{doubts} doubts, and {causes} answers that tell nothing or fail to come"))
+        Flaw::new(
+            Check::DoubtWithoutCause,
+            format!("{doubts} doubts, and {causes} answers that tell nothing or fail to come"),
+        )
     })
 }
 

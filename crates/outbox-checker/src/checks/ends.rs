@@ -13,7 +13,10 @@ pub fn ends_have_a_cause(case: &Case<'_>) -> Option<Flaw> {
     case.rail?;
     let end = payment.terminal()?;
     if end.kind == Kind::Operator && !is_a_persons(case, end) {
-        return Some(Flaw::new(Check::EndedByNobody, format!("{} by an action that was not applied", end.state.word())));
+        return Some(Flaw::new(
+            Check::EndedByNobody,
+            format!("{} by an action that was not applied", end.state.word()),
+        ));
     }
     match end.state {
         State::Dispatched if payment.wire.effects == 0 => {
@@ -100,7 +103,8 @@ mod tests {
         forged.payment.attempts[0].outcome = Some(Outcome::Throttled);
         assert_eq!(found(&forged), Some(Check::CancelledWasSent));
         forged.payment.attempts.truncate(1);
-        (forged.payment.attempts[0].state, forged.payment.attempts[0].outcome) = (State::Cancelled, Some(Outcome::NotSent));
+        (forged.payment.attempts[0].state, forged.payment.attempts[0].outcome) =
+            (State::Cancelled, Some(Outcome::NotSent));
         assert_eq!(found(&forged), Some(Check::EndedByNobody));
     }
 }

@@ -19,7 +19,8 @@ pub fn holds_have_a_cause(case: &Case<'_>) -> Option<Flaw> {
         // Which other generation of its instruction was accepted is not looked up.
         HoldReason::LateSuccess => succeeded_late(case) || row.is_redrive,
         HoldReason::Contradiction => {
-            succeeded_late(case) || case.payment.attempts.iter().any(|attempt| attempt.outcome == Some(Outcome::KeyReused))
+            succeeded_late(case)
+                || case.payment.attempts.iter().any(|attempt| attempt.outcome == Some(Outcome::KeyReused))
         }
         HoldReason::Requested => {
             is_applied(case, &[ActionKind::Hold, ActionKind::Failover])
@@ -29,7 +30,10 @@ pub fn holds_have_a_cause(case: &Case<'_>) -> Option<Flaw> {
     };
     (!is_explained).then(|| {
         let attempts = case.payment.attempts.len();
-        Flaw::new(Check::HeldWithoutCause, format!("held {} after {attempts} attempts that do not lead there", reason.word()))
+        Flaw::new(
+            Check::HeldWithoutCause,
+            format!("held {} after {attempts} attempts that do not lead there", reason.word()),
+        )
     })
 }
 
@@ -55,7 +59,16 @@ fn is_exhausted(case: &Case<'_>, row: &Pending) -> bool {
     let reached = |count: i32, max: i32, seen: i32| count >= max && (seen >= count || case.may_miss_attempts());
     let sends = of(&|a| {
         a.kind == Kind::Submit
-            && matches!(a.outcome, Some(Outcome::NotExecuted | Outcome::Interim | Outcome::Unknown | Outcome::NotFound | Outcome::Inconclusive))
+            && matches!(
+                a.outcome,
+                Some(
+                    Outcome::NotExecuted
+                        | Outcome::Interim
+                        | Outcome::Unknown
+                        | Outcome::NotFound
+                        | Outcome::Inconclusive
+                )
+            )
     });
     reached(row.send_count, case.terms.max_sends, sends)
         || reached(row.crash_count, case.terms.max_crashes, of(&|a| a.state == State::LeaseExpired))

@@ -30,7 +30,8 @@ pub fn late_evidence_is_kept(case: &Case<'_>) -> Option<Flaw> {
     let is_kept = case.lates.iter().any(|late| late.attempt_no == attempt.no);
     (lived_on && !is_kept).then(|| {
         let worker = case.workers.name(attempt.worker);
-        let detail = format!("attempt {} was accepted under a lost lease, {worker} lived on, and told nobody", attempt.no);
+        let detail =
+            format!("attempt {} was accepted under a lost lease, {worker} lived on, and told nobody", attempt.no);
         Flaw::new(Check::LateEvidenceForgotten, detail)
     })
 }

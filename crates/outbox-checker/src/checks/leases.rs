@@ -56,7 +56,8 @@ pub fn lease_ended_rightly(lease: &Lease, attempt: &Attempt, worker: &str, fault
     if attempt.state == State::LeaseExpired {
         let early_us = lease.expires_us - attempt.completed_us;
         return (early_us > 0).then(|| {
-            let detail = format!("attempt {} was settled as lost {early_us} us before its renewed lease ended", attempt.no);
+            let detail =
+                format!("attempt {} was settled as lost {early_us} us before its renewed lease ended", attempt.no);
             Flaw::new(Check::LeaseSettledEarly, detail)
         });
     }
@@ -74,7 +75,10 @@ pub fn lease_ended_rightly(lease: &Lease, attempt: &Attempt, worker: &str, fault
     });
     (was_seen_lost || was_stopped).then(|| {
         let late_us = attempt.completed_us - lease.expires_us;
-        Flaw::new(Check::LostLeaseCompleted, format!("attempt {} counts, {late_us} us after its lease was lost", attempt.no))
+        Flaw::new(
+            Check::LostLeaseCompleted,
+            format!("attempt {} counts, {late_us} us after its lease was lost", attempt.no),
+        )
     })
 }
 
@@ -151,7 +155,8 @@ mod tests {
         forged.payment.attempts[0].completed_us += 30_000_000;
         let attempt = forged.payment.attempts[0].clone();
         let expires_us = attempt.claimed_us + 10_000_000;
-        let mut lease = Lease { worker: 0, token: attempt.token, claimed_us: attempt.claimed_us, expires_us, seen_us: expires_us };
+        let mut lease =
+            Lease { worker: 0, token: attempt.token, claimed_us: attempt.claimed_us, expires_us, seen_us: expires_us };
         let mut faults = Faults::default();
         let judge = |lease: &Lease, faults: &Faults| {
             lease_ended_rightly(lease, &attempt, "d1/x", faults).map(|flaw| flaw.check)
@@ -160,7 +165,8 @@ mod tests {
         lease.seen_us = expires_us + RENEWAL_COMMITS_US;
         assert_eq!(judge(&lease, &faults), Some(Check::LostLeaseCompleted));
         lease.seen_us = expires_us - 1_000_000;
-        let window = |until_us| crate::faults::Window { target: "d1".to_owned(), from_us: attempt.claimed_us, until_us };
+        let window =
+            |until_us| crate::faults::Window { target: "d1".to_owned(), from_us: attempt.claimed_us, until_us };
         faults.windows.push(window(expires_us + 20_000_000));
         assert_eq!(judge(&lease, &faults), Some(Check::LostLeaseCompleted));
         faults.windows[0] = window(expires_us);

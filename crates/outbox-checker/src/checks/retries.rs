@@ -16,8 +16,10 @@ pub fn requests_have_attempts(case: &Case<'_>) -> Option<Flaw> {
         return None;
     }
     let requests = usize::from(wire.requests) + usize::from(wire.is_silent());
-    let sent = payment.submits().filter(|attempt| may_have_sent(attempt)).count() + usize::from(payment.is_being_sent());
-    (requests > sent).then(|| Flaw::new(Check::SentMoreThanClaimed, format!("{requests} requests for {sent} attempts that sent")))
+    let sent =
+        payment.submits().filter(|attempt| may_have_sent(attempt)).count() + usize::from(payment.is_being_sent());
+    (requests > sent)
+        .then(|| Flaw::new(Check::SentMoreThanClaimed, format!("{requests} requests for {sent} attempts that sent")))
 }
 
 /// Whether bytes may have left.
@@ -47,7 +49,9 @@ pub fn nothing_is_sent_again_blindly(case: &Case<'_>) -> Option<Flaw> {
                     first_us = first_us.or(Some(attempt.claimed_us));
                 }
             }
-            Kind::Inquire if attempt.state == State::Retryable && attempt.outcome == Some(Outcome::NotFound) => doubt = None,
+            Kind::Inquire if attempt.state == State::Retryable && attempt.outcome == Some(Outcome::NotFound) => {
+                doubt = None
+            }
             Kind::Operator if is_release(case, attempt) => (doubt, first_us) = (None, None),
             Kind::Inquire | Kind::Operator => {}
         }
@@ -71,7 +75,8 @@ fn judge_send(
     first_us: Option<i64>,
 ) -> Option<Flaw> {
     let again = |why: String| Some(Flaw::new(Check::ResentAfterDoubt, format!("attempt {no} sends {why}")));
-    let is_success = |late: &&crate::payment::Late| late.outcome == Outcome::Accepted && late.recorded_us + BESIDE_US < claimed_us;
+    let is_success =
+        |late: &&crate::payment::Late| late.outcome == Outcome::Accepted && late.recorded_us + BESIDE_US < claimed_us;
     if let Some(late) = case.lates.iter().find(is_success) {
         return again(format!("after attempt {} succeeded late", late.attempt_no));
     }

@@ -153,7 +153,8 @@ async fn other_bytes_another_rail_and_another_reference_are_found() {
     assert!(rig.said.checks().contains(&"effect_on_other_rail".to_owned()), "{:?}", rig.said.checks());
     let mut rig = in_order().await;
     let id = rig.dispatch(RESEND).await;
-    let other = format!("update outbox.payment_outbox_attempts set rail_reference = 'another' where outbox_id = '{id}'");
+    let other =
+        format!("update outbox.payment_outbox_attempts set rail_reference = 'another' where outbox_id = '{id}'");
     rig.rewrite("payment_outbox_attempts", &other).await;
     is_found(&mut rig, &["reference_differs"]).await;
 }
@@ -255,7 +256,11 @@ async fn a_result_that_counts_under_a_lost_lease_is_found() {
     rig.executed(RESEND, &id);
     rig.answer(RESEND, &id, r#""delivery":"whole","status":201,"reference":"R","executed":true,"unknown":false"#);
     rig.attempt(&id, "DISPATCHED", "ACCEPTED", 30_000, 30_000).await;
-    rig.rewrite("payment_outbox_attempts", &format!("update outbox.payment_outbox_attempts set lease_token = '{id}' where outbox_id = '{id}'")).await;
+    rig.rewrite(
+        "payment_outbox_attempts",
+        &format!("update outbox.payment_outbox_attempts set lease_token = '{id}' where outbox_id = '{id}'"),
+    )
+    .await;
     rig.end(&id).await;
     rig.pass().await;
     assert_eq!(rig.said.checks(), ["lost_lease_completed"]);

@@ -72,7 +72,10 @@ async fn other_history_that_shrinks_or_changes_is_found() {
     let late = "insert into outbox.payment_outbox_late_outcomes (outbox_id, attempt_no, evidence_sha256, lease_token, worker_id,
                        outcome, recorded_at)
                 values (gen_random_uuid(), 1, sha256('x'), gen_random_uuid(), 'd1/x', 'UNKNOWN', clock_timestamp())";
-    for change in ["delete from outbox.payment_outbox_late_outcomes", "update outbox.payment_outbox_late_outcomes set worker_id = 'd2/x'"] {
+    for change in [
+        "delete from outbox.payment_outbox_late_outcomes",
+        "update outbox.payment_outbox_late_outcomes set worker_id = 'd2/x'",
+    ] {
         let mut rig = Rig::new().await;
         rig.run(late).await;
         rig.pass().await;

@@ -15,7 +15,8 @@ fn start(rig: &Rig, database: &str) -> ChildGuard {
         command.arg(dir.join("faults")).arg("--report").arg(dir.join("report"));
         for (rail, terms) in [("sepa", "contract=resend,keys=idempotent"), ("legacy", "contract=hold,keys=every")] {
             let dir = dir.display();
-            command.args(["--rail", &format!("{rail},{terms},ledger={dir}/{rail}.ledger,answers={dir}/{rail}.answers")]);
+            command
+                .args(["--rail", &format!("{rail},{terms},ledger={dir}/{rail}.ledger,answers={dir}/{rail}.answers")]);
         }
     };
     ChildGuard::spawn(Path::new(env!("CARGO_BIN_EXE_outbox-checker")), &dir.join("log"), configure).unwrap()
@@ -43,7 +44,8 @@ async fn without_a_finding_it_ends_with_0_and_says_what_it_counted() {
     let log = checker.log();
     let last = log.lines().last().unwrap();
     assert!(last.starts_with("CHECKED passes="), "{log}");
-    let counted = " payments=1 effects=1 unknown=0 held=0 dispatched=1 failed=0 cancelled=0 pending=0 lost=0 double=0 findings=0";
+    let counted =
+        " payments=1 effects=1 unknown=0 held=0 dispatched=1 failed=0 cancelled=0 pending=0 lost=0 double=0 findings=0";
     assert!(last.ends_with(counted), "{log}");
     let report = std::fs::read_to_string(rig.dir.path().join("report")).unwrap();
     for part in ["\"payments\": 1", "\"recovered_max_s\": null", "\"slowest_recoveries\": []"] {

@@ -204,7 +204,8 @@ impl Rig {
 fn settings(db: &TestDb, dir: &tempfile::TempDir) -> Settings {
     let rail = |name: &str, contract: &str, keys: &str| {
         let dir = dir.path().display();
-        let text = format!("{name},contract={contract},keys={keys},ledger={dir}/{name}.ledger,answers={dir}/{name}.answers");
+        let text =
+            format!("{name},contract={contract},keys={keys},ledger={dir}/{name}.ledger,answers={dir}/{name}.answers");
         parse_rail(&text).unwrap()
     };
     Settings {
