@@ -161,8 +161,8 @@ impl Faults {
     #[must_use]
     pub fn was_hit(&self, rail: &str, worker: &str, from_us: i64, until_us: i64) -> bool {
         self.windows.iter().any(|window| {
-            let is_its = window.target == rail || (!window.target.is_empty() && worker.starts_with(&window.target));
-            is_its && window.from_us - BEFORE_US <= until_us && from_us <= window.until_us + FELT_US
+            let is_then = window.from_us - BEFORE_US <= until_us && from_us <= window.until_us + FELT_US;
+            is_then && !window.target.is_empty() && (window.target == rail || worker.starts_with(&window.target))
         })
     }
 

@@ -52,6 +52,8 @@ pub(crate) struct Reader {
     pub(crate) timeline: Option<i32>,
     /// The database's clock before the last snapshot.
     pub(crate) clock_us: i64,
+    /// The furthest that clock was seen.
+    pub(crate) clock_max_us: i64,
     /// History that is not of the payments themselves.
     pub(crate) other: OtherHistory,
 }
@@ -74,6 +76,7 @@ impl Reader {
             detached: Vec::new(),
             timeline: None,
             clock_us: 0,
+            clock_max_us: 0,
             other: OtherHistory::default(),
         }
     }
@@ -105,6 +108,7 @@ impl Reader {
             return Err(CheckError::FailoverUntold);
         }
         self.clock_us = clock_us;
+        self.clock_max_us = self.clock_max_us.max(clock_us);
         self.read_terms(session).await?;
         Ok(snapshot)
     }
@@ -138,8 +142,13 @@ impl Reader {
         Ok(())
     }
 
-    /// Reads what changed. Everything it looked at is as the snapshot shows it.
-    pub(crate) async fn pass(&mut self, session: &mut Session, world: &mut World) -> Result<(), CheckError> {
+    /// Reads what changed, and looks for the payments `promised`. Everything it looked at is as the snapshot shows it.
+    pub(crate) async fn pass(
+        &mut self,
+        session: &mut Session,
+        world: &mut World,
+        promised: &[u128],
+    ) -> Result<(), CheckError> {
         let snapshot = self.begin(session, false).await?;
         world.reading += 1;
         let horizon = self.horizon.unwrap_or(snapshot.horizon);
@@ -148,6 +157,12 @@ impl Reader {
         self.read_added(session, world, since, if is_anew { PAGES_BACK_ANEW } else { PAGES_BACK }).await?;
         let mut suspects = self.read_pending(session, world, since).await?;
         suspects.extend(self.next_to_read_again(world));
+        for id in promised {
+            let place = world.place(*id);
+            if world.at(place).identity == 0 {
+                suspects.insert(place);
+            }
+        }
         self.read_payments(session, world, &suspects).await?;
         world.leases_seen(self.clock_us);
         self.other.count(session).await?;

@@ -158,7 +158,7 @@ pub struct Case<'a> {
     pub workers: &'a Workers,
     /// Whether its month was detached by receipt.
     pub is_detached: bool,
-    /// The database's clock before the snapshot.
+    /// The furthest that the database's clock was seen.
     pub now_us: i64,
     /// Whether everybody has stopped, so that what is still on its way will not arrive.
     pub is_final: bool,

@@ -37,6 +37,11 @@ pub struct Recovery {
 #[must_use]
 pub fn recoveries(faults: &Faults, leases: &[LostLease<'_>], now_us: i64) -> Vec<Recovery> {
     let mut found = Vec::new();
+    // By the machine's clock, once for all crashes.
+    let times = leases.iter().map(|lease| {
+        (faults.host_us(lease.claimed_us), lease.settled_us.map_or(now_us, |settled_us| faults.host_us(settled_us)))
+    });
+    let times: Vec<(i64, i64)> = times.collect();
     for kill in &faults.kills {
         let mut recovery = Recovery {
             worker: kill.worker.clone(),
@@ -46,10 +51,9 @@ pub fn recoveries(faults: &Faults, leases: &[LostLease<'_>], now_us: i64) -> Vec
             took_ms: 0,
             is_open: false,
         };
-        let its = leases.iter().filter(|lease| lease.worker.starts_with(&kill.worker));
-        for lease in its.filter(|lease| faults.host_us(lease.claimed_us) <= kill.at_us) {
-            let until_us = lease.settled_us.map_or(now_us, |settled_us| faults.host_us(settled_us));
-            if until_us <= kill.at_us {
+        for (lease, (claimed_us, until_us)) in leases.iter().zip(&times) {
+            let until_us = *until_us;
+            if *claimed_us > kill.at_us || until_us <= kill.at_us || !lease.worker.starts_with(&kill.worker) {
                 continue;
             }
             let took_us = until_us - kill.at_us - faults.outage_us(kill.at_us, until_us);
