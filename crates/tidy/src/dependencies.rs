@@ -12,7 +12,7 @@ struct Place {
     tests_use: &'static [&'static str],
 }
 
-const PLACES: [Place; 10] = [
+const PLACES: [Place; 11] = [
     Place { name: "outbox-core", links: &[], tests_use: &[] },
     Place { name: "outbox-store", links: &["outbox-core"], tests_use: &["outbox-testkit"] },
     Place { name: "outbox-rail", links: &["outbox-core"], tests_use: &["rail-sim", "outbox-testkit"] },
@@ -40,19 +40,12 @@ pub(crate) const CORE_LINKS: [&str; 1] = ["uuid"];
 
 const RAIL: &str = "outbox-rail";
 const SECRETS: &str = "outbox-secrets";
-<<<<<<< HEAD
 const NEMESIS: &str = "outbox-nemesis";
-
-/// Libraries that reach the outside, and the only crates that may link them. The simulated rail serves TLS.
-const EDGES: [(&[&str], &[&str]); 7] = [
-    (&["sqlx", "postgres", "tokio-postgres"], &["outbox-store", "outbox-testkit", NEMESIS]),
-=======
 const CHECKER: &str = "outbox-checker";
 
 /// Libraries that reach the outside, and the only crates that may link them. The simulated rail serves TLS.
 const EDGES: [(&[&str], &[&str]); 7] = [
-    (&["sqlx", "postgres", "tokio-postgres"], &["outbox-store", "outbox-testkit", CHECKER]),
->>>>>>> e4dcd77 (outbox-checker: a separate program judges a running outbox from its tables and its rails' own files)
+    (&["sqlx", "postgres", "tokio-postgres"], &["outbox-store", "outbox-testkit", CHECKER, NEMESIS]),
     (&["rcgen"], &["outbox-testkit"]),
     (&["rustls"], &[RAIL, SECRETS, "rail-sim"]),
     (&["tokio-rustls"], &[RAIL, "rail-sim"]),
