@@ -187,6 +187,19 @@ impl Faults {
         last.filter(|(since, host)| *host >= *since - BEFORE_US).map(|(_, host)| host).next().unwrap_or(database_us)
     }
 
+    /// A time of the database by the machine's clock. Where the same time came twice, the earlier one is taken: whoever
+    /// wrote it may have lived no longer.
+    #[must_use]
+    pub fn earliest_host_us(&self, database_us: i64) -> i64 {
+        let starts = std::iter::once((i64::MIN, 0)).chain(self.clocks.iter().map(|clock| (clock.at_us, clock.offset_us)));
+        let ends = self.clocks.iter().map(|clock| clock.at_us).chain([i64::MAX]);
+        let shown = |((since, offset_us), until): ((i64, i64), i64)| {
+            let host = database_us - offset_us;
+            (since.saturating_sub(BEFORE_US) <= host && host <= until.saturating_add(BEFORE_US)).then_some(host)
+        };
+        starts.zip(ends).filter_map(shown).min().unwrap_or(database_us)
+    }
+
     /// By how much the server's clock was turned back, at most, around the time at which it showed `first_us`
     /// and, before that, `second_us`; 0 if it was not.
     #[must_use]

@@ -75,6 +75,13 @@ impl Checker {
         self.log().lines().find(|line| line.starts_with("FINDING ")).map(str::to_owned)
     }
 
+    /// The payments of its first findings.
+    pub(crate) fn accused(&self) -> Vec<String> {
+        let log = self.log();
+        let findings = log.lines().filter(|line| line.starts_with("FINDING "));
+        findings.filter_map(|line| Some(line.split_whitespace().nth(2)?.split('/').next()?.to_owned())).take(10).collect()
+    }
+
     /// Asks for the verdict and waits for it.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! Faults of the database that every daemon meets at once. A promotion is in `promotion`.
 
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,20 +84,23 @@ async fn terminated(world: &World, which: &str) -> Result<Effect, NemesisError> 
 /// The file system is made as small as what it holds, for a while. The log is on it as well: Postgres may fall.
 async fn disk_full(world: &World, rng: &mut Rng) -> Result<Effect, NemesisError> {
     let Some(disk) = world.settings.disk.clone() else { return Ok(Effect::Missed) };
-    let resize = |size: String| {
-        let done = Command::new("mount").arg("-o").arg(format!("remount,size={size}")).arg(&disk).output();
-        let done = done.map_err(NemesisError::io("resize the disk"))?;
-        if done.status.success() {
-            return Ok(());
-        }
-        let output = String::from_utf8_lossy(&done.stderr).into_owned();
-        Err(NemesisError::Program { what: "mount".to_owned(), output })
-    };
     let from_us = now_us();
-    let held = rustix::fs::statvfs(&disk).map_err(|error| NemesisError::io("look at the disk")(error.into()))?;
-    resize(format!("{}", (held.f_blocks - held.f_bfree) * held.f_frsize))?;
+    let mut full = false;
+    for _ in 0..50 {
+        let held = rustix::fs::statvfs(&disk).map_err(|error| NemesisError::io("look at the disk")(error.into()))?;
+        // What is written between the look and the change makes it too small to be taken.
+        full = resize(&disk, &((held.f_blocks - held.f_bfree) * held.f_frsize).to_string())?;
+        if full {
+            break;
+        }
+    }
+    if !full {
+        return Ok(Effect::Missed);
+    }
     tokio::time::sleep(some_ms(rng, 300, 2_000)).await;
-    resize("90%".to_owned())?;
+    if !resize(&disk, "90%")? {
+        return Err(NemesisError::Wrong("the disk could not be made larger again".to_owned()));
+    }
     if !world.works_within(Duration::from_secs(10)).await {
         let mut server = world.server.lock().await;
         let server = server.as_mut().expect("a promotion is a fault of this track");
@@ -104,6 +108,12 @@ async fn disk_full(world: &World, rng: &mut Rng) -> Result<Effect, NemesisError>
     }
     world.back("disk full", from_us).await?;
     Ok(Effect::Took)
+}
+
+/// Whether the file system now has that size.
+fn resize(disk: &Path, size: &str) -> Result<bool, NemesisError> {
+    let done = Command::new("mount").arg("-o").arg(format!("remount,size={size}")).arg(disk).output();
+    Ok(done.map_err(NemesisError::io("resize the disk"))?.status.success())
 }
 
 async fn no_connections(world: &World, rng: &mut Rng) -> Result<Effect, NemesisError> {
@@ -178,7 +188,7 @@ async fn patiently(world: &World, login: &str, sql: &str) -> Result<bool, Nemesi
 }
 
 async fn migration(world: &World, rng: &mut Rng) -> Result<Effect, NemesisError> {
-    let tables = ["payment_outbox_pending", "payment_outbox_attempts", "payment_outbox_instructions"];
+    let tables = ["payment_outbox_pending", "payment_rails", "outbox_dispatchers"];
     let table = tables[rng.usize(..tables.len())];
     let add = format!("alter table outbox.{table} add column nemesis_column text not null default 'later'");
     let added = patiently(world, "t_migrator", &add).await?;

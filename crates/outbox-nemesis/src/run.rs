@@ -92,6 +92,7 @@ pub async fn run(settings: Settings) -> Result<Outcome, NemesisError> {
     if went.is_err() {
         world.pace.give_up();
         parts.abort_all();
+        keep(&world, &checker.accused()).await;
     }
     observer.abort();
     went?;
@@ -102,6 +103,20 @@ pub async fn run(settings: Settings) -> Result<Outcome, NemesisError> {
     let kinds = dealt.kinds.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let missing = Kind::ALL.iter().copied().filter(|kind| !kinds.contains(kind)).collect();
     Ok(Outcome { faults: world.pace.faults(), kinds, missing, unsettled, verdict })
+}
+
+/// Writes down what the database has of these payments: it goes with the run.
+async fn keep(world: &World, ids: &[String]) {
+    let list = ids.join("','");
+    let each = ["payment_outbox_pending", "payment_outbox_attempts", "payment_outbox_late_outcomes", "operator_action_results"];
+    let mut lines = Vec::new();
+    for table in each {
+        let sql = format!("select row_to_json(t)::text from outbox.{table} t where t.outbox_id::text in ('{list}')");
+        let rows = world.texts(&sql).await.unwrap_or_else(|error| vec![error.to_string()]);
+        lines.extend(rows.into_iter().map(|row| format!("{table} {row}\n")));
+    }
+    // The finding itself is more important than that it can be read here.
+    let _ = std::fs::write(world.settings.dir.join("accused.txt"), lines.concat());
 }
 
 /// A track for each daemon and each rail, one for the database, one beside everything, one for people.

@@ -26,7 +26,8 @@ pub fn late_evidence_is_kept(case: &Case<'_>) -> Option<Flaw> {
     if before.next().is_some() || attempt.state != State::LeaseExpired {
         return None;
     }
-    let lived_on = host_us(case.workers.last_us(attempt.worker)) >= wire.accepted_us + REPORTS_WITHIN_US;
+    let last_us = case.faults.earliest_host_us(case.workers.last_us(attempt.worker));
+    let lived_on = last_us >= wire.accepted_us + REPORTS_WITHIN_US;
     let is_kept = case.lates.iter().any(|late| late.attempt_no == attempt.no);
     (lived_on && !is_kept).then(|| {
         let worker = case.workers.name(attempt.worker);
@@ -75,6 +76,19 @@ mod tests {
         let at_us = forged.payment.wire.accepted_us;
         forged.faults.failovers.push(crate::faults::Failover { at_us, lost_from_us: at_us });
         assert_eq!(found(&forged), None);
+    }
+
+    #[test]
+    fn a_time_that_the_clock_showed_twice_is_no_proof_of_a_longer_life() {
+        let mut forged = forgotten();
+        let at_us = forged.payment.wire.accepted_us;
+        // Twenty seconds ahead for a moment, when the acceptance came: what was recorded then looks as if it came much later.
+        let step = |at_us, offset_us| crate::faults::ClockStep { at_us, offset_us };
+        forged.faults.clocks = vec![step(at_us - 1_000_000, 20_000_000), step(at_us + 1_000_000, 0)];
+        forged.workers.last_us[0] = at_us + 20_000_000;
+        assert_eq!(found(&forged), None);
+        forged.workers.last_us[0] += 3_000_000;
+        assert_eq!(found(&forged), Some(Check::LateEvidenceForgotten));
     }
 
     #[test]
