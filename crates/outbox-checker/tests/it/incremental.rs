@@ -31,6 +31,30 @@ async fn a_payment_whose_transaction_commits_late_is_seen_by_the_pass_after_its_
 }
 
 #[tokio::test]
+async fn what_leaves_the_queue_and_what_never_was_in_it_is_found_before_its_turn_to_be_read_again() {
+    for was_seen in [true, false] {
+        let mut rig = Rig::new().await;
+        rig.others(600).await;
+        let id = rig.enqueue(RESEND).await;
+        if was_seen {
+            rig.pass().await;
+            rig.end(&id).await;
+        } else {
+            rig.end(&id).await;
+            let more = rig.enqueue(RESEND).await;
+            rig.pass().await;
+            rig.end(&more).await;
+            rig.others(1).await;
+            let never_seen = rig.enqueue(RESEND).await;
+            rig.end(&never_seen).await;
+        }
+        rig.pass().await;
+        assert_eq!(rig.said.checks(), ["lost_payment"]);
+        assert_eq!(rig.checker.findings(), if was_seen { 1 } else { 3 });
+    }
+}
+
+#[tokio::test]
 async fn an_attempt_that_is_rewritten_or_removed_between_two_readings_is_found() {
     for (change, check) in [
         ("update outbox.payment_outbox_attempts set error_detail = 'other'", "history_changed"),

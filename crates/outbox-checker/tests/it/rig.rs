@@ -115,6 +115,23 @@ impl Rig {
         sqlx::query(AssertSqlSafe(text)).fetch_one(&mut self.sql).await.unwrap().get(0)
     }
 
+    /// So many payments of a rail that is not judged, ended: more than a pass reads again in turn.
+    pub(crate) async fn others(&mut self, count: usize) {
+        let text = format!(
+            "with new as materialized (select outbox.new_outbox_id() as id from generate_series(1, {count})),
+                  identity as (insert into outbox.payment_outbox_identities
+                      select 'acme', n.id::text, 0, n.id::text, n.id, sha256('x') from new n),
+                  instruction as (insert into outbox.payment_outbox_instructions (outbox_id, participant_id, instruction_id,
+                          rail, payload, content_type, payload_sha256, enqueued_by, created_at)
+                      select n.id, 'acme', n.id::text, 'other', 'x', 'text/plain', sha256('x'), 'test', clock_timestamp() from new n)
+             insert into outbox.payment_outbox_attempts (outbox_id, attempt_no, rail, kind, state, outcome, worker_id, lease_token,
+                     claimed_at, completed_at, rail_reference)
+             select n.id, 1, 'other', 'SUBMIT', 'DISPATCHED', 'ACCEPTED', 'd1/x', gen_random_uuid(), clock_timestamp(),
+                    clock_timestamp(), 'R' from new n"
+        );
+        self.run(&text).await;
+    }
+
     /// An attempt that began `ago_ms` ago and took `took_ms`, with the next number. The pending row counts it.
     pub(crate) async fn attempt(&mut self, id: &str, state: &str, outcome: &str, ago_ms: i64, took_ms: i64) {
         let reference = if state == "DISPATCHED" { format!("'R-{id}'") } else { "null".to_owned() };
