@@ -27,8 +27,9 @@ use crate::{
     world::World,
 };
 
-/// After how long a payment that changed is looked at once more: answers are on record by then, and what was late is told.
-const SETTLES_AFTER: [Duration; 2] = [Duration::from_secs(6), Duration::from_secs(25)];
+/// After how long a payment that changed is looked at once more: answers are on record by then, faults that went on are
+/// written down, and what was late is told.
+const SETTLES_AFTER: [Duration; 2] = [Duration::from_secs(20), Duration::from_secs(90)];
 /// How long a promotion may be untold before it is taken for one without loss.
 const UNTOLD_LIMIT: Duration = Duration::from_secs(60);
 /// How long a pass, and a complete reading, may take before the connection is taken for dead.

@@ -75,8 +75,12 @@ fn judge_send(
     first_us: Option<i64>,
 ) -> Option<Flaw> {
     let again = |why: String| Some(Flaw::new(Check::ResentAfterDoubt, format!("attempt {no} sends {why}")));
-    let is_success =
-        |late: &&crate::payment::Late| late.outcome == Outcome::Accepted && late.recorded_us + BESIDE_US < claimed_us;
+    let is_success = |late: &&crate::payment::Late| {
+        late.outcome == Outcome::Accepted
+            && late.recorded_us + BESIDE_US < claimed_us
+            // Recorded after the claim, when the clock had been turned back.
+            && case.faults.turned_back_us(late.recorded_us, claimed_us) == 0
+    };
     if let Some(late) = case.lates.iter().find(is_success) {
         return again(format!("after attempt {} succeeded late", late.attempt_no));
     }
@@ -175,5 +179,9 @@ mod tests {
         assert!(nothing_is_sent_again_blindly(&forged.case()).is_some());
         forged.lates[0].recorded_us += 10_000_000;
         assert!(nothing_is_sent_again_blindly(&forged.case()).is_none());
+        forged.lates[0].recorded_us -= 10_000_000;
+        let at_us = forged.payment.attempts[1].claimed_us + 1_000_000;
+        forged.faults.clocks.push(crate::faults::ClockStep { at_us, offset_us: -30_000_000 });
+        assert!(nothing_is_sent_again_blindly(&forged.case()).is_none(), "the clock was turned back in between");
     }
 }
