@@ -191,7 +191,8 @@ impl Faults {
     /// wrote it may have lived no longer.
     #[must_use]
     pub fn earliest_host_us(&self, database_us: i64) -> i64 {
-        let starts = std::iter::once((i64::MIN, 0)).chain(self.clocks.iter().map(|clock| (clock.at_us, clock.offset_us)));
+        let starts =
+            std::iter::once((i64::MIN, 0)).chain(self.clocks.iter().map(|clock| (clock.at_us, clock.offset_us)));
         let ends = self.clocks.iter().map(|clock| clock.at_us).chain([i64::MAX]);
         let shown = |((since, offset_us), until): ((i64, i64), i64)| {
             let host = database_us - offset_us;
@@ -204,16 +205,18 @@ impl Faults {
     /// and, before that, `second_us`; 0 if it was not.
     #[must_use]
     pub fn turned_back_us(&self, earlier_us: i64, later_us: i64) -> i64 {
-        let mut offset_us = 0;
         let mut found = 0;
-        for clock in &self.clocks {
-            let back = offset_us - clock.offset_us;
-            // What was repeated: from where the clock was put to where it had been.
-            let (put, been) = (clock.at_us + clock.offset_us, clock.at_us + offset_us);
-            if back > 0 && earlier_us >= put - GRACE_US && later_us <= been + GRACE_US {
-                found = found.max(back);
+        for (number, clock) in self.clocks.iter().enumerate() {
+            // Where the clock was put, and where it had been under each earlier offset: several steps add up.
+            let put = clock.at_us + clock.offset_us;
+            let before = std::iter::once(0).chain(self.clocks[..number].iter().map(|clock| clock.offset_us));
+            let ends = self.clocks[..=number].iter().map(|clock| clock.at_us);
+            for (offset_us, ended_us) in before.zip(ends) {
+                let (back, been) = (offset_us - clock.offset_us, ended_us + offset_us);
+                if back > found && earlier_us >= put - GRACE_US && later_us <= been + GRACE_US {
+                    found = back;
+                }
             }
-            offset_us = clock.offset_us;
         }
         found
     }
@@ -312,6 +315,17 @@ mod tests {
         // At 200 it was put from 260 to 200.
         assert_eq!(found.turned_back_us(210_000_000, 255_000_000), 60_000_000);
         assert_eq!(found.turned_back_us(300_000_000, 310_000_000), 0);
+    }
+
+    #[test]
+    fn steps_back_add_up() {
+        let found = faults(&[
+            r#"{"event":"clock","at_us":100000000,"offset_s":15}"#,
+            r#"{"event":"clock","at_us":101000000,"offset_s":0}"#,
+            r#"{"event":"clock","at_us":104000000,"offset_s":-8}"#,
+        ]);
+        // Shown at 100.5 was 115.5, and at 104.5 96.5.
+        assert_eq!(found.turned_back_us(96_500_000, 115_500_000), 23_000_000);
     }
 
     #[test]

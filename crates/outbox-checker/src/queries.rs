@@ -25,14 +25,23 @@ pub(crate) const GROWING: &str = "select c.oid::regclass::text, p.relname::text,
        and p.relname in ('payment_outbox_identities', 'payment_outbox_instructions', 'payment_outbox_late_outcomes')
        and pg_relation_size(c.oid) > 0";
 
-pub(crate) const IDENTITY: &str = "d.outbox_id, hashtextextended(d::text, 0)";
-pub(crate) const INSTRUCTION: &str =
-    "i.outbox_id, i.rail, substr(i.payload_sha256, 1, 8), i.created_at, hashtextextended(i::text, 0)";
+// Columns by name: a migration that adds one changes no history. A test compares them with the schema.
+pub(crate) const IDENTITY: &str = "d.outbox_id, \
+     hashtextextended(row(d.participant_id, d.instruction_id, d.generation, d.idempotency_key, d.outbox_id, \
+     d.identity_sha256)::text, 0)";
+pub(crate) const INSTRUCTION: &str = "i.outbox_id, i.rail, substr(i.payload_sha256, 1, 8), i.created_at, \
+     hashtextextended(row(i.outbox_id, i.participant_id, i.instruction_id, i.rail, i.payload, i.content_type, \
+     i.payload_sha256, i.amount_minor, i.currency, i.attestation_id, i.not_before, i.not_after, i.ordering_key, \
+     i.traceparent, i.enqueued_by, i.created_at, i.policy_version)::text, 0)";
 pub(crate) const LATE: &str = "l.outbox_id, l.attempt_no, l.outcome, l.rail_reference, l.recorded_at, l.worker_id";
 
 const ATTEMPTS: &str = "select a.outbox_id, a.attempt_no, a.kind, a.state, a.outcome,
            coalesce(a.error_class in ('timeout', 'body_timeout'), false), a.worker_id, a.lease_token, a.claimed_at,
-           a.first_byte_at, a.completed_at, a.rail_reference, hashtextextended(a::text, 0)
+           a.first_byte_at, a.completed_at, a.rail_reference,
+           hashtextextended(row(a.outbox_id, a.attempt_no, a.rail, a.kind, a.state, a.outcome, a.worker_id,
+           a.lease_token, a.claimed_at, a.first_byte_at, a.last_byte_at, a.completed_at, a.endpoint,
+           a.request_sha256, a.response_sha256, a.rail_reference, a.rail_code, a.error_class, a.error_detail,
+           a.policy_version)::text, 0)
       from outbox.payment_outbox_attempts a";
 
 /// All ids that are pending, in one value: as rows they would cost ten times as much.

@@ -7,10 +7,14 @@ use std::time::Duration;
 use outbox_testkit::{ChildGuard, Signal};
 
 use crate::error::NemesisError;
+use crate::rails::LEASE_MS;
 use crate::world::World;
 
 /// Reading a million payments anew, on a busy machine.
 const LIMIT: Duration = Duration::from_secs(600);
+
+/// A lease and what may pass after it until it is settled, in milliseconds. Time in which nobody could work does not count.
+const RECOVERY_MAX_MS: u64 = LEASE_MS + 2_000;
 
 /// The running checker.
 #[derive(Debug)]
@@ -26,8 +30,8 @@ pub struct Verdict {
     pub line: String,
     /// Whether it found nothing.
     pub passed: bool,
-    /// The longest time after a crash until the last lease of whoever crashed was settled, in milliseconds.
-    pub recovered_max_ms: u64,
+    /// The longest time after a crash until the last lease of whoever crashed was settled, in seconds.
+    pub recovered_max_s: f64,
 }
 
 impl Verdict {
@@ -50,6 +54,7 @@ impl Checker {
         let program = world.settings.program("outbox-checker");
         let child = ChildGuard::spawn(&program, &dir.join("checker.log"), |command| {
             command.arg("--database").arg(world.url("postgres")).env_clear();
+            command.arg("--recovery-max-ms").arg(RECOVERY_MAX_MS.to_string());
             command.arg("--faults").arg(dir.join("faults.jsonl")).arg("--report").arg(&report);
             for rail in &world.rails {
                 let keys = if rail.kind.is_idempotent() { "idempotent" } else { "every" };
@@ -79,7 +84,10 @@ impl Checker {
     pub(crate) fn accused(&self) -> Vec<String> {
         let log = self.log();
         let findings = log.lines().filter(|line| line.starts_with("FINDING "));
-        findings.filter_map(|line| Some(line.split_whitespace().nth(2)?.split('/').next()?.to_owned())).take(10).collect()
+        findings
+            .filter_map(|line| Some(line.split_whitespace().nth(2)?.split('/').next()?.to_owned()))
+            .take(10)
+            .collect()
     }
 
     /// Asks for the verdict and waits for it.
@@ -102,7 +110,7 @@ impl Checker {
         let told = File::open(&report).map_err(NemesisError::io("read the report"))?;
         let told: serde_json::Value = serde_json::from_reader(std::io::BufReader::new(told))
             .map_err(|error| NemesisError::Wrong(format!("the report is not JSON: {error}")))?;
-        let recovered_max_ms = told["recovered_max_ms"].as_u64().unwrap_or(0);
-        Ok(Verdict { line, passed: code == Some(0), recovered_max_ms })
+        let recovered_max_s = told["recovered_max_s"].as_f64().unwrap_or(0.0);
+        Ok(Verdict { line, passed: code == Some(0), recovered_max_s })
     }
 }

@@ -188,7 +188,7 @@ async fn patiently(world: &World, login: &str, sql: &str) -> Result<bool, Nemesi
 }
 
 async fn migration(world: &World, rng: &mut Rng) -> Result<Effect, NemesisError> {
-    let tables = ["payment_outbox_pending", "payment_rails", "outbox_dispatchers"];
+    let tables = ["payment_outbox_pending", "payment_outbox_attempts", "payment_outbox_instructions"];
     let table = tables[rng.usize(..tables.len())];
     let add = format!("alter table outbox.{table} add column nemesis_column text not null default 'later'");
     let added = patiently(world, "t_migrator", &add).await?;

@@ -44,7 +44,7 @@ fn say(seed: u64, outcome: &Outcome, took_s: u64) -> ExitCode {
         count("held"),
         count("lost"),
         count("double"),
-        verdict.recovered_max_ms as f64 / 1_000.0,
+        verdict.recovered_max_s,
     );
     if verdict.passed && outcome.unsettled == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

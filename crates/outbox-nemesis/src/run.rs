@@ -108,7 +108,12 @@ pub async fn run(settings: Settings) -> Result<Outcome, NemesisError> {
 /// Writes down what the database has of these payments: it goes with the run.
 async fn keep(world: &World, ids: &[String]) {
     let list = ids.join("','");
-    let each = ["payment_outbox_pending", "payment_outbox_attempts", "payment_outbox_late_outcomes", "operator_action_results"];
+    let each = [
+        "payment_outbox_pending",
+        "payment_outbox_attempts",
+        "payment_outbox_late_outcomes",
+        "operator_action_results",
+    ];
     let mut lines = Vec::new();
     for table in each {
         let sql = format!("select row_to_json(t)::text from outbox.{table} t where t.outbox_id::text in ('{list}')");

@@ -2,6 +2,7 @@
 //! has to come. Nothing of the daemon runs here.
 #![allow(clippy::unwrap_used, reason = "a test that cannot set itself up should panic")]
 
+mod columns;
 mod forged_histories;
 mod incremental;
 mod process;
