@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use outbox_testkit::{ChildGuard, PgAddress, Signal};
 use serde_json::Value;
@@ -17,6 +17,9 @@ use crate::rails::{LEASE_MS, RAIL_TIMEOUT_MS, Rail};
 /// Longer than a daemon needs to start, or to drain, on a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// A maintenance pass of the configuration below.
+const SETTLED_IN: Duration = Duration::from_secs(1);
+
 /// Its slot: a daemon, the one after it, and so on, all by one name.
 #[derive(Debug)]
 pub(crate) struct Daemon {
@@ -27,6 +30,7 @@ pub(crate) struct Daemon {
     dir: PathBuf,
     starts: u32,
     child: ChildGuard,
+    ready_since: Option<Instant>,
 }
 
 impl Daemon {
@@ -47,7 +51,15 @@ impl Daemon {
         let text = configuration(name, dir, way, database, rails, ca);
         fs::write(&file, text).map_err(NemesisError::io("write a configuration"))?;
         let child = spawn(program, &file, &dir.join(format!("{name}-0.log")))?;
-        Ok(Self { name: name.to_owned(), program: program.to_owned(), file, dir: dir.to_owned(), starts: 0, child })
+        Ok(Self {
+            name: name.to_owned(),
+            program: program.to_owned(),
+            file,
+            dir: dir.to_owned(),
+            starts: 0,
+            child,
+            ready_since: None,
+        })
     }
 
     /// The worker id of this start; `None` until it is ready.
@@ -57,6 +69,14 @@ impl Daemon {
         let line = log.lines().find(|line| line.contains("\"event\":\"daemon.ready\""))?;
         let event: Value = serde_json::from_str(line).ok()?;
         Some(event["worker_id"].as_str()?.to_owned())
+    }
+
+    /// Whether it has been ready for long enough to have looked after everything once.
+    pub(crate) fn is_settled_in(&mut self) -> bool {
+        if self.ready_since.is_none() && self.worker_id().is_some() {
+            self.ready_since = Some(Instant::now());
+        }
+        self.ready_since.is_some_and(|since| since.elapsed() >= SETTLED_IN)
     }
 
     /// Waits until it is ready.
@@ -181,6 +201,7 @@ impl Daemon {
         // The log of the one before says nothing that is needed, and a thousand of them fill a disk.
         let _ = fs::remove_file(self.log_file());
         self.starts += 1;
+        self.ready_since = None;
         self.child = spawn(&self.program, &self.file, &self.log_file())?;
         Ok(())
     }

@@ -6,6 +6,7 @@ mod daemon;
 mod daemon_faults;
 mod database_faults;
 mod error;
+mod fitness;
 mod journal;
 mod kind;
 mod operators;

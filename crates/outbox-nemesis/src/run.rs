@@ -20,7 +20,7 @@ use crate::rails::RAILS;
 use crate::schedule::Schedule;
 use crate::settings::Settings;
 use crate::world::{DAEMONS, World};
-use crate::{daemon_faults, database_faults, operators, producer, rail_faults};
+use crate::{daemon_faults, database_faults, fitness, operators, producer, rail_faults};
 
 /// Producers that record payments beside each other.
 const PRODUCERS: u64 = 2;
@@ -88,6 +88,7 @@ pub async fn run(settings: Settings) -> Result<Outcome, NemesisError> {
         parts.spawn(follow(Arc::clone(&world), Arc::clone(&dealt), index, track));
     }
     let observer = tokio::spawn(observe(Arc::clone(&world)));
+    let watch = tokio::spawn(fitness::watch(Arc::clone(&world)));
     let went = all(&world, &checker, &mut parts).await;
     if went.is_err() {
         world.pace.give_up();
@@ -98,6 +99,7 @@ pub async fn run(settings: Settings) -> Result<Outcome, NemesisError> {
     went?;
     world.heal().await?;
     let unsettled = settle(&world).await?;
+    watch.abort();
     world.end().await?;
     let verdict = checker.end().await?;
     let kinds = dealt.kinds.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -195,7 +197,10 @@ async fn follow(world: Arc<World>, dealt: Arc<Dealt>, index: usize, mut track: T
 async fn deal(world: &Arc<World>, track: &mut Track, kind: Kind) -> Result<Effect, NemesisError> {
     let (number, rng) = (track.number, track.schedule.rng());
     match track.place {
-        Place::Daemon => daemon_faults::deal(world, number, kind, rng).await,
+        Place::Daemon => {
+            let _disabled = world.fitness.disable(number, kind);
+            daemon_faults::deal(world, number, kind, rng).await
+        }
         Place::Rail => rail_faults::deal(world, &world.rails[number], kind, rng).await,
         Place::Database | Place::Background => unless_away(database_faults::deal(world, kind, rng).await),
         Place::Operator => unless_away(operators::deal(world, kind, rng).await),

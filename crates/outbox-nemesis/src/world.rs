@@ -13,6 +13,7 @@ use tokio::sync::{Mutex, RwLock};
 
 use crate::daemon::Daemon;
 use crate::error::NemesisError;
+use crate::fitness::Fitness;
 use crate::journal::Journal;
 use crate::pace::Pace;
 use crate::patience::Patience;
@@ -46,6 +47,8 @@ pub(crate) struct World {
     pub(crate) server: Mutex<Option<PgServer>>,
     /// The server's clock.
     pub(crate) clock: ServerClock,
+    /// Which daemons can work.
+    pub(crate) fitness: Arc<Fitness>,
     /// Held for reading by whoever records payments or decides as a person; a promotion holds it for writing, as what
     /// is recorded in the seconds that are lost would be lost with its business transaction.
     pub(crate) recording: RwLock<()>,
@@ -92,6 +95,7 @@ impl World {
             daemons,
             server: Mutex::new(Some(server)),
             clock,
+            fitness: Arc::default(),
             recording: RwLock::new(()),
             way,
             database,
