@@ -89,6 +89,11 @@ impl Pace {
         self.faults()
     }
 
+    /// Whatever changes while a run goes on.
+    pub(crate) fn progress(&self) -> (u64, u64, u64) {
+        (self.enqueued.load(Ordering::SeqCst), self.open.load(Ordering::SeqCst), self.faults())
+    }
+
     /// Faults that took effect.
     pub(crate) fn faults(&self) -> u64 {
         self.shares().iter().map(|share| share.dealt).sum()

@@ -8,6 +8,7 @@ use std::time::Duration;
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::checker::{Checker, Verdict};
 use crate::daemon_faults::Effect;
@@ -28,6 +29,8 @@ const PRODUCERS: u64 = 2;
 const OBSERVE: Duration = Duration::from_millis(250);
 /// A fault that met nothing is followed by another so much later.
 const AFTER_A_MISS: Duration = Duration::from_millis(100);
+/// A run in which no payment ends and no fault takes effect for so long stands still for good: the longest fault takes a minute.
+const STUCK: Duration = Duration::from_secs(120);
 /// A kind that meets nothing so often is left out this time.
 const TRIES: u32 = 10;
 
@@ -122,6 +125,8 @@ async fn keep(world: &World, ids: &[String]) {
         let rows = world.texts(&sql).await.unwrap_or_else(|error| vec![error.to_string()]);
         lines.extend(rows.into_iter().map(|row| format!("{table} {row}\n")));
     }
+    let log = world.server.lock().await.as_ref().map(outbox_testkit::PgServer::log).unwrap_or_default();
+    let _ = std::fs::write(world.settings.dir.join("server.log"), log);
     // The finding itself is more important than that it can be read here.
     let _ = std::fs::write(world.settings.dir.join("accused.txt"), lines.concat());
 }
@@ -154,6 +159,7 @@ async fn all(
     parts: &mut JoinSet<Result<(), NemesisError>>,
 ) -> Result<(), NemesisError> {
     let mut look = tokio::time::interval(OBSERVE);
+    let (mut last, mut moved) = (world.pace.progress(), Instant::now());
     loop {
         tokio::select! {
             ended = parts.join_next() => match ended {
@@ -164,6 +170,12 @@ async fn all(
             _ = look.tick() => {
                 if let Some(finding) = checker.finding() {
                     return Err(NemesisError::Wrong(format!("the checker found something: {finding}")));
+                }
+                let now = world.pace.progress();
+                if now != last {
+                    (last, moved) = (now, Instant::now());
+                } else if moved.elapsed() > STUCK {
+                    return Err(NemesisError::Wrong(format!("nothing moved for {} s", STUCK.as_secs())));
                 }
                 for daemon in &world.daemons {
                     // One that is being killed is in its fault's hands.

@@ -17,7 +17,7 @@ pub(crate) const DIFFERENCE_MAX: Millis = Millis(10_000);
 /// What is wrong with the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// It went back by this much, counted against the boot clock.
+    /// It went back, and has this much to go until it shows again what it had shown.
     WentBack(Millis),
     /// It differs from the host's by this much.
     Differs(Millis),
@@ -28,6 +28,8 @@ pub(crate) enum Fault {
 pub(crate) struct DbClock {
     /// The last good reading, and the boot clock when its reply had come.
     latest: Option<(OffsetDateTime, BootTime)>,
+    /// What the clock had shown at least when it went back. Once it shows that again, every time on record is past.
+    shown: Option<OffsetDateTime>,
 }
 
 impl DbClock {
@@ -40,12 +42,20 @@ impl DbClock {
         answered_at: BootTime,
         host_now: SystemTime,
     ) -> Option<Fault> {
+        if let Some(shown) = self.shown {
+            if db_now < shown {
+                return Some(Fault::WentBack(millis(shown - db_now)));
+            }
+            // What came before is no measure any more: a clock that was put right never is where it would have been.
+            *self = Self::default();
+        }
         if let Some((latest, at)) = self.latest {
             // At least this much has passed between the two readings, however long the replies took.
             let passed = i64::try_from(asked_at.since(at).0).unwrap_or(i64::MAX);
             let earliest = latest + time::Duration::milliseconds(passed);
             let behind = millis(earliest - db_now);
             if db_now < earliest && behind > BACKWARDS_MAX {
+                self.shown = Some(earliest);
                 return Some(Fault::WentBack(behind));
             }
         }
@@ -85,8 +95,21 @@ mod tests {
         let mut clock = DbClock::default();
         assert_eq!(judge(&mut clock, 100_000, 0, 100_000), None);
         assert_eq!(judge(&mut clock, 99_000, 1_000, 101_000), Some(Fault::WentBack(Millis(2_000))));
-        assert_eq!(judge(&mut clock, 99_500, 1_500, 101_500), Some(Fault::WentBack(Millis(2_000))));
+        assert_eq!(judge(&mut clock, 99_500, 1_500, 101_500), Some(Fault::WentBack(Millis(1_500))));
         assert_eq!(judge(&mut clock, 101_900, 2_000, 102_000), None);
+    }
+
+    #[test]
+    fn a_clock_that_was_put_back_for_good_is_trusted_once_every_time_it_had_shown_is_past() {
+        let mut clock = DbClock::default();
+        // Seven seconds ahead, and right again: it never will be where it would have been.
+        assert_eq!(judge(&mut clock, 107_000, 0, 100_000), None);
+        assert_eq!(judge(&mut clock, 101_000, 1_000, 101_000), Some(Fault::WentBack(Millis(7_000))));
+        assert_eq!(judge(&mut clock, 107_900, 7_900, 107_900), Some(Fault::WentBack(Millis(100))));
+        assert_eq!(judge(&mut clock, 108_000, 8_000, 108_000), None);
+        // And a second time: the first is no excuse.
+        assert_eq!(judge(&mut clock, 108_000, 9_000, 109_000), Some(Fault::WentBack(Millis(1_000))));
+        assert_eq!(judge(&mut clock, 109_000, 10_000, 110_000), None);
     }
 
     #[test]

@@ -317,6 +317,24 @@ async fn while_the_databases_clock_is_wrong_nothing_is_sent() {
     daemon.stop().await;
 }
 
+/// A clock that was ahead, by less than is noticed, and is set right never is again where it would have been.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_put_back_for_good_holds_up_claims_until_its_old_time_is_past_and_no_longer() {
+    let clock = ServerClock::new().unwrap();
+    clock.move_to(4).unwrap();
+    let rig = Rig::start_on(server(&ServerSettings { clock: Some(clock.clone()), ..ServerSettings::default() })).await;
+    let daemon = rig.daemon("a");
+    enqueue_both(&rig, 2).await;
+    rig.settled().await;
+    clock.move_to(0).unwrap();
+    daemon.logged("clock.fault", 2).await;
+    enqueue_both(&rig, 2).await;
+    rig.settled().await;
+    rig.all_dispatched().await;
+    daemon.becomes_ready(true).await;
+    daemon.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_too_slow_for_a_whole_batch_of_results_gets_smaller_ones() {
     const COUNT: usize = 160;
