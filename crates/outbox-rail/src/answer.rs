@@ -185,8 +185,9 @@ pub(crate) fn response_sha256(status: u16, body: &[u8]) -> [u8; 32] {
     hash.finalize().into()
 }
 
-/// The wait of a `Retry-After` header (RFC 9110, 10.2.3): seconds, or a date that is still to come.
-pub(crate) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Millis> {
+/// The wait of a `Retry-After` header (RFC 9110, 10.2.3) at `now`: seconds, or a date that is still to come.
+#[must_use]
+pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Millis> {
     let mut values = headers.get_all(RETRY_AFTER).iter();
     let only = values.next().filter(|_| values.next().is_none())?;
     let text = only.to_str().ok()?.trim();

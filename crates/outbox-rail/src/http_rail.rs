@@ -5,12 +5,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use http::response::Parts;
 use http::{HeaderName, HeaderValue, Response};
 use hyper::body::Incoming;
 use outbox_core::{AttemptKind, CodeTable, Millis, Outcome, Reply, Sending, classify, classify_inquiry};
 use tokio::time::Instant;
 
-use crate::answer::{self, Field};
+use crate::answer::{self, Field, Read};
 use crate::connect::connect;
 use crate::credential::SecretHeaders;
 use crate::deadline::by;
@@ -237,28 +238,46 @@ impl HttpRail {
         (response, until): (Response<Incoming>, Instant),
     ) -> WireReport {
         let (head, body) = response.into_parts();
-        let status = head.status.as_u16();
         let read = answer::read(body, self.response_body_max, until).await;
         let passed = connection.gate().passed();
+        let report = self.judge(purpose, report, &head, &read, SystemTime::now());
+        if read.fault.is_none() {
+            self.pool.give_back(connection).await;
+        }
+        timed(report, passed)
+    }
+
+    /// Puts what an answer says into `report`.
+    fn judge(&self, purpose: Purpose, report: WireReport, head: &Parts, read: &Read, now: SystemTime) -> WireReport {
+        let status = head.status.as_u16();
         let Answers { reference, code, .. } = self.answers_to(purpose);
-        let said = answer::understand(purpose.kind(), &head, &read, reference, code);
+        let said = answer::understand(purpose.kind(), head, read, reference, code);
         let reply = Reply::Answered { status, code: said.code.as_deref(), body: said.body };
         let report = WireReport {
             outcome: self.classify(purpose, reply),
-            retry_after: answer::retry_after(&head.headers, SystemTime::now()),
+            retry_after: answer::retry_after(&head.headers, now),
             response_sha256: Some(answer::response_sha256(status, &read.bytes)),
             rail_reference: said.reference,
             rail_code: said.code,
             ..report
         };
-        if read.fault.is_none() {
-            self.pool.give_back(connection).await;
-        }
-        let report = timed(report, passed);
         match said.fault {
             Some(fault) => with_fault(report, fault),
             None => report,
         }
+    }
+
+    /// What would be reported of an answer that came whole to a submission, or to an inquiry, at `now`: for whoever tries
+    /// answers without a network. Nothing is sent.
+    #[must_use]
+    pub fn judge_answer(&self, kind: AttemptKind, is_resend: bool, answer: Response<Vec<u8>>, now: SystemTime) -> WireReport {
+        let purpose = match (kind, is_resend) {
+            (AttemptKind::Submit, false) => Purpose::Submit(Sending::First),
+            (AttemptKind::Submit, true) => Purpose::Submit(Sending::Again),
+            (AttemptKind::Inquire, _) => Purpose::Inquire,
+        };
+        let (head, bytes) = answer.into_parts();
+        self.judge(purpose, self.blank(), &head, &Read { bytes, fault: None }, now)
     }
 
     fn blank(&self) -> WireReport {

@@ -19,6 +19,7 @@ mod request;
 mod settings;
 mod tls;
 
+pub use answer::retry_after;
 pub use endpoint::{UrlFault, origin, parse_url};
 pub use error::RailError;
 pub use http_rail::HttpRail;

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::error::SecretsError;
-use crate::session::Place;
+use crate::session::{Place, Wanted};
 
 /// Which of Vault's two engines for keys and values a mount is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -106,6 +106,28 @@ pub(crate) fn field(fields: &Fields, place: &Place, field: &str) -> Result<Secre
         Some(Value::String(text)) => Ok(SecretString::from(text.as_str())),
         Some(_) => Err(SecretsError::NotText { path, field }),
     }
+}
+
+/// What an answer to a login says.
+///
+/// # Errors
+/// [`SecretsError`]; it holds nothing of the answer.
+pub fn read_login(status: u16, body: &[u8], mount: &str) -> Result<SecretString, SecretsError> {
+    match unserved(status, body, "server", "login") {
+        Some(error) => Err(error),
+        None => token(status, body, mount),
+    }
+}
+
+/// What an answer to a reading says of one field.
+///
+/// # Errors
+/// [`SecretsError`]; it holds nothing of the answer.
+pub fn read_field(status: u16, body: &[u8], wanted: &Wanted) -> Result<SecretString, SecretsError> {
+    if let Some(error) = unserved(status, body, "server", "reading") {
+        return Err(error);
+    }
+    field(&fields(status, body, &wanted.place)?, &wanted.place, &wanted.field)
 }
 
 fn contains(body: &[u8], word: &[u8]) -> bool {

@@ -8,7 +8,7 @@ mod session;
 mod tls;
 mod transport;
 
-pub use answer::KvVersion;
+pub use answer::{KvVersion, read_field, read_login};
 pub use directory::{Change, Directory, is_file_name};
 pub use error::{Class, SecretsError};
 pub use session::{AppRole, Place, Pulled, Wanted, pull};

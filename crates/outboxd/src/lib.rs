@@ -13,6 +13,7 @@ mod hex;
 mod log_queue;
 pub mod logging;
 pub mod metrics;
+pub mod parsers;
 pub mod secrets;
 pub mod settings;
 pub mod shutdown;

@@ -41,7 +41,7 @@ pub(crate) struct DatabaseArgs {
 
 /// Where a URL came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Given {
+pub(crate) enum Given {
     /// From the command line, which all users of the host can read.
     OnCommandLine,
     /// From the environment of this process.
@@ -68,7 +68,7 @@ impl DatabaseArgs {
     }
 }
 
-fn from_url(text: &str, given: Given) -> Result<ConnectSettings, Failure> {
+pub(crate) fn from_url(text: &str, given: Given) -> Result<ConnectSettings, Failure> {
     let (what, refuse) = match given {
         Given::OnCommandLine => ("--database-url", Exit::Usage),
         Given::InEnvironment => ("DATABASE_URL", Exit::BadConfiguration),

@@ -124,7 +124,7 @@ pub(crate) struct Verify {
     output: Output,
 }
 
-fn parse_month(text: &str) -> Result<Date, String> {
+pub(crate) fn parse_month(text: &str) -> Result<Date, String> {
     let month = || {
         let (year, month) = text.split_once('-')?;
         let are_digits = year.bytes().chain(month.bytes()).all(|byte| byte.is_ascii_digit());

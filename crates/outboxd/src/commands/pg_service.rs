@@ -23,12 +23,16 @@ pub(crate) fn url(name: &str, variable: &impl Fn(&str) -> Option<String>) -> Res
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
             Err(error) => return Err(refused(name, format!("{}: {error}", file.display()))),
         };
-        if let Some(parameters) = section(&text, name) {
-            let found = parameters.and_then(|parameters| as_url(&parameters));
+        if let Some(found) = url_in(&text, name) {
             return found.map_err(|why| refused(name, format!("{}: {why}", file.display())));
         }
     }
     Err(refused(name, "no connection service file has it".to_owned()))
+}
+
+/// The service `name` of a file's `text`, `None` if it has no such section.
+pub(crate) fn url_in(text: &str, name: &str) -> Option<Result<Url, String>> {
+    section(text, name).map(|parameters| parameters.and_then(|parameters| as_url(&parameters)))
 }
 
 fn refused(name: &str, why: String) -> Failure {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A key by its path of tables, `["rails", "sepa", "timeout"]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -148,6 +148,11 @@ impl Origins {
     #[must_use]
     pub(super) fn new(file: PathBuf) -> Self {
         Self { file, places: BTreeMap::new(), refused: Vec::new() }
+    }
+
+    /// The file.
+    pub(super) fn file(&self) -> &Path {
+        &self.file
     }
 
     /// Notes that `key` was given at `place`, over any place before.

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::check::{self, Host};
+use super::check::{self, Checked, Host};
 use super::fault::{Fault, Faults, KeyPath, Origins, Place};
 use super::layer::{self, Layer};
 use super::model::Config;
@@ -56,16 +56,33 @@ pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
         origins.note_refused(KeyPath::default());
         String::new()
     });
-    let raw = merge(sources, &text, &mut origins, &mut faults);
-    let checked = check::check(&raw, &origins, &sources.host);
+    let checked = understand(sources, &text, &mut origins, &mut faults);
     faults.extend(files::faults(&checked.files, checked.config.credentials, &origins));
-    faults.extend(checked.faults);
     if !faults.is_empty() {
         return Err(Faults::new(faults));
     }
     let config_sha256 = describe::sha256(&checked.config);
     let warnings = warnings::warnings(&checked.config);
     Ok(Loaded { config: checked.config, config_sha256, warnings })
+}
+
+/// The configuration that `text` in the place of the file, the environment and the flags say. The files that it names are
+/// not looked at.
+///
+/// # Errors
+/// Every fault found, with its place.
+pub fn parse(sources: &Sources, text: &str) -> Result<Config, Faults> {
+    let (mut origins, mut faults) = (Origins::new(sources.file.clone()), Vec::new());
+    let checked = understand(sources, text, &mut origins, &mut faults);
+    if faults.is_empty() { Ok(checked.config) } else { Err(Faults::new(faults)) }
+}
+
+/// Merges the layers and checks what comes out; every fault goes into `faults`.
+fn understand(sources: &Sources, text: &str, origins: &mut Origins, faults: &mut Vec<Fault>) -> Checked {
+    let raw = merge(sources, text, origins, faults);
+    let mut checked = check::check(&raw, origins, &sources.host);
+    faults.append(&mut checked.faults);
+    checked
 }
 
 /// The text of the file at `path`.

@@ -19,6 +19,6 @@ pub use defaults::CONFIG_FILE;
 pub use describe::{describe, sha256};
 pub use fault::{Fault, Faults, KeyPath, Place};
 pub use layer::ENVIRONMENT_PREFIX;
-pub use load::{Loaded, Sources, load};
+pub use load::{Loaded, Sources, load, parse};
 pub use model::Config;
 pub use warnings::warnings;

@@ -8,7 +8,7 @@ use outbox_rail::PemFault;
 use outbox_secrets::Wanted;
 use thiserror::Error;
 
-use super::check::{self, Holds, Host};
+use super::check::{self, Holds, Host, NamedFile};
 use super::fault::{Fault, Faults, Origins, Place};
 use super::model::Credentials;
 use super::{files, layer, load};
@@ -86,21 +86,45 @@ impl PulledFile {
 /// Every fault found, with its place.
 pub fn read(path: &Path, host: &Host, address: Option<String>) -> Result<PulledConfig, Faults> {
     let text = load::read(path).map_err(|fault| Faults::new(vec![fault]))?;
-    let (mut origins, mut faults) = (Origins::new(path.to_owned()), Vec::new());
-    layer::note_places(path, &text, &mut origins, &mut faults);
-    if !faults.is_empty() {
-        return Err(Faults::new(faults));
-    }
-    let value = toml::from_str::<toml::Table>(&text).ok().and_then(|table| serde_json::to_value(table).ok());
-    let Some(value) = value else {
-        let place = Place::File { path: path.to_owned(), line: 0 };
-        let message = "holds a value that no key takes".to_owned();
-        return Err(Faults::new(vec![Fault { place, key: None, message, excerpt: None }]));
-    };
-    let (config, mut faults, named) = check::pulled(&value, &origins, host, address);
+    let mut origins = Origins::new(path.to_owned());
+    let (config, mut faults, named) = understand(&text, &mut origins, host, address)?;
     faults.extend(files::faults(&named, ACCESS, &origins));
+    sound(config, faults)
+}
+
+/// The same of `text` in the place of the file. The files that it names are not looked at.
+///
+/// # Errors
+/// Every fault found, with its place.
+pub fn parse(path: &Path, text: &str, host: &Host, address: Option<String>) -> Result<PulledConfig, Faults> {
+    let (config, faults, _) = understand(text, &mut Origins::new(path.to_owned()), host, address)?;
+    sound(config, faults)
+}
+
+fn sound(config: Option<PulledConfig>, faults: Vec<Fault>) -> Result<PulledConfig, Faults> {
     match config {
         Some(config) if faults.is_empty() => Ok(config),
         _ => Err(Faults::new(faults)),
     }
+}
+
+/// What `text` says, what is wrong with it, and the files that it names; or why it is no TOML.
+fn understand(
+    text: &str,
+    origins: &mut Origins,
+    host: &Host,
+    address: Option<String>,
+) -> Result<(Option<PulledConfig>, Vec<Fault>, Vec<NamedFile>), Faults> {
+    let (path, mut faults) = (origins.file().to_owned(), Vec::new());
+    layer::note_places(&path, text, origins, &mut faults);
+    if !faults.is_empty() {
+        return Err(Faults::new(faults));
+    }
+    let value = toml::from_str::<toml::Table>(text).ok().and_then(|table| serde_json::to_value(table).ok());
+    let Some(value) = value else {
+        let place = Place::File { path, line: 0 };
+        let message = "holds a value that no key takes".to_owned();
+        return Err(Faults::new(vec![Fault { place, key: None, message, excerpt: None }]));
+    };
+    Ok(check::pulled(&value, origins, host, address))
 }

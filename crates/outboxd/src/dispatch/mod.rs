@@ -27,7 +27,7 @@ mod routes;
 mod sampler;
 mod sender;
 mod start;
-mod state_file;
+pub(crate) mod state_file;
 mod unclaimed;
 mod upkeep;
 mod wakeup_lock;

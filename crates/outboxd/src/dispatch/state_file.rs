@@ -114,11 +114,30 @@ fn read_record(path: &Path) -> Result<Option<Record>, Failure> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failure("cannot read", path, &error)),
     };
-    let record = serde_json::from_slice(&text).map_err(|error| {
+    let record = understand(&text).map_err(|error| {
         let advice = "how far the database was cannot be told; find out whether it was put back, then remove the file";
         failure("cannot understand", path, &format!("{error}; {advice}"))
     })?;
     Ok(Some(record))
+}
+
+fn understand(text: &[u8]) -> serde_json::Result<Record> {
+    serde_json::from_slice(text)
+}
+
+/// What the bytes of a state file say, and the bytes that would be written for it.
+///
+/// # Errors
+/// Why this program did not write them.
+pub(crate) fn reread(text: &[u8]) -> serde_json::Result<(Memory, Vec<u8>)> {
+    let record = understand(text)?;
+    Ok((Memory { id: Some(record.memory_id), mark: record.mark() }, bytes_of(record)?))
+}
+
+fn bytes_of(record: Record) -> serde_json::Result<Vec<u8>> {
+    let mut text = serde_json::to_vec(&record)?;
+    text.push(b'\n');
+    Ok(text)
 }
 
 fn failure(what: &str, path: &Path, error: &dyn std::fmt::Display) -> Failure {
@@ -142,8 +161,7 @@ fn lock(path: &Path, polls: u32) -> io::Result<File> {
 
 /// Whole or not at all, and on disk when this returns.
 fn write(path: &Path, record: Record) -> io::Result<()> {
-    let mut text = serde_json::to_vec(&record)?;
-    text.push(b'\n');
+    let text = bytes_of(record)?;
     let new = path.with_extension("json.new");
     let put = || {
         let mut opened = File::create(&new)?;

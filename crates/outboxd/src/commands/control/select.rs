@@ -225,10 +225,14 @@ async fn members(session: &mut Session, action_id: Uuid) -> Result<Chosen, Failu
 }
 
 fn read_ids(path: &PathBuf) -> Result<Vec<OutboxId>, Failure> {
-    let name = path.display();
-    let unreadable = |error: std::io::Error| Failure::new(Exit::NoInput, format!("{name}: {error}"));
+    let unreadable = |error: std::io::Error| Failure::new(Exit::NoInput, format!("{}: {error}", path.display()));
     let input: Box<dyn Read> =
         if path.as_os_str() == "-" { Box::new(stdin()) } else { Box::new(File::open(path).map_err(unreadable)?) };
+    ids_of(input, &path.display().to_string())
+}
+
+/// The payments that `input` lists, which messages call `name`.
+pub(crate) fn ids_of(input: impl Read, name: &str) -> Result<Vec<OutboxId>, Failure> {
     let bad = |line: u64, why: &str| Failure::new(Exit::BadData, format!("{name}:{line}: {why}"));
     let (mut reader, mut ids, mut column) = (CsvReader::new(input), Vec::new(), None);
     while let Some((line, record)) = reader.next().map_err(|fault| bad(fault.line, &fault.why))? {

@@ -6,7 +6,7 @@ use std::io;
 
 /// A fault of the input.
 #[derive(Debug)]
-pub(super) struct Fault {
+pub(crate) struct Fault {
     place: String,
     what: What,
 }

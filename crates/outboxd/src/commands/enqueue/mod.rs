@@ -3,9 +3,9 @@
 
 mod batches;
 mod directory;
-mod fault;
+pub(crate) mod fault;
 mod fields;
-mod ndjson;
+pub(crate) mod ndjson;
 mod progress;
 mod retry;
 
@@ -78,9 +78,9 @@ pub(crate) struct Enqueue {
 }
 
 /// A payment, and where it was found.
-struct Located {
+pub(crate) struct Located {
     place: String,
-    payment: NewPayment,
+    pub(crate) payment: NewPayment,
 }
 
 /// Payments in order, or why one of them is none.

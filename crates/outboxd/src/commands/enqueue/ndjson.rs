@@ -35,17 +35,17 @@ const KEYS: &[&str] = &[
 
 /// What a line need not say.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Defaults {
+pub(crate) struct Defaults {
     /// Who pays.
-    pub(super) participant_id: Option<String>,
+    pub(crate) participant_id: Option<String>,
     /// Over which rail.
-    pub(super) rail: Option<RailName>,
+    pub(crate) rail: Option<RailName>,
     /// The media type.
-    pub(super) content_type: Option<String>,
+    pub(crate) content_type: Option<String>,
 }
 
 /// The payments of `input`.
-pub(super) struct Lines<R> {
+pub(crate) struct Lines<R> {
     input: R,
     name: String,
     number: u64,
@@ -55,7 +55,7 @@ pub(super) struct Lines<R> {
 
 impl<R: BufRead> Lines<R> {
     /// Reads from `input`, which messages call `name`.
-    pub(super) fn new(input: R, name: String, defaults: Defaults) -> Self {
+    pub(crate) fn new(input: R, name: String, defaults: Defaults) -> Self {
         Self { input, name, number: 0, defaults, ended: false }
     }
 

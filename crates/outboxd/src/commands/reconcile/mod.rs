@@ -2,7 +2,7 @@
 //! decided in the database; the file is read in `statement_file`.
 
 mod compare;
-mod statement_file;
+pub(crate) mod statement_file;
 
 use std::collections::BTreeSet;
 use std::io::Write;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -21,23 +22,23 @@ const TEXT_CHARS_MAX: usize = 256;
 
 /// The file, and which of its values mean that money has left.
 #[derive(Debug)]
-pub(super) struct StatementFile {
-    pub(super) path: PathBuf,
-    pub(super) paid_statuses: Vec<String>,
+pub(crate) struct StatementFile {
+    pub(crate) path: PathBuf,
+    pub(crate) paid_statuses: Vec<String>,
     /// When its lines may have been booked, the end not included: its period and the slack.
-    pub(super) booked: Range<OffsetDateTime>,
+    pub(crate) booked: Range<OffsetDateTime>,
 }
 
 /// What a whole file says.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Summary {
-    pub(super) sha256: Vec<u8>,
-    pub(super) lines_sha256: Vec<u8>,
-    pub(super) lines: i64,
-    pub(super) paid_lines: i64,
+pub(crate) struct Summary {
+    pub(crate) sha256: Vec<u8>,
+    pub(crate) lines_sha256: Vec<u8>,
+    pub(crate) lines: i64,
+    pub(crate) paid_lines: i64,
     /// Of paid lines, in minor units by currency.
-    pub(super) sums: BTreeMap<String, i128>,
-    pub(super) ignored_columns: Vec<String>,
+    pub(crate) sums: BTreeMap<String, i128>,
+    pub(crate) ignored_columns: Vec<String>,
 }
 
 /// Where each column is.
@@ -52,10 +53,22 @@ impl StatementFile {
     ///
     /// # Errors
     /// The first thing that is not as it should be, with its line; what `take` returns.
-    pub(super) fn read(&self, mut take: impl FnMut(StatementLine) -> Result<(), Failure>) -> Result<Summary, Failure> {
+    pub(super) fn read(&self, take: impl FnMut(StatementLine) -> Result<(), Failure>) -> Result<Summary, Failure> {
         let file = File::open(&self.path)
             .map_err(|error| Failure::new(Exit::NoInput, format!("{}: {error}", self.path.display())))?;
-        let mut reader = CsvReader::new(file);
+        self.read_from(file, take)
+    }
+
+    /// The same of `input` in the place of the file.
+    ///
+    /// # Errors
+    /// As for [`Self::read`].
+    pub(crate) fn read_from(
+        &self,
+        input: impl Read,
+        mut take: impl FnMut(StatementLine) -> Result<(), Failure>,
+    ) -> Result<Summary, Failure> {
+        let mut reader = CsvReader::new(input);
         let mut summary = Summary::default();
         let Some((_, header)) = reader.next().map_err(|bad| self.bad(bad.line, &bad.why))? else {
             return Err(self.bad(1, "the file is empty"));
