@@ -132,7 +132,8 @@ fn written_out(payment: &NewPayment) -> String {
 /// Whether no rule can be found by which the line could be refused.
 fn is_plainly_a_payment(line: &[u8]) -> bool {
     const PLAIN: [&str; 6] = ["participant_id", "instruction_id", "idempotency_key", "payload", "content_type", "currency"];
-    let Some(members) = members(line) else { return false };
+    let Some(json) = json::read(line) else { return false };
+    let Some(members) = json.members() else { return false };
     let is_plain = |(name, value): &(String, Json)| match value {
         Json::Text(text) => PLAIN.contains(&name.as_str()) && (name == "payload" || !text.contains('\0')),
         Json::Number(digits) => name == "amount_minor" && digits.parse::<i64>().is_ok(),

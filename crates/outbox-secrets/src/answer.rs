@@ -2,7 +2,6 @@
 //! servers which leave fields out are understood as well.
 
 use secrecy::SecretString;
-use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::error::SecretsError;
@@ -31,21 +30,6 @@ impl KvVersion {
 /// The fields of one secret.
 pub(crate) type Fields = Map<String, Value>;
 
-#[derive(Deserialize)]
-struct LoggedIn {
-    auth: Option<Auth>,
-}
-
-#[derive(Deserialize)]
-struct Auth {
-    client_token: String,
-}
-
-#[derive(Deserialize)]
-struct Read<T> {
-    data: Option<T>,
-}
-
 /// What is the same for every request: the server cannot serve, or sends us elsewhere.
 pub(crate) fn unserved(status: u16, body: &[u8], address: &str, what: &str) -> Option<SecretsError> {
     let address = address.to_owned();
@@ -64,8 +48,9 @@ pub(crate) fn token(status: u16, body: &[u8], mount: &str) -> Result<SecretStrin
         return Err(SecretsError::LoginRefused { mount: mount.to_owned(), status });
     }
     let misread = |reason| SecretsError::NotUnderstood { what: format!("login at auth/{mount}"), reason };
-    let answer: LoggedIn = serde_json::from_slice(body).map_err(|_| misread("it is no JSON object of a login"))?;
-    let token = answer.auth.ok_or_else(|| misread("it has no auth"))?.client_token;
+    let mut answer = object(body).ok_or_else(|| misread("it is no JSON object of a login"))?;
+    let Some(Value::Object(mut auth)) = answer.remove("auth") else { return Err(misread("it has no auth")) };
+    let Some(Value::String(token)) = auth.remove("client_token") else { return Err(misread("its auth has no token")) };
     // It becomes a header.
     if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(misread("its token cannot be sent in a header"));
@@ -83,19 +68,26 @@ pub(crate) fn fields(status: u16, body: &[u8], place: &Place) -> Result<Fields, 
         _ => return Err(SecretsError::Refused { what: format!("reading {place}"), status }),
     }
     let misread = |reason| SecretsError::NotUnderstood { what: format!("reading {place}"), reason };
-    // A parser's error may quote what it read, so none is kept.
-    let fields = match place.version {
-        KvVersion::One => {
-            let read: Read<Fields> = serde_json::from_slice(body).map_err(|_| misread("it has no object data"))?;
-            read.data
-        }
-        KvVersion::Two => {
-            let read: Read<Read<Fields>> =
-                serde_json::from_slice(body).map_err(|_| misread("it has no object data.data"))?;
-            read.data.and_then(|inner| inner.data)
-        }
+    let nothing = || SecretsError::NoSecret { path: place.to_string(), version };
+    let within = |mut outer: Fields, reason| match outer.remove("data") {
+        Some(Value::Object(inner)) => Ok(inner),
+        Some(Value::Null) | None => Err(nothing()),
+        Some(_) => Err(misread(reason)),
     };
-    fields.ok_or_else(|| SecretsError::NoSecret { path: place.to_string(), version })
+    let answer = object(body).ok_or_else(|| misread("it is no JSON object"))?;
+    let data = within(answer, "it has no object data")?;
+    match place.version {
+        KvVersion::One => Ok(data),
+        KvVersion::Two => within(data, "it has no object data.data"),
+    }
+}
+
+/// The members of an answer. A parser's error may quote what it read, so none is kept.
+fn object(body: &[u8]) -> Option<Fields> {
+    match serde_json::from_slice(body) {
+        Ok(Value::Object(members)) => Some(members),
+        _ => None,
+    }
 }
 
 /// The text of `field`.

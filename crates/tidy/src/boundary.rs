@@ -94,7 +94,6 @@ const CORES: [Core; 5] = [
             "rustls-native-certs",
             "rustls-pki-types",
             "secrecy",
-            "serde",
             "serde_json",
             "thiserror",
             "vaultrs",

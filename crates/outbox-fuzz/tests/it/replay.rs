@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use outbox_fuzz::TARGETS;
+
+use super::quietly::fault_of;
 
 pub(crate) fn corpus() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus")
@@ -29,12 +30,10 @@ fn what_was_found_once_holds() {
     let mut broken = Vec::new();
     for target in TARGETS {
         for (name, bytes) in inputs(target.name) {
-            if catch_unwind(AssertUnwindSafe(|| (target.check)(&bytes))).is_err() {
-                broken.push(format!("{}/{name}", target.name));
-            }
+            broken.extend(fault_of(target.check, &bytes).map(|fault| format!("{}/{name}: {fault}", target.name)));
         }
     }
-    assert!(broken.is_empty(), "these no longer hold: {broken:#?}");
+    assert!(broken.is_empty(), "{} of the corpus do not hold:\n{}", broken.len(), broken.join("\n"));
 }
 
 #[test]

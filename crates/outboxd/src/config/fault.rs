@@ -94,12 +94,22 @@ impl fmt::Display for Fault {
         if let Some(key) = &self.key {
             write!(f, "{key}: ")?;
         }
-        f.write_str(&self.message)?;
-        if let Some(excerpt) = &self.excerpt {
-            write!(f, "\n{excerpt}")?;
+        f.write_str(&shown(&self.message))?;
+        for line in self.excerpt.iter().flat_map(|excerpt| excerpt.split('\n')) {
+            write!(f, "\n{}", shown(line))?;
         }
         Ok(())
     }
+}
+
+/// `text` of a file as a terminal may be given it, each character as wide as before.
+fn shown(text: &str) -> String {
+    let shown = |c: char| match c {
+        '\t' => ' ',
+        c if c.is_control() => char::REPLACEMENT_CHARACTER,
+        c => c,
+    };
+    text.chars().map(shown).collect()
 }
 
 /// Everything that is wrong, in the order of the file, then the environment, then the flags.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use outbox_store::{LogMark, Memory};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::event::Handle;
@@ -122,7 +123,13 @@ fn read_record(path: &Path) -> Result<Option<Record>, Failure> {
 }
 
 fn understand(text: &[u8]) -> serde_json::Result<Record> {
-    serde_json::from_slice(text)
+    // A list of the four values would be taken for them as well.
+    let fields: &RawValue = serde_json::from_slice(text)?;
+    if fields.get().starts_with('{') {
+        serde_json::from_str(fields.get())
+    } else {
+        Err(serde_json::Error::custom("it is no JSON object"))
+    }
 }
 
 /// What the bytes of a state file say, and the bytes that would be written for it.
@@ -305,7 +312,8 @@ mod tests {
         let (file, _) = opened(dir.path());
         assert_eq!(read(dir.path(), "pay-1").unwrap().unwrap().id, Some(file.memory_id));
         assert_eq!(read(dir.path(), "pay-2").unwrap(), None);
-        for broken in ["", "{}", "{\"epoch_us\":1,\"log_position\":2}", "not json"] {
+        let as_list = format!("[\"{}\",1,2,3]", file.memory_id);
+        for broken in ["", "{}", "{\"epoch_us\":1,\"log_position\":2}", "not json", &as_list] {
             fs::write(&file.path, broken).unwrap();
             let refused = StateFile::open(dir.path(), "pay-1").unwrap_err();
             assert_eq!(refused.exit, Exit::BadConfiguration);
