@@ -29,11 +29,9 @@ pub(crate) fn records(text: &str) -> Vec<Record> {
             c => field.push(c),
         }
     }
-    // A record of the last line may end with CR alone.
-    let (field, was_quoted) = fields.last_mut().expect("there is always one");
-    if *was_quoted {
-        *field = field.strip_suffix('\r').unwrap_or(field).to_owned();
-    }
+    // The last line may end with CR alone.
+    let (field, _) = fields.last_mut().expect("there is always one");
+    *field = field.strip_suffix('\r').unwrap_or(field).to_owned();
     end(&mut records, begins, fields);
     records
 }

@@ -15,8 +15,8 @@ pub(crate) enum Json {
     Object(Vec<(String, Json)>),
 }
 
-/// Deeper than any reader in use goes.
-const DEPTH_MAX: usize = 200;
+/// The reader in use goes no deeper.
+const DEPTH_MAX: usize = 127;
 
 /// The value that `bytes` are, if they are one.
 pub(crate) fn read(bytes: &[u8]) -> Option<Json> {
@@ -47,11 +47,14 @@ impl Json {
         if let Self::Text(text) = self { Some(text) } else { None }
     }
 
-    /// Whether any object in it has a name twice.
-    pub(crate) fn repeats_a_name(&self) -> bool {
+    /// Whether any object in it has a name twice, or one that a library takes for a marker of its own.
+    pub(crate) fn has_two_readings(&self) -> bool {
         match self {
-            Self::Object(members) => self.members().is_none() || members.iter().any(|(_, value)| value.repeats_a_name()),
-            Self::List(items) => items.iter().any(Self::repeats_a_name),
+            Self::Object(members) => {
+                let has = |(name, value): &(String, Self)| name.starts_with("$serde_json::") || value.has_two_readings();
+                self.members().is_none() || members.iter().any(has)
+            }
+            Self::List(items) => items.iter().any(Self::has_two_readings),
             Self::Null | Self::Bool(_) | Self::Number(_) | Self::Text(_) => false,
         }
     }
@@ -221,7 +224,7 @@ mod tests {
         let text = read(b" {\"a\" : [1e+2, -0, true, null], \"a\":\"\\ud83d\\ude00\\u0041/\"} ").expect("JSON");
         let Json::Object(members) = &text else { panic!("{text:?}") };
         assert_eq!(members[1].1.text(), Some("\u{1f600}A/"));
-        assert!(text.repeats_a_name() && text.member("a").is_none() && text.members().is_none());
+        assert!(text.has_two_readings() && text.member("a").is_none() && text.members().is_none());
         assert_eq!(read(quoted("a\"\\\n\u{1}é").as_bytes()), Some(Json::Text("a\"\\\n\u{1}é".to_owned())));
     }
 }

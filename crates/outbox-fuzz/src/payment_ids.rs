@@ -28,8 +28,9 @@ pub(crate) fn target(data: &[u8]) {
 
 /// The digits of a UUID, whatever stands between and around them.
 fn hex_digits(text: &str) -> String {
+    let text = text.to_lowercase();
     let text = text.trim_start_matches("urn:uuid:");
     let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
     let rest = text.chars().all(|c| c.is_ascii_hexdigit() || "-{}".contains(c));
-    if rest && digits.len() == Uuid::nil().simple().to_string().len() { digits.to_lowercase() } else { String::new() }
+    if rest && digits.len() == Uuid::nil().simple().to_string().len() { digits } else { String::new() }
 }

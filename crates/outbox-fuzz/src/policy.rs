@@ -20,7 +20,7 @@ pub(crate) fn target(data: &[u8]) {
     }
     if let Ok(policy) = parse_document(text) {
         let json = json::read(text.as_bytes()).expect("a document that is no JSON was taken");
-        assert!(!json.repeats_a_name(), "a document with a name twice was taken");
+        assert!(!json.has_two_readings(), "a document with a name twice was taken");
         assert_eq!(parse(Path::new(FILE), text).ok(), Some(policy.clone()), "as a file it is another policy");
         accepted(&policy);
     }
@@ -45,7 +45,7 @@ fn accepted(policy: &Policy) {
 fn unambiguous(text: &str) {
     if text.trim_start().starts_with('{') {
         let json = json::read(text.as_bytes()).expect("taken, and is no JSON");
-        assert!(!json.repeats_a_name(), "a name is there twice");
+        assert!(!json.has_two_readings(), "a name is there twice");
     } else {
         let table = toml::from_str::<toml::Table>(text).expect("taken, and is no TOML");
         assert!(table.values().all(is_exact), "a value that no key takes was passed over");

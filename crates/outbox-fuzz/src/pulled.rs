@@ -41,8 +41,6 @@ fn accepted(config: &PulledConfig) {
         for path in [&place.mount, &place.path] {
             let stays = path.split('/').all(|part| !matches!(part, "" | "." | ".."));
             assert!(stays && path.is_ascii() && !path.contains(char::is_whitespace), "{path:?}");
-            // The client of the server puts it into a URL as it is: nothing in it may end the path.
-            assert!(!path.contains(['?', '#', '%', '\\']), "{path:?} is not the path that is asked for");
         }
     }
 }

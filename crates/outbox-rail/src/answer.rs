@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use crate::deadline::by;
 use crate::error::RailError;
 use crate::fault::Fault;
+use crate::one_reading::has_one_reading;
 use crate::settings::AnswerField;
 
 /// The longest reference or code that is taken, in bytes. References in use have up to 64; a longer
@@ -128,7 +129,8 @@ pub(crate) fn understand(kind: AttemptKind, head: &Parts, read: &Read, reference
     let (version, headers) = (head.version, &head.headers);
     let fault = read.fault.clone().or_else(|| encoded(headers)).or_else(|| cached(kind, headers));
     let json = match (&fault, read.bytes.is_empty()) {
-        (None, false) => serde_json::from_slice(&read.bytes).ok(),
+        // Two codes contradict each other, as two headers do.
+        (None, false) => serde_json::from_slice(&read.bytes).ok().filter(|_| has_one_reading(&read.bytes)),
         _ => None,
     };
     let said = (reference.find(headers, json.as_ref()), code.find(headers, json.as_ref()));

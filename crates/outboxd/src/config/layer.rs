@@ -16,6 +16,9 @@ use super::raw::RawConfig;
 /// What begins the name of every environment variable that is a layer; `__` stands between tables.
 pub const ENVIRONMENT_PREFIX: &str = "OUTBOXD__";
 
+/// More faults of form than anybody reads at once.
+const FORM_FAULTS_MAX: usize = 100;
+
 /// Keys that passed the strict pass, ready to be merged.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Layer(Map<String, Value>);
@@ -43,7 +46,9 @@ pub(super) fn from_text(path: &Path, text: &str, origins: &mut Origins, faults: 
         let excerpt = Some(excerpt(text, &span, if is_unknown { Show::NoValue } else { show }));
         origins.note_refused(key.clone().unwrap_or_default());
         faults.push(Fault { place: at(&span), key: key.clone(), message, excerpt });
-        if key.is_none() {
+        // Each costs a reading of the whole, and another file than ours has as many as lines.
+        if key.is_none() || faults.len() >= FORM_FAULTS_MAX {
+            origins.note_refused(KeyPath::default());
             return Layer::default();
         }
     }
@@ -56,6 +61,22 @@ pub(super) fn note_places(path: &Path, text: &str, origins: &mut Origins, faults
     if let Some(tree) = parse(path, text, origins, faults) {
         values(tree.get_ref(), &KeyPath::default(), &mut |key, span| origins.note(key, at(span)));
     }
+}
+
+/// What is wrong with a table that is no JSON.
+pub(super) const NO_JSON: &str = "holds a number with a fraction, or a date or time, which no key takes";
+
+/// `table` as JSON, which has neither dates nor numbers such as `nan`; a `nan` would be as good as no value.
+pub(super) fn as_json(table: toml::Table) -> Option<serde_json::Value> {
+    fn is_exact(value: &toml::Value) -> bool {
+        match value {
+            toml::Value::String(_) | toml::Value::Integer(_) | toml::Value::Boolean(_) => true,
+            toml::Value::Float(_) | toml::Value::Datetime(_) => false,
+            toml::Value::Array(items) => items.iter().all(is_exact),
+            toml::Value::Table(table) => table.values().all(is_exact),
+        }
+    }
+    table.values().all(is_exact).then(|| serde_json::to_value(table).ok()).flatten()
 }
 
 /// The tree of a file's `text`, if it has the form of TOML.

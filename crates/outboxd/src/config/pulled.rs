@@ -120,10 +120,10 @@ fn understand(
     if !faults.is_empty() {
         return Err(Faults::new(faults));
     }
-    let value = toml::from_str::<toml::Table>(text).ok().and_then(|table| serde_json::to_value(table).ok());
+    let value = toml::from_str::<toml::Table>(text).ok().and_then(layer::as_json);
     let Some(value) = value else {
         let place = Place::File { path, line: 0 };
-        let message = "holds a value that no key takes".to_owned();
+        let message = layer::NO_JSON.to_owned();
         return Err(Faults::new(vec![Fault { place, key: None, message, excerpt: None }]));
     };
     Ok(check::pulled(&value, origins, host, address))

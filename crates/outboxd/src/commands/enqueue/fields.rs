@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use outbox_rail::has_one_reading;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -43,12 +44,18 @@ impl Fields {
         }
         let mut deserializer = serde_json::Deserializer::from_slice(json);
         let fields = Keys(known).deserialize(&mut deserializer);
-        fields.and_then(|fields| deserializer.end().map(|()| fields)).map_err(|error| {
+        let fields = fields.and_then(|fields| deserializer.end().map(|()| fields)).map_err(|error| {
             let (line, column) = (error.line(), error.column());
             let text = error.to_string();
             let what = text.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&text);
             BadObject { line, column, what: what.to_owned() }
-        })
+        })?;
+        // An object may have been taken for a number or a text.
+        if has_one_reading(json) {
+            Ok(fields)
+        } else {
+            Err(BadObject { line: 1, column: 1, what: "a value can be read in two ways".to_owned() })
+        }
     }
 
     /// Takes the text of `key` out.
@@ -160,6 +167,17 @@ mod tests {
     fn unknown_and_repeated_keys_are_refused() {
         assert!(refusal(r#"{"payloads": "x"}"#).2.starts_with("unknown key `payloads`; known are payload"));
         assert_eq!(refusal(r#"{"payload": "x", "payload": null}"#).2, "payload is there twice");
+    }
+
+    #[test]
+    fn an_object_is_never_taken_for_a_text_or_a_number() {
+        for json in [
+            r#"{"payload": {"$serde_json::private::RawValue": "\"x\""}}"#,
+            r#"{"amount_minor": {"$serde_json::private::Number": "12"}}"#,
+            r#"{"amount_minor": {"\u0024serde_json::private::Number": "12"}}"#,
+        ] {
+            assert_eq!(refusal(json), (1, 1, "a value can be read in two ways".to_owned()), "{json}");
+        }
     }
 
     #[test]

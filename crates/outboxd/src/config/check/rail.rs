@@ -238,6 +238,11 @@ fn check_tls(raw: &RawRail, plain: bool, path: &KeyPath, findings: &mut Findings
     RailTls { ca_file, client: keys.identity(findings), server_name }
 }
 
+/// `text` as a header's value, if each reader of it sees the same text: what is beyond ASCII has no agreed meaning there.
+fn visible(text: &str) -> Option<HeaderValue> {
+    HeaderValue::from_str(text).ok().filter(|value| value.to_str().is_ok())
+}
+
 /// The headers of one rail, each name used once.
 pub(super) struct Headers<'a, 'f> {
     pub(super) path: &'a KeyPath,
@@ -264,9 +269,9 @@ impl Headers<'_, '_> {
                 continue;
             }
             self.take(name.clone(), &key);
-            match HeaderValue::from_str(value) {
-                Ok(value) => headers.push((name, value)),
-                Err(_) => self.findings.add(&key, "must be visible ASCII, spaces and tabs only"),
+            match visible(value) {
+                Some(value) => headers.push((name, value)),
+                None => self.findings.add(&key, "must be visible ASCII, spaces and tabs only"),
             }
         }
         headers
@@ -282,10 +287,9 @@ impl Headers<'_, '_> {
         }
         let name = self.findings.header_name(&section.join("header"), &text)?;
         self.take(name.clone(), &section.join("header"));
-        let value = HeaderValue::from_str(given.value.as_deref().unwrap_or(defaults::RAIL_POSSIBLE_DUPLICATE));
-        match value {
-            Ok(value) => Some((name, value)),
-            Err(_) => {
+        match visible(given.value.as_deref().unwrap_or(defaults::RAIL_POSSIBLE_DUPLICATE)) {
+            Some(value) => Some((name, value)),
+            None => {
                 self.findings.add(&section.join("value"), "must be visible ASCII, spaces and tabs only");
                 None
             }
@@ -299,7 +303,7 @@ impl Headers<'_, '_> {
             let Some(name) = self.findings.header_name(&key, name) else { continue };
             self.take(name.clone(), &key);
             let prefix = given.prefix.clone().unwrap_or_default();
-            if HeaderValue::from_str(&prefix).is_err() {
+            if visible(&prefix).is_none() {
                 self.findings.add(&key.join("prefix"), "must be visible ASCII, spaces and tabs only");
             }
             let keys = SecretKeys {

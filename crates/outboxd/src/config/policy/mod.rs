@@ -14,6 +14,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::check;
+use super::layer;
 use super::fault::{Fault, Faults, Place};
 
 /// Reads a policy from a file's `text`, TOML or JSON.
@@ -22,10 +23,12 @@ use super::fault::{Fault, Faults, Place};
 /// Every fault found.
 pub fn parse(path: &Path, text: &str) -> Result<Policy, Faults> {
     let read = if text.trim_start().starts_with('{') {
-        serde_json::from_str::<Value>(text).map_err(|error| error.to_string())
+        let value = serde_json::from_str::<Value>(text).map_err(|error| error.to_string());
+        let has_one_reading = || outbox_rail::has_one_reading(text.as_bytes());
+        value.and_then(|value| if has_one_reading() { Ok(value) } else { Err("a table has a key twice".to_owned()) })
     } else {
         let table = toml::from_str::<toml::Table>(text).map_err(|error| error.to_string());
-        table.and_then(|table| serde_json::to_value(table).map_err(|error| error.to_string()))
+        table.and_then(|table| layer::as_json(table).ok_or_else(|| layer::NO_JSON.to_owned()))
     };
     let fault =
         |message| Fault { place: Place::File { path: path.to_owned(), line: 0 }, key: None, message, excerpt: None };
