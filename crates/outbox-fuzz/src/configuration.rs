@@ -63,7 +63,11 @@ fn accepted(config: &Config, sources: &Sources, text: &str) {
     let (lines, hash) = (describe(config), sha256(config));
     for again in [text.to_owned(), format!("{text}\n# a comment")] {
         let again = parse(sources, &again).expect("what was accepted");
-        assert_eq!((describe(&again), sha256(&again)), (lines.clone(), hash.clone()), "read again it says something else");
+        assert_eq!(
+            (describe(&again), sha256(&again)),
+            (lines.clone(), hash.clone()),
+            "read again it says something else"
+        );
     }
     assert!(!config.rails.is_empty());
     for rail in config.rails.values() {

@@ -51,7 +51,8 @@ impl Json {
     pub(crate) fn has_two_readings(&self) -> bool {
         match self {
             Self::Object(members) => {
-                let has = |(name, value): &(String, Self)| name.starts_with("$serde_json::") || value.has_two_readings();
+                let has =
+                    |(name, value): &(String, Self)| name.starts_with("$serde_json::") || value.has_two_readings();
                 self.members().is_none() || members.iter().any(has)
             }
             Self::List(items) => items.iter().any(Self::has_two_readings),
@@ -160,7 +161,11 @@ impl Reader<'_> {
         if self.takes('-') {
             text.push('-');
         }
-        if self.takes('0') { text.push('0') } else { self.digits(&mut text)? }
+        if self.takes('0') {
+            text.push('0')
+        } else {
+            self.digits(&mut text)?
+        }
         if self.takes('.') {
             text.push('.');
             self.digits(&mut text)?;
@@ -218,7 +223,23 @@ mod tests {
 
     #[test]
     fn the_oracle_reads_what_rfc_8259_says_and_nothing_else() {
-        for bad in ["", "01", "1.", ".5", "+1", "[1,]", "{\"a\":1,}", "{a:1}", "\"\\ud800\"", "\"\n\"", "1 2", "nul", "[", "\"\\x\"", "\u{feff}1"] {
+        for bad in [
+            "",
+            "01",
+            "1.",
+            ".5",
+            "+1",
+            "[1,]",
+            "{\"a\":1,}",
+            "{a:1}",
+            "\"\\ud800\"",
+            "\"\n\"",
+            "1 2",
+            "nul",
+            "[",
+            "\"\\x\"",
+            "\u{feff}1",
+        ] {
             assert_eq!(read(bad.as_bytes()), None, "{bad}");
         }
         let text = read(b" {\"a\" : [1e+2, -0, true, null], \"a\":\"\\ud83d\\ude00\\u0041/\"} ").expect("JSON");

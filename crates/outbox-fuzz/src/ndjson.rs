@@ -131,7 +131,8 @@ fn written_out(payment: &NewPayment) -> String {
 
 /// Whether no rule can be found by which the line could be refused.
 fn is_plainly_a_payment(line: &[u8]) -> bool {
-    const PLAIN: [&str; 6] = ["participant_id", "instruction_id", "idempotency_key", "payload", "content_type", "currency"];
+    const PLAIN: [&str; 6] =
+        ["participant_id", "instruction_id", "idempotency_key", "payload", "content_type", "currency"];
     let Some(json) = json::read(line) else { return false };
     let Some(members) = json.members() else { return false };
     let is_plain = |(name, value): &(String, Json)| match value {

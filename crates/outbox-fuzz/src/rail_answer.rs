@@ -62,7 +62,8 @@ fn read(data: &[u8]) -> Option<(Question, Response<Vec<u8>>)> {
         Some(line)
     };
     let first = std::str::from_utf8(line()?).ok()?;
-    let status: u16 = first.split(' ').find_map(|word| word.parse().ok()).filter(|status| (200..600).contains(status))?;
+    let status: u16 =
+        first.split(' ').find_map(|word| word.parse().ok()).filter(|status| (200..600).contains(status))?;
     let mut answer = Response::builder().status(status);
     while let Some(header) = line().filter(|line| !line.is_empty()) {
         let at = header.iter().position(|byte| *byte == b':')?;
@@ -88,7 +89,10 @@ pub(crate) fn judge(question: Question, answer: &Response<Vec<u8>>, report: &Wir
         if let Some(given) = given {
             assert!((1..=FIELD_BYTES_MAX).contains(&given.len()) && !given.chars().any(char::is_control));
             // Of a body that is not relied on, a header may still tell.
-            assert!(is_doubtful || *found == Said::Text(given.clone()), "read {given:?}, and the answer says {found:?}");
+            assert!(
+                is_doubtful || *found == Said::Text(given.clone()),
+                "read {given:?}, and the answer says {found:?}"
+            );
         } else {
             assert!(is_doubtful || *found == Said::Nothing, "not read: {found:?}");
         }
@@ -115,8 +119,12 @@ pub(crate) fn judge(question: Question, answer: &Response<Vec<u8>>, report: &Wir
     };
     assert!(is_borne_out, "{:?} of a {meaning:?}: {question:?} {status} {code:?} {report:?}", report.outcome);
     if question.is_resend && report.outcome == Outcome::Refused {
-        let is_named = question.table == Table::Codes && matches!(report.rail_code.as_deref(), Some("REJECTED" | "DECLINED"));
-        assert!(is_named || !is_doubtful && (report.rail_code.is_some() || report.rail_reference.is_some()), "{report:?}");
+        let is_named =
+            question.table == Table::Codes && matches!(report.rail_code.as_deref(), Some("REJECTED" | "DECLINED"));
+        assert!(
+            is_named || !is_doubtful && (report.rail_code.is_some() || report.rail_reference.is_some()),
+            "{report:?}"
+        );
     }
     if meaning == Meaning::Accepted && matches!(reference, Said::Text(_)) && !is_doubtful {
         assert_eq!(report.outcome, Outcome::Accepted, "a success with its reference was not taken: {report:?}");

@@ -109,7 +109,8 @@ fn bounds(question: Question, raw: &[u8], report: &WireReport) {
     assert!(report.first_byte_at.is_some() && report.outcome != Outcome::NotSent, "the request was sent: {report:?}");
     let lower: Vec<u8> = raw.iter().map(u8::to_ascii_lowercase).collect();
     let has = |wanted: &[u8]| lower.windows(wanted.len()).any(|part| part == wanted);
-    let has_status = |digit: &str| [" 1.1 ", " 1.0 "].iter().any(|v| has(format!("http/{}{digit}", v.trim_start()).as_bytes()));
+    let has_status =
+        |digit: &str| [" 1.1 ", " 1.0 "].iter().any(|v| has(format!("http/{}{digit}", v.trim_start()).as_bytes()));
     let settled = matches!(
         report.outcome,
         Outcome::Accepted | Outcome::Refused | Outcome::NotExecuted | Outcome::NotFound | Outcome::KeyReused
@@ -124,8 +125,12 @@ fn bounds(question: Question, raw: &[u8], report: &WireReport) {
         let is_as_written = !raw.contains(&b'\\') && !has(b"chunked");
         assert!(!is_as_written || has(reference.as_bytes()), "the reference {reference:?} is not in the answer");
         let announced = lower.split(|byte| *byte == b'\n').filter_map(|line| line.strip_prefix(b"content-length:"));
-        let lengths = announced.filter_map(|length| std::str::from_utf8(length.trim_ascii()).ok()?.parse::<usize>().ok());
-        assert!(lengths.clone().count() == 0 || lengths.min().is_some_and(|length| length <= BODY_BYTES_MAX), "beyond the cap");
+        let lengths =
+            announced.filter_map(|length| std::str::from_utf8(length.trim_ascii()).ok()?.parse::<usize>().ok());
+        assert!(
+            lengths.clone().count() == 0 || lengths.min().is_some_and(|length| length <= BODY_BYTES_MAX),
+            "beyond the cap"
+        );
     }
 }
 
@@ -135,14 +140,18 @@ fn plain(raw: &[u8]) -> Option<Response<Vec<u8>>> {
     let (head, body) = (std::str::from_utf8(&raw[..end]).ok()?, &raw[end + 4..]);
     let mut lines = head.split("\r\n");
     let status = lines.next()?.strip_prefix("HTTP/1.1 ")?.strip_suffix(" Said")?;
-    let status: u16 = status.parse().ok().filter(|status| (200..600).contains(status) && ![204, 304].contains(status))?;
+    let status: u16 =
+        status.parse().ok().filter(|status| (200..600).contains(status) && ![204, 304].contains(status))?;
     let mut answer = Response::builder().status(status);
     let mut length = None;
     for line in lines {
         let (name, value) = line.split_once(": ")?;
         let is_token = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
         let is_visible = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_graphic());
-        if !is_token || !is_visible || ["transfer-encoding", "connection", "upgrade"].contains(&name.to_ascii_lowercase().as_str()) {
+        if !is_token
+            || !is_visible
+            || ["transfer-encoding", "connection", "upgrade"].contains(&name.to_ascii_lowercase().as_str())
+        {
             return None;
         }
         if name.eq_ignore_ascii_case("content-length") && length.replace(value.parse::<usize>().ok()?).is_some() {

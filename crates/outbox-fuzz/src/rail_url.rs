@@ -13,7 +13,8 @@ pub(crate) fn target(data: &[u8]) {
     if let Ok(uri) = &here {
         assert_eq!(anywhere.as_ref(), Ok(uri), "allowed on this machine, and not anywhere");
         let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-        let is_loopback = host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        let is_loopback =
+            host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
         assert!(uri.scheme_str() == Some("https") || is_loopback, "plain http to {host}");
     }
     if let Ok(uri) = anywhere {

@@ -35,7 +35,8 @@ pub(crate) fn target(data: &[u8]) {
         Err(error) => {
             let shown = format!("{error} {error:?}");
             assert!(!shown.contains(CANARY), "an error shows what was read: {shown}");
-            let is_plain = text.is_some_and(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()));
+            let is_plain =
+                text.is_some_and(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()));
             let repeats = json.as_ref().is_some_and(Json::has_two_readings);
             assert!(status != 200 || !is_plain || repeats, "a secret at its place was not read: {shown}");
         }

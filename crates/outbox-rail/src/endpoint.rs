@@ -1,5 +1,7 @@
 //! Where a rail is: its URL taken apart and checked. Connecting is not done here.
 
+use std::net::Ipv6Addr;
+
 use http::Uri;
 use http::uri::{Authority, Scheme};
 use rustls_pki_types::ServerName;
@@ -85,7 +87,14 @@ impl Endpoint {
             return Err(UrlFault::Fragment);
         }
         let port = port(authority)?.unwrap_or(if is_tls { 443 } else { 80 });
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        // `Uri` takes anything in brackets for a host, and passes over what stands behind them.
+        let host = match authority.host().strip_prefix('[') {
+            Some(rest) => {
+                rest.strip_suffix(']').filter(|inside| inside.parse::<Ipv6Addr>().is_ok()).ok_or(UrlFault::BadHost)?
+            }
+            None => authority.host(),
+        };
+        let host = host.to_owned();
         if host.is_empty() {
             return Err(UrlFault::NoHost);
         }
@@ -112,7 +121,10 @@ pub(crate) fn without_query(uri: &Uri) -> String {
 /// the scheme's own would be connected to.
 fn port(authority: &Authority) -> Result<Option<u16>, UrlFault> {
     let after_host = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
-    let Some(digits) = after_host.strip_prefix(':') else { return Ok(None) };
+    if after_host.is_empty() {
+        return Ok(None);
+    }
+    let digits = after_host.strip_prefix(':').ok_or(UrlFault::BadHost)?;
     let port = digits.parse().ok().filter(|port| *port != 0 && digits.bytes().all(|b| b.is_ascii_digit()));
     port.map(Some).ok_or(UrlFault::BadPort)
 }
@@ -153,6 +165,10 @@ mod tests {
             ("https://user:word@rail.example/pay", UrlFault::Credentials),
             ("https://rail.example/pay#part", UrlFault::Fragment),
             ("https://rail..example/pay", UrlFault::BadHost),
+            ("https://[rail.example]/pay", UrlFault::BadHost),
+            ("https://[::1]8:8443/pay", UrlFault::BadHost),
+            ("https://[::1]8/pay", UrlFault::BadHost),
+            ("https://[::1", UrlFault::NotAUrl),
             ("https://-rail.example/pay", UrlFault::BadHost),
         ] {
             check(url, PlainHttp::Anywhere, Err(fault));

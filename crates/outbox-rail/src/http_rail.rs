@@ -270,7 +270,13 @@ impl HttpRail {
     /// What would be reported of an answer that came whole to a submission, or to an inquiry, at `now`: for whoever tries
     /// answers without a network. Nothing is sent.
     #[must_use]
-    pub fn judge_answer(&self, kind: AttemptKind, is_resend: bool, answer: Response<Vec<u8>>, now: SystemTime) -> WireReport {
+    pub fn judge_answer(
+        &self,
+        kind: AttemptKind,
+        is_resend: bool,
+        answer: Response<Vec<u8>>,
+        now: SystemTime,
+    ) -> WireReport {
         let purpose = match (kind, is_resend) {
             (AttemptKind::Submit, false) => Purpose::Submit(Sending::First),
             (AttemptKind::Submit, true) => Purpose::Submit(Sending::Again),

@@ -58,11 +58,7 @@ pub fn payments(
 ///
 /// # Errors
 /// The first thing that is not as it should be, with its line.
-pub fn statement(
-    csv: &[u8],
-    paid_statuses: &[String],
-    booked: Range<OffsetDateTime>,
-) -> Result<Statement, String> {
+pub fn statement(csv: &[u8], paid_statuses: &[String], booked: Range<OffsetDateTime>) -> Result<Statement, String> {
     let file = StatementFile { path: PathBuf::from(NAME), paid_statuses: paid_statuses.to_vec(), booked };
     let mut lines = Vec::new();
     let summary = file.read_from(csv, |line| {

@@ -24,8 +24,30 @@ enum Cut {
 
 /// What parsers stumble over.
 const TOKENS: [&[u8]; 24] = [
-    b"\"", b"\\", b"\n", b"\r\n", b"\0", b"\x1b[2J", b"\xff", b"\xef\xbb\xbf", b"{", b"}", b"[", b"]", b",", b":", b"=", b"null", b"-0",
-    b"1e400", b"99999999999999999999", b"nan", b"\\ud800", b"\\u0000", b"\xc3\xa9", b"c4n4ry",
+    b"\"",
+    b"\\",
+    b"\n",
+    b"\r\n",
+    b"\0",
+    b"\x1b[2J",
+    b"\xff",
+    b"\xef\xbb\xbf",
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b",",
+    b":",
+    b"=",
+    b"null",
+    b"-0",
+    b"1e400",
+    b"99999999999999999999",
+    b"nan",
+    b"\\ud800",
+    b"\\u0000",
+    b"\xc3\xa9",
+    b"c4n4ry",
 ];
 
 fn cut() -> impl Strategy<Value = Cut> {

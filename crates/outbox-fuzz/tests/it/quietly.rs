@@ -16,7 +16,8 @@ pub(crate) fn fault_of(check: fn(&[u8]), bytes: &[u8]) -> Option<String> {
     HOOK.call_once(|| {
         let loud = panic::take_hook();
         panic::set_hook(Box::new(move |panicked| {
-            let is_checking = SAID.with_borrow_mut(|said| said.as_mut().map(|said| *said = panicked.to_string()).is_some());
+            let is_checking =
+                SAID.with_borrow_mut(|said| said.as_mut().map(|said| *said = panicked.to_string()).is_some());
             if !is_checking {
                 loud(panicked);
             }

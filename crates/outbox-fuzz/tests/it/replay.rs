@@ -38,7 +38,8 @@ fn what_was_found_once_holds() {
 
 #[test]
 fn every_target_has_a_corpus_and_every_folder_of_it_a_target() {
-    let read = |entry: std::io::Result<fs::DirEntry>| entry.expect("an entry").file_name().into_string().expect("UTF-8");
+    let read =
+        |entry: std::io::Result<fs::DirEntry>| entry.expect("an entry").file_name().into_string().expect("UTF-8");
     let folders: BTreeSet<String> = fs::read_dir(corpus()).expect("the corpus").map(read).collect();
     let names: BTreeSet<String> = TARGETS.iter().map(|target| target.name.to_owned()).collect();
     assert_eq!(folders, names);

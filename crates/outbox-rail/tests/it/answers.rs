@@ -106,6 +106,18 @@ async fn a_success_that_cannot_be_read_whole_is_unknown() {
 }
 
 #[tokio::test]
+async fn an_answer_that_contradicts_itself_or_can_be_read_in_two_ways_is_no_success() {
+    for body in [
+        "{\"id\":\"R-7\",\"id\":\"R-8\"}",
+        "{\"id\":\"R-7\",\"code\":\"RJCT\",\"code\":\"ACSC\"}",
+        "{\"id\":\"R-7\",\"code\":\"RJCT\",\"\\u0063ode\":\"ACSC\"}",
+        "{\"id\":{\"$serde_json::private::Number\":\"7\"}}",
+    ] {
+        check(&with_body("200 OK", body), Outcome::Unknown, Some("body_unparsable")).await;
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_should_carry_the_code_and_cannot_be_parsed_leaves_the_outcome_unknown() {
     let codes =
         CodeTable::new(vec![CodeRule { status: 422, code: Some("KEY_REUSED".to_owned()), means: Meaning::KeyReused }]);

@@ -189,3 +189,20 @@ impl Origins {
         known.cloned().unwrap_or_else(|| Place::File { path: self.file.clone(), line: 0 })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_gives_a_terminal_no_control_character_of_the_file() {
+        let fault = Fault {
+            place: Place::File { path: PathBuf::from("f"), line: 3 },
+            key: Some(KeyPath::of(&["a\u{1b}"])),
+            message: "unknown field `\u{1b}[2J`".to_owned(),
+            excerpt: Some("  3 | a\u{1b}[2J\t= 1\n    | ^".to_owned()),
+        };
+        let shown = "f:3: \"a\\u{1b}\": unknown field `\u{fffd}[2J`\n  3 | a\u{fffd}[2J = 1\n    | ^";
+        assert_eq!(fault.to_string(), shown);
+    }
+}

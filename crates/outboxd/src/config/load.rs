@@ -185,3 +185,17 @@ fn flags(sources: &Sources, faults: &mut Vec<Fault>) -> Vec<Assignment> {
     }
     assignments
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_file_than_ours_is_refused_without_a_fault_for_each_of_its_lines() {
+        let host = Host { name: "h".to_owned(), credentials_directory: None, state_directory: None };
+        let file = PathBuf::from("f");
+        let sources = Sources { file, environment: Vec::new(), assignments: Vec::new(), host };
+        let text: String = (0..1_000).map(|line| format!("key{line} = 1\n")).collect();
+        assert_eq!(parse(&sources, &text).unwrap_err().iter().count(), 100);
+    }
+}

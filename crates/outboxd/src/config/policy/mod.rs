@@ -14,8 +14,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::check;
-use super::layer;
 use super::fault::{Fault, Faults, Place};
+use super::layer;
 
 /// Reads a policy from a file's `text`, TOML or JSON.
 ///
