@@ -12,7 +12,7 @@ struct Place {
     tests_use: &'static [&'static str],
 }
 
-const PLACES: [Place; 11] = [
+const PLACES: [Place; 12] = [
     Place { name: "outbox-core", links: &[], tests_use: &[] },
     Place { name: "outbox-store", links: &["outbox-core"], tests_use: &["outbox-testkit"] },
     Place { name: "outbox-rail", links: &["outbox-core"], tests_use: &["rail-sim", "outbox-testkit"] },
@@ -29,6 +29,12 @@ const PLACES: [Place; 11] = [
     Place { name: CHECKER, links: &[], tests_use: &["outbox-testkit"] },
     // What is explored is the core's own table.
     Place { name: "outbox-model", links: &["outbox-core"], tests_use: &[] },
+    // What it tries lies in each of them; nothing links it.
+    Place {
+        name: "outbox-fuzz",
+        links: &["outbox-core", "outbox-rail", "outbox-secrets", "outbox-store", "outboxd"],
+        tests_use: &[],
+    },
     Place { name: "outbox-testkit", links: &["outbox-core", "outbox-store"], tests_use: &[] },
     // It starts the programs and does not link them.
     Place { name: NEMESIS, links: &["outbox-testkit", "rail-sim"], tests_use: &[] },
