@@ -295,7 +295,6 @@ fn headers_are_checked_and_each_is_given_once() {
         ("headers = { \"X Y\" = \"1\" }", "no header name"),
         ("headers = { X-Y = \"a\\nb\" }", "visible ASCII"),
         ("headers = { X-Y = \"é\" }", "visible ASCII"),
-        ("secret_headers = { X-Y = { file = \"/x\", prefix = \"é\" } }", "visible ASCII"),
         ("headers = { Authorization = \"Bearer canary\" }", "use secret_headers"),
         ("headers = { Content-Length = \"1\" }", "set by the dispatcher itself"),
         ("headers = { idempotency-key = \"1\" }", "given twice"),
