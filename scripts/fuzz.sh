@@ -10,7 +10,7 @@ set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$ROOT"
 REPORT_NAME=scripts/fuzz.sh
-COMMAND="scripts/fuzz.sh $*"
+COMMAND="scripts/fuzz.sh${*:+ $*}"
 SECONDS_EACH=60
 KEEP=no
 INSTALL=yes

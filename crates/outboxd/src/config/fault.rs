@@ -95,8 +95,8 @@ impl fmt::Display for Fault {
             write!(f, "{key}: ")?;
         }
         f.write_str(&shown(&self.message))?;
-        for line in self.excerpt.iter().flat_map(|excerpt| excerpt.split('\n')) {
-            write!(f, "\n{}", shown(line))?;
+        if let Some(excerpt) = &self.excerpt {
+            write!(f, "\n{}", shown(excerpt))?;
         }
         Ok(())
     }
@@ -106,6 +106,8 @@ impl fmt::Display for Fault {
 fn shown(text: &str) -> String {
     let shown = |c: char| match c {
         '\t' => ' ',
+        // Messages of the reader of TOML have several lines.
+        '\n' => c,
         c if c.is_control() => char::REPLACEMENT_CHARACTER,
         c => c,
     };

@@ -64,19 +64,21 @@ pub(super) fn note_places(path: &Path, text: &str, origins: &mut Origins, faults
 }
 
 /// What is wrong with a table that is no JSON.
-pub(super) const NO_JSON: &str = "holds a number with a fraction, or a date or time, which no key takes";
+pub(super) const NO_JSON: &str = "holds nan or inf, which no key takes";
 
-/// `table` as JSON, which has neither dates nor numbers such as `nan`; a `nan` would be as good as no value.
+/// `table` as JSON, if nothing of it becomes null there, as good as no value. A date becomes a table, which no key takes.
 pub(super) fn as_json(table: toml::Table) -> Option<serde_json::Value> {
-    fn is_exact(value: &toml::Value) -> bool {
+    fn is_kept(value: &toml::Value) -> bool {
         match value {
-            toml::Value::String(_) | toml::Value::Integer(_) | toml::Value::Boolean(_) => true,
-            toml::Value::Float(_) | toml::Value::Datetime(_) => false,
-            toml::Value::Array(items) => items.iter().all(is_exact),
-            toml::Value::Table(table) => table.values().all(is_exact),
+            toml::Value::Float(number) => number.is_finite(),
+            toml::Value::Array(items) => items.iter().all(is_kept),
+            toml::Value::Table(table) => table.values().all(is_kept),
+            toml::Value::String(_) | toml::Value::Integer(_) | toml::Value::Boolean(_) | toml::Value::Datetime(_) => {
+                true
+            }
         }
     }
-    table.values().all(is_exact).then(|| serde_json::to_value(table).ok()).flatten()
+    table.values().all(is_kept).then(|| serde_json::to_value(table).ok()).flatten()
 }
 
 /// The tree of a file's `text`, if it has the form of TOML.

@@ -108,13 +108,11 @@ fn sound(config: Option<PulledConfig>, faults: Vec<Fault>) -> Result<PulledConfi
     }
 }
 
-/// What `text` says, what is wrong with it, and the files that it names; or why it is no TOML.
-fn understand(
-    text: &str,
-    origins: &mut Origins,
-    host: &Host,
-    address: Option<String>,
-) -> Result<(Option<PulledConfig>, Vec<Fault>, Vec<NamedFile>), Faults> {
+/// What a text says, what is wrong with it, and the files that it names.
+type Understood = (Option<PulledConfig>, Vec<Fault>, Vec<NamedFile>);
+
+/// What `text` comes to; or why it is no TOML.
+fn understand(text: &str, origins: &mut Origins, host: &Host, address: Option<String>) -> Result<Understood, Faults> {
     let (path, mut faults) = (origins.file().to_owned(), Vec::new());
     layer::note_places(&path, text, origins, &mut faults);
     if !faults.is_empty() {

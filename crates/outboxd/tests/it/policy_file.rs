@@ -149,18 +149,15 @@ fn policy_that_leaves_a_decision_open_is_refused() {
 
 #[test]
 fn value_that_would_be_passed_over_or_read_in_two_ways_is_refused() {
-    for lost in ["nan", "1.5", "2026-01-31"] {
+    for lost in ["nan", "-inf"] {
         let found = faults(&with(&[("max_sends_per_s = 200", &format!("max_sends_per_s = {lost}"))]));
-        assert!(found.len() == 1 && found[0].starts_with("holds a number with a fraction"), "{lost}: {found:?}");
+        assert!(found.len() == 1 && found[0].starts_with("holds nan or inf"), "{lost}: {found:?}");
     }
     let json = example().document().replace("\"max_sends\":10", "\"max_sends\":10,\"max_sends\":99");
     assert_eq!(faults(&json), ["a table has a key twice"]);
-    let found =
-        faults(&with(&[("[rails.sepa]\n", "[rails.sepa]\npossible_duplicate = { header = \"x\", value = \"é\" }\n")]));
-    assert!(
-        found.iter().any(|fault| fault.starts_with("rails.sepa.possible_duplicate.value: must be visible")),
-        "{found:?}"
-    );
+    let beyond_ascii = [("header = \"x-possible-duplicate\"", "header = \"x-possible-duplicate\"\nvalue = \"é\"")];
+    let found = faults(&with(&beyond_ascii));
+    assert!(found.iter().any(|fault| fault.contains("possible_duplicate.value: must be visible")), "{found:?}");
 }
 
 #[test]
