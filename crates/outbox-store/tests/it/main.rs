@@ -34,7 +34,6 @@ mod leases;
 mod lives;
 mod metrics;
 mod migrations;
-mod model;
 mod old_month;
 mod order;
 mod order_cost;

@@ -106,6 +106,21 @@ async fn held_payment_blocks_its_key_and_no_other_and_status_says_who_blocks_who
 }
 
 #[tokio::test]
+async fn repeated_enqueue_under_an_ordering_key_is_the_same_payment_in_the_same_place() {
+    let mut world = World::new().await;
+    let ids = world.enqueue_under("account", &["a", "b"]).await;
+    let again = world.enqueue_under("account", &["b", "c", "a"]).await;
+    assert_eq!([again[0], again[2]], [ids[1], ids[0]]);
+    let mut worker = world.worker("w");
+    // Also of one that has ended: it gets no place again, which would block those behind it for ever.
+    let first = lease(&worker.claim_one().await);
+    worker.complete_one(first, Outcome::Accepted).await;
+    assert_eq!(world.enqueue_under("account", &["a"]).await, ids[..1]);
+    assert_eq!(worker.claim_one().await.outbox_id, ids[1]);
+    assert_conserved(&mut world.dba).await;
+}
+
+#[tokio::test]
 async fn producer_under_the_same_key_waits_for_the_one_before_it_and_another_key_does_not() {
     let mut world = World::new().await;
     let mut first = Actor::enter(&world.db, "t_ingest", "first").await;
