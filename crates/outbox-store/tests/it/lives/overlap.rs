@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use super::asking::Login;
 use super::model::{Locks, State};
 use super::queue::Claim;
 use super::recording::first;
@@ -58,7 +59,9 @@ impl State {
                 self.propose(*action, *kind, members, *evidence, *window)
             }
             Op::Decide { action, decided } => self.decide(*action, *decided),
-            Op::Apply { action, limit, .. } => self.apply_action(*action, usize::from(*limit)),
+            Op::Apply { action, limit, .. } => {
+                self.apply_action(*action, usize::from(*limit), Login::of(op).name())
+            }
         };
         told.sort();
         told.join("; ")

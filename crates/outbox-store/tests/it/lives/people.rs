@@ -66,7 +66,7 @@ impl State {
         vec![OK.to_owned()]
     }
 
-    pub(super) fn apply_action(&mut self, name: u8, limit: usize) -> Vec<String> {
+    pub(super) fn apply_action(&mut self, name: u8, limit: usize, by: &'static str) -> Vec<String> {
         self.own.action = Some(name);
         let action = self.actions[&name].clone();
         if action.word != Some(Word::Approved) && (action.kind.needs_approval() || action.word.is_some()) {
@@ -78,7 +78,7 @@ impl State {
         left.retain(|(_, pay)| !action.results.contains_key(pay));
         left.truncate(limit);
         for (_, pay) in left {
-            if let Some(result) = self.apply_to(name, &action, pay) {
+            if let Some(result) = self.apply_to(name, &action, pay, by) {
                 told.push(format!("{pay} {result}"));
                 self.actions.get_mut(&name).unwrap().results.insert(pay, result);
             }
@@ -88,7 +88,7 @@ impl State {
     }
 
     /// What becomes of one payment; none, if somebody has it.
-    fn apply_to(&mut self, name: u8, action: &Action, pay: Pay) -> Option<String> {
+    fn apply_to(&mut self, name: u8, action: &Action, pay: Pay, by: &'static str) -> Option<String> {
         let now = self.now();
         if action.kind == Kind::Redrive {
             return self.redrive(action, pay, now);
@@ -121,22 +121,22 @@ impl State {
                 (life.hold_requested, life.crash_count, life.inquiry_count) = (false, 0, 0);
                 life.due = life.due.max(now);
             }
-            Kind::Release | Kind::ReleaseAsResend => self.send_again(name, action, pay, now),
-            Kind::Cancel => self.end(name, action, pay, AttemptState::Cancelled, now),
-            Kind::ResolveFailed => self.end(name, action, pay, AttemptState::Failed, now),
-            Kind::ResolveDispatched => self.end(name, action, pay, AttemptState::Dispatched, now),
+            Kind::Release | Kind::ReleaseAsResend => self.send_again((name, by), action, pay, now),
+            Kind::Cancel => self.end((name, by), action, pay, AttemptState::Cancelled, now),
+            Kind::ResolveFailed => self.end((name, by), action, pay, AttemptState::Failed, now),
+            Kind::ResolveDispatched => self.end((name, by), action, pay, AttemptState::Dispatched, now),
             Kind::Redrive => {}
         }
         Some("APPLIED".to_owned())
     }
 
-    fn record(&mut self, name: u8, action: &Action, pay: Pay, state: AttemptState, now: Instant) {
+    fn record(&mut self, (name, by): (u8, &str), action: &Action, pay: Pay, state: AttemptState, now: Instant) {
         let life = self.lives.get_mut(&pay).unwrap();
         life.attempts.push(Attempt {
             kind: None,
             state,
             end: None,
-            by: "t_both".to_owned(),
+            by: by.to_owned(),
             token: format!("a{name}"),
             reference: (state == AttemptState::Dispatched).then(|| "B-7".to_owned()),
             claimed: now,
@@ -146,7 +146,7 @@ impl State {
         });
     }
 
-    fn send_again(&mut self, name: u8, action: &Action, pay: Pay, now: Instant) {
+    fn send_again(&mut self, name: (u8, &str), action: &Action, pay: Pay, now: Instant) {
         let is_resend = action.kind == Kind::ReleaseAsResend;
         if is_resend {
             self.record(name, action, pay, AttemptState::Retryable, now);
@@ -163,7 +163,7 @@ impl State {
         }
     }
 
-    fn end(&mut self, name: u8, action: &Action, pay: Pay, state: AttemptState, now: Instant) {
+    fn end(&mut self, name: (u8, &str), action: &Action, pay: Pay, state: AttemptState, now: Instant) {
         self.record(name, action, pay, state, now);
         let life = self.lives.get_mut(&pay).unwrap();
         life.ended = Some(state);

@@ -209,7 +209,7 @@ impl System {
             }
             if let Some(meanwhile) = &model.meanwhile {
                 // Names of what is not committed are known to nobody, and nothing of it is seen.
-                let mut others = before;
+                let mut others = before.clone();
                 for op in second {
                     told.push(others.call(bench, op).await);
                 }
@@ -217,7 +217,7 @@ impl System {
                 assert_eq!(others.lines(bench).await, *meanwhile, "seen while {first:?} was open, after {second:?}");
                 run(&mut holder, end).await;
                 if commits {
-                    open.take_in(others);
+                    open.take_in(&before, others);
                     *self = open;
                 } else {
                     *self = others;
@@ -253,13 +253,19 @@ impl System {
     }
 
     /// Adds what another session came to know.
-    fn take_in(&mut self, others: Self) {
+    fn take_in(&mut self, before: &Self, others: Self) {
+        let is_new = |slot: &u8| {
+            let pay = super::recording::first(*slot);
+            others.ids.contains_key(&pay) && !before.ids.contains_key(&pay)
+        };
+        self.requests.extend(others.requests.into_iter().filter(|(slot, _)| is_new(slot)));
         self.ids.extend(others.ids);
         self.tokens.extend(others.tokens);
         self.actions.extend(others.actions);
-        self.requests.extend(others.requests);
         for (worker, cursor) in others.cursors {
-            self.cursors.entry(worker).or_insert(cursor);
+            if before.cursors.get(&worker) != Some(&cursor) {
+                self.cursors.insert(worker, cursor);
+            }
         }
         self.beats = [0, 1].map(|n| self.beats[n].max(others.beats[n]));
     }
