@@ -146,7 +146,7 @@ const ROWS: &str = "
         || ' | ' || coalesce((select string_agg(concat(l.attempt_no, ' ', l.lease_token, ' ', l.outcome, ' ', l.worker_id, ' ref=',
             coalesce(l.rail_reference, '-'), ' ', SPANS(l.recorded_at)), ', ') from outbox.payment_outbox_late_outcomes l where l.outbox_id = i.outbox_id and l.outbox_id between RANGE), '') as line
       from outbox.payment_outbox_identities i left join outbox.payment_outbox_pending p using (outbox_id)
-     where i.participant_id in ('RAIL_c0', 'RAIL_c1')
+     where i.participant_id in ('RAIL_c0', 'RAIL_c1') and i.instruction_id in ('i0', 'i1', 'i2', 'i3')
     union all
     select concat('order ', row_number() over (order by o.place), ' ', o.outbox_id) from outbox.payment_outbox_order o where o.rail = 'RAIL'
     union all
@@ -162,8 +162,7 @@ const ROWS: &str = "
 /// The question for the lines of one rail; times as spans from now.
 pub(super) fn question(rail: &str, start: Start, actions: &[String]) -> String {
     // A constant range of ids, so that the plan opens one month.
-    let floor = |spans| format!("outbox.outbox_id_floor({})", start.at(Some(spans)));
-    let range = format!("{} and {}", floor(-12), floor(288));
+    let range = format!("'{}' and '{}'", start.id_floor(-12), start.id_floor(288));
     let actions = if actions.is_empty() { "null".to_owned() } else { actions.join(", ") };
     ROWS.replace("SPANS(", "pg_temp.spans(").replace("RANGE", &range).replace("RAIL", rail).replace("ACTIONS", &actions)
 }

@@ -1,6 +1,16 @@
-//! Random lives of a few payments: sequences of calls, alone and overlapping, each step compared with a model.
+//! Random lives of a few payments: sequences of calls from two sessions, alone and overlapping, each step compared with a model: what
+//! the caller is told, every row of the queue, every attempt, every late outcome, order, notes and actions; and conservation at the end.
+//!
+//! The model is pure (`model` and what it is made of: `recording`, `queue`, `outcome`, `people`, `overlap`; what follows an attempt is
+//! the core's table). Steps are drawn from its state (`generate`) and stand in names (`transition`), so that a sequence that fails
+//! is shortened to one that is still possible. `system` and `asking` call the functions, `lines` compares. Which functions are not called, and why,
+//! is in `functions`.
+//!
+//! A failure ends with the shortest sequence that was found, one step a line, and `OUTBOXD_TEST_SEED=…`: the same test with that in
+//! its environment, and with the same OUTBOXD_TEST_SEQUENCES if that was set, makes the same sequences again.
 
 mod asking;
+mod functions;
 mod generate;
 mod lines;
 mod model;
@@ -10,9 +20,11 @@ mod people;
 mod queue;
 mod recording;
 mod system;
+mod tally;
 mod transition;
 
 use std::cell::Cell;
+use std::io::Write as _;
 use std::ops::Range;
 use std::sync::Once;
 
@@ -22,17 +34,25 @@ use proptest_state_machine::{ReferenceStateMachine, StateMachineTest};
 use generate::{OnAny, OnHold, OnInquire, OnResend};
 use model::State;
 use system::{System, with_bench};
+use tally::Tally;
 use transition::Transition;
 
 use crate::seed::Seed;
 
 /// For each contract, unless OUTBOXD_TEST_SEQUENCES says otherwise.
 const SEQUENCES: u32 = 500;
-const LENGTHS: Range<usize> = 8..28;
+const LENGTHS: Range<usize> = 6..24;
+/// So many sequences share a database.
+const IN_ONE_DATABASE: usize = 1_000;
+
+/// What sequences are drawn from.
+trait Machine: ReferenceStateMachine<State = State, Transition = Transition> {}
+
+impl<M: ReferenceStateMachine<State = State, Transition = Transition>> Machine for M {}
 
 struct Against<M>(std::marker::PhantomData<M>);
 
-impl<M: ReferenceStateMachine<State = State, Transition = Transition>> StateMachineTest for Against<M> {
+impl<M: Machine> StateMachineTest for Against<M> {
     type SystemUnderTest = System;
     type Reference = M;
 
@@ -67,12 +87,10 @@ fn quiet_panics() {
     IS_QUIET.set(true);
 }
 
-fn random_lives<M: ReferenceStateMachine<State = State, Transition = Transition>>() {
-    let sequences = std::env::var("OUTBOXD_TEST_SEQUENCES").map_or(SEQUENCES, |count| count.parse().unwrap());
-    let seed = Seed::of_this_run();
+/// Runs sequences in one database; how often what was done.
+fn random_lives_in_one_database<M: Machine>(sequences: u32, seed: u64) -> Tally {
     let config =
         Config { cases: sequences, failure_persistence: None, rng_seed: RngSeed::Fixed(seed), ..Config::default() };
-    quiet_panics();
     with_bench(|| {
         let mut runner = TestRunner::new(config.clone());
         let result = runner.run(&M::sequential_strategy(LENGTHS), |(state, transitions, seen)| {
@@ -84,30 +102,51 @@ fn random_lives<M: ReferenceStateMachine<State = State, Transition = Transition>
             Ok(()) => {}
             Err(TestError::Fail(why, (state, transitions, _))) => {
                 let steps: Vec<String> = transitions.iter().map(|step| format!("    {step:?}")).collect();
-                let steps = steps.join("\n");
-                panic!("{why}\nafter {} steps on {:?}:\n{steps}\nOUTBOXD_TEST_SEED={seed} runs it again", transitions.len(), state.contract);
+                let (steps, count, contract) = (steps.join("\n"), transitions.len(), state.contract);
+                panic!("{why}\nafter {count} steps on {contract:?}:\n{steps}\nOUTBOXD_TEST_SEED={seed} runs it again");
             }
             Err(TestError::Abort(why)) => panic!("{why}, with OUTBOXD_TEST_SEED={seed}"),
         }
-    });
+        IS_QUIET.set(true);
+    })
+}
+
+fn random_lives<M: Machine>(contract: &str) {
+    let sequences = std::env::var("OUTBOXD_TEST_SEQUENCES").map_or(SEQUENCES, |count| count.parse().unwrap());
+    let seed = Seed::of_this_run();
+    quiet_panics();
+    let mut tally = Tally::default();
+    for (n, first) in (0..sequences).step_by(IN_ONE_DATABASE).enumerate() {
+        let count = (sequences - first).min(u32::try_from(IN_ONE_DATABASE).unwrap());
+        let seed = seed.wrapping_add(u64::try_from(n).unwrap());
+        tally.add(random_lives_in_one_database::<M>(count, seed));
+    }
+    IS_QUIET.set(false);
+    if let Ok(path) = std::env::var("OUTBOXD_TEST_SEQUENCES_OUT") {
+        let mut file = std::fs::OpenOptions::new().append(true).open(path).unwrap();
+        writeln!(file, "{contract} {sequences} {seed} {tally}").unwrap();
+    }
+    if sequences >= SEQUENCES {
+        tally.assert_all_was_done();
+    }
 }
 
 #[test]
 fn random_lives_on_a_resend_rail_go_as_the_model_says() {
-    random_lives::<OnResend>();
+    random_lives::<OnResend>("resend");
 }
 
 #[test]
 fn random_lives_on_a_hold_rail_go_as_the_model_says() {
-    random_lives::<OnHold>();
+    random_lives::<OnHold>("hold");
 }
 
 #[test]
 fn random_lives_on_an_inquire_rail_go_as_the_model_says() {
-    random_lives::<OnInquire>();
+    random_lives::<OnInquire>("inquire");
 }
 
 #[test]
 fn random_lives_on_a_rail_whose_contract_changes_go_as_the_model_says() {
-    random_lives::<OnAny>();
+    random_lives::<OnAny>("any");
 }

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::asking::Login;
 use super::lines::{SPANS, question};
 use super::model::{SPAN_MS, State};
+use super::tally::Tally;
 use super::transition::{LeaseName, Op, Pay, Request, Transition};
 use crate::conservation::assert_conserved;
 use crate::sql::{run, scalar};
@@ -40,6 +41,7 @@ pub(super) struct Bench {
     sequences: u64,
     /// A sequence ended in the midst of an overlap.
     is_torn: bool,
+    tally: Tally,
 }
 
 thread_local! {
@@ -47,7 +49,7 @@ thread_local! {
 }
 
 /// Makes the database of this thread's sequences, runs them, and asks at the end whether it is whole.
-pub(super) fn with_bench(sequences: impl FnOnce()) {
+pub(super) fn with_bench(sequences: impl FnOnce()) -> Tally {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (db, dba) = runtime.block_on(async {
         let db = TestDb::create().await.unwrap();
@@ -61,13 +63,14 @@ pub(super) fn with_bench(sequences: impl FnOnce()) {
         }
         (db, dba)
     });
-    let bench = Bench { runtime: Rc::new(runtime), db, dba, sessions: BTreeMap::new(), sequences: 0, is_torn: true };
+    let bench = Bench { runtime: Rc::new(runtime), db, dba, sessions: BTreeMap::new(), sequences: 0, is_torn: true, tally: Tally::default() };
     BENCH.with_borrow_mut(|place| *place = Some(bench));
     sequences();
     let bench = BENCH.with_borrow_mut(Option::take);
-    let Bench { runtime, mut dba, db, sessions, .. } = bench.expect("it was put there");
+    let Bench { runtime, mut dba, db, sessions, tally, .. } = bench.expect("it was put there");
     runtime.block_on(assert_conserved(&mut dba));
     drop((sessions, dba, db));
+    tally
 }
 
 fn on_bench<T>(act: impl AsyncFnOnce(&mut Bench) -> T) -> T {
@@ -102,6 +105,12 @@ impl Start {
         let Some(spans) = spans else { return "null".to_owned() };
         let micros = self.0 + spans * i64::try_from(SPAN_MS).unwrap_or(i64::MAX) * 1_000;
         format!("timestamptz 'epoch' + {micros} * interval '1 microsecond'")
+    }
+
+    /// The smallest UUIDv7 of a time so many spans from then.
+    pub(super) fn id_floor(self, spans: i64) -> Uuid {
+        let millis = self.0 / 1_000 + spans * i64::try_from(SPAN_MS).unwrap_or(i64::MAX);
+        Uuid::from_u128(u128::from(millis.unsigned_abs()) << 80)
     }
 }
 
@@ -183,6 +192,8 @@ impl System {
             Transition::Overlap { first, second, commits } => self.overlap(model, first, second, *commits),
         }
         self.settle_order(model);
+        let has_waited = model.meanwhile.is_none();
+        on_bench(async |bench| bench.tally.note(transition, &model.told, has_waited));
         self
     }
 
