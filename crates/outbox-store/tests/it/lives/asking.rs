@@ -4,7 +4,7 @@ use outbox_core::Outcome;
 
 use super::model::{BEAT_INTERVAL, SPAN_MS};
 use super::system::System;
-use super::transition::{Change, Decided, End, Form, Item, Likeness, LeaseName, Op, Report, Window};
+use super::transition::{Change, Decided, End, Form, Item, LeaseName, Likeness, Op, Report, Window};
 
 /// Who makes a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -104,9 +104,13 @@ impl System {
                 let rail = if scope.of_rail { quoted(Some(&self.rail)) } else { "null".to_owned() };
                 let participant = scope.participant.map(|n| format!("{}_c{n}", self.rail));
                 let participant = quoted(participant.as_deref());
-                format!("select 'done' || left(outbox.set_outbox_pause({rail}, {participant}, {paused}, 'why')::text, 0)")
+                format!(
+                    "select 'done' || left(outbox.set_outbox_pause({rail}, {participant}, {paused}, 'why')::text, 0)"
+                )
             }
-            Op::SetRail(change) => format!("select outbox.set_payment_rail('{}', {})::text", self.rail, changed(*change)),
+            Op::SetRail(change) => {
+                format!("select outbox.set_payment_rail('{}', {})::text", self.rail, changed(*change))
+            }
             Op::Propose { kind, members, evidence, window, .. } => {
                 let members = array(members.iter().map(|pay| quoted(Some(&self.ids[pay]))), "uuid");
                 let evidence = quoted(evidence.then_some("B-7"));
@@ -143,8 +147,9 @@ impl System {
         let items: Vec<Item> =
             items.iter().zip(likenesses).map(|(item, likeness)| Item { likeness, ..*item }).collect();
         let known: Vec<_> = items.iter().map(|item| &self.requests[&item.slot]).collect();
-        let each =
-            |value: &dyn Fn(&Item, usize) -> String| items.iter().enumerate().map(|(n, item)| value(item, n)).collect::<Vec<_>>();
+        let each = |value: &dyn Fn(&Item, usize) -> String| {
+            items.iter().enumerate().map(|(n, item)| value(item, n)).collect::<Vec<_>>()
+        };
         let bytes = |item: &Item| {
             let other = if item.likeness == Likeness::OtherBytes { "other" } else { "bytes" };
             format!("{other} of {}", item.slot)
@@ -152,7 +157,12 @@ impl System {
         let columns: Vec<(Vec<String>, &str)> = vec![
             (each(&|_, n| format!("'{rail}_c{}'", known[n].0.participant)), "text"),
             (each(&|item, _| format!("'i{}'", item.slot)), "text"),
-            (each(&|item, _| format!("'{}{}'", if item.likeness == Likeness::OtherKey { "other" } else { "k" }, item.slot)), "text"),
+            (
+                each(&|item, _| {
+                    format!("'{}{}'", if item.likeness == Likeness::OtherKey { "other" } else { "k" }, item.slot)
+                }),
+                "text",
+            ),
             (each(&|_, _| format!("'{rail}'")), "text"),
             (
                 each(&|item, _| match form {
@@ -169,7 +179,8 @@ impl System {
             (each(&|_, n| if known[n].0.ordered { "'key'" } else { "null" }.to_owned()), "text"),
         ];
         if form == Form::Batch {
-            let arrays: Vec<String> = columns.into_iter().map(|(values, kind)| array(values.into_iter(), kind)).collect();
+            let arrays: Vec<String> =
+                columns.into_iter().map(|(values, kind)| array(values.into_iter(), kind)).collect();
             let nulls = |kind| array(items.iter().map(|_| "null".to_owned()), kind);
             return format!(
                 "select concat(e.outbox_id, ' ', e.created::text) from outbox.enqueue_payment_outbox_batch({}, {}, {}) as e order by e.ordinal",
@@ -204,7 +215,9 @@ impl System {
     fn leases(&self, leases: &[(LeaseName, bool)]) -> String {
         let ids = array(leases.iter().map(|(name, _)| quoted(Some(&self.ids[&name.pay]))), "uuid");
         let numbers = array(leases.iter().map(|(name, _)| name.attempt_no.to_string()), "integer");
-        let token = |(name, forged): &(LeaseName, bool)| quoted(Some(if *forged { super::system::FORGED } else { &self.tokens[name] }));
+        let token = |(name, forged): &(LeaseName, bool)| {
+            quoted(Some(if *forged { super::system::FORGED } else { &self.tokens[name] }))
+        };
         format!("{ids}, {numbers}, {}", array(leases.iter().map(token), "uuid"))
     }
 

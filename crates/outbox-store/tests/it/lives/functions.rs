@@ -90,7 +90,10 @@ async fn each_function_of_the_schema_is_in_the_random_lives_or_left_out_for_a_re
     assert_eq!(known.len(), listed.len(), "a function is listed twice");
     let forgotten: Vec<_> = there.difference(&known).collect();
     let gone: Vec<_> = known.difference(&there).collect();
-    assert!(forgotten.is_empty() && gone.is_empty(), "in no sequence and on no list: {forgotten:?}; on a list and not there: {gone:?}");
+    assert!(
+        forgotten.is_empty() && gone.is_empty(),
+        "in no sequence and on no list: {forgotten:?}; on a list and not there: {gone:?}"
+    );
 }
 
 /// What is called driven is called: by its name, in the statements of the sequences.

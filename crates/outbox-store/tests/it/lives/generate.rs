@@ -54,10 +54,13 @@ fn request() -> BoxedStrategy<Request> {
     let not_before = prop_oneof![5 => Just(None), 1 => Just(Some(2))];
     let not_after = prop_oneof![5 => Just(None), 1 => select(vec![Some(3), Some(30), Some(0)])];
     (0..2_u8, prop::bool::weighted(0.35), not_before, not_after)
-        .prop_filter_map("a window", |(participant, ordered, not_before, not_after): (u8, bool, Option<i64>, Option<i64>)| {
-            let is_window = not_before.is_none_or(|from| not_after.is_none_or(|until| until > from));
-            is_window.then_some(Request { participant, ordered, not_before, not_after })
-        })
+        .prop_filter_map(
+            "a window",
+            |(participant, ordered, not_before, not_after): (u8, bool, Option<i64>, Option<i64>)| {
+                let is_window = not_before.is_none_or(|from| not_after.is_none_or(|until| until > from));
+                is_window.then_some(Request { participant, ordered, not_before, not_after })
+            },
+        )
         .boxed()
 }
 
@@ -66,10 +69,8 @@ fn enqueue() -> BoxedStrategy<Op> {
         8 => Just(Likeness::Same), 1 => Just(Likeness::OtherBytes), 1 => Just(Likeness::OtherKey), 1 => Just(Likeness::Bad)
     ];
     let item = (0..SLOTS, likeness, request()).prop_map(|(slot, likeness, request)| Item { slot, likeness, request });
-    let single = (item.clone(), any::<bool>()).prop_map(|(item, text)| Op::Enqueue {
-        form: if text { Form::Text } else { Form::Single },
-        items: vec![item],
-    });
+    let single = (item.clone(), any::<bool>())
+        .prop_map(|(item, text)| Op::Enqueue { form: if text { Form::Text } else { Form::Single }, items: vec![item] });
     let batch = vec(item, 1..4).prop_map(|mut items| {
         for place in 1..items.len() {
             if let Some(known) = items[..place].iter().find(|item| item.slot == items[place].slot).copied() {
@@ -121,7 +122,8 @@ fn lease(state: &State) -> BoxedStrategy<(u8, LeaseName)> {
 
 fn end() -> BoxedStrategy<End> {
     let known = select(Outcome::ALL.to_vec()).prop_map(End::Known);
-    let doubtful = select(vec![Outcome::Unknown, Outcome::Accepted, Outcome::NotFound, Outcome::Refused]).prop_map(End::Known);
+    let doubtful =
+        select(vec![Outcome::Unknown, Outcome::Accepted, Outcome::NotFound, Outcome::Refused]).prop_map(End::Known);
     prop_oneof![6 => known, 4 => doubtful, 1 => Just(End::AcceptedElse), 1 => Just(End::AcceptedBare)].boxed()
 }
 
@@ -158,7 +160,8 @@ fn of_leases(state: &State) -> Weighted {
 fn pause(state: &State) -> Weighted {
     let scope = (any::<bool>(), prop_oneof![1 => Just(None), 3 => (0..2_u8).prop_map(Some)])
         .prop_map(|(of_rail, participant)| Scope { of_rail, participant });
-    let mut ops = vec![(1, (scope, prop::bool::weighted(0.9)).prop_map(|(scope, paused)| Op::Pause { scope, paused }).boxed())];
+    let mut ops =
+        vec![(1, (scope, prop::bool::weighted(0.9)).prop_map(|(scope, paused)| Op::Pause { scope, paused }).boxed())];
     let paused: Vec<Scope> = state.pauses.keys().copied().collect();
     if !paused.is_empty() {
         ops.push((4, select(paused).prop_map(|scope| Op::Pause { scope, paused: false }).boxed()));

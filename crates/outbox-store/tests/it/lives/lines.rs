@@ -73,7 +73,12 @@ impl State {
                 || "- - - -".to_owned(),
                 |lease| {
                     let token = format!("t:{pay}#{}", life.attempt_count);
-                    format!("w{} {token} {} {}", lease.worker, self.relative(lease.claimed), self.relative(lease.expires))
+                    format!(
+                        "w{} {token} {} {}",
+                        lease.worker,
+                        self.relative(lease.claimed),
+                        self.relative(lease.expires)
+                    )
                 },
             );
             let _ = write!(

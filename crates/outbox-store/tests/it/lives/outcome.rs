@@ -10,7 +10,12 @@ use super::transition::{End, LeaseName, Pay, Report};
 
 impl State {
     pub(super) fn release(&mut self, worker: u8, leases: &[(LeaseName, bool)]) -> Vec<String> {
-        let report = |(lease, forged): &(LeaseName, bool)| Report { lease: *lease, forged: *forged, end: End::Released, delay: 0 };
+        let report = |(lease, forged): &(LeaseName, bool)| Report {
+            lease: *lease,
+            forged: *forged,
+            end: End::Released,
+            delay: 0,
+        };
         let reports: Vec<Report> = leases.iter().map(report).collect();
         let told = self.complete(worker, &reports);
         // A release names no state and no hold; the row, which is compared after each step, does.
@@ -23,7 +28,8 @@ impl State {
         let mut told = Vec::new();
         let mut seen: Vec<Pay> = Vec::new();
         let is_mine = |state: &Self, pay: Pay| state.lives[&pay].ended.is_none() && !state.foreign.rows.contains(&pay);
-        let locked: Vec<Pay> = reports.iter().map(|report| report.lease.pay).filter(|pay| is_mine(self, *pay)).collect();
+        let locked: Vec<Pay> =
+            reports.iter().map(|report| report.lease.pay).filter(|pay| is_mine(self, *pay)).collect();
         self.own.rows.extend(locked.iter().copied());
         let there: Vec<Pay> =
             reports.iter().map(|report| report.lease.pay).filter(|pay| self.lives[pay].ended.is_none()).collect();

@@ -59,9 +59,7 @@ impl State {
                 self.propose(*action, *kind, members, *evidence, *window)
             }
             Op::Decide { action, decided } => self.decide(*action, *decided),
-            Op::Apply { action, limit, .. } => {
-                self.apply_action(*action, usize::from(*limit), Login::of(op).name())
-            }
+            Op::Apply { action, limit, .. } => self.apply_action(*action, usize::from(*limit), Login::of(op).name()),
         };
         told.sort();
         told.join("; ")
@@ -134,7 +132,8 @@ impl State {
             Op::Enqueue { items, .. } => {
                 let bad = items.iter().any(|item| item.likeness == Likeness::Bad);
                 let is_ordered = items.iter().any(|item| self.request_of(item).ordered);
-                !bad && (items.iter().any(|item| locks.new_slots.contains(&item.slot)) || (is_ordered && locks.ordering))
+                !bad && (items.iter().any(|item| locks.new_slots.contains(&item.slot))
+                    || (is_ordered && locks.ordering))
             }
             Op::Pause { paused: false, .. } => locks.pauses_shared || locks.pauses,
             Op::Apply { action, .. } => locks.action == Some(*action),
@@ -230,7 +229,9 @@ impl State {
     fn collides(&self, first: &Op, second: &Op, locks: &Locks) -> bool {
         match (first, second) {
             (Op::SetRail(_), Op::SetRail(_)) | (Op::Heartbeat { .. }, _) => true,
-            (Op::Pause { paused: true, .. }, Op::Pause { .. }) | (Op::Pause { .. }, Op::Pause { paused: true, .. }) => true,
+            (Op::Pause { paused: true, .. }, Op::Pause { .. }) | (Op::Pause { .. }, Op::Pause { paused: true, .. }) => {
+                true
+            }
             (Op::Propose { action, .. }, Op::Propose { action: other, .. }) => action == other,
             // Two reports of what has ended: no row is there to be locked.
             (Op::Complete { .. } | Op::Release { .. }, Op::Complete { .. } | Op::Release { .. }) => {

@@ -30,7 +30,14 @@ impl Life {
 }
 
 impl State {
-    pub(super) fn propose(&mut self, name: u8, kind: Kind, members: &[Pay], evidence: bool, window: Window) -> Vec<String> {
+    pub(super) fn propose(
+        &mut self,
+        name: u8,
+        kind: Kind,
+        members: &[Pay],
+        evidence: bool,
+        window: Window,
+    ) -> Vec<String> {
         let now = self.now();
         let is_known_parameter = window == Window::Keep || kind != Kind::ResolveDispatched;
         if (kind.needs_evidence() && !evidence) || !is_known_parameter {
@@ -184,8 +191,10 @@ impl State {
             (Kind::Hold, _) => None,
             _ if life.lease.is_some() => Some("an attempt is under way: hold it first"),
             (Kind::Cancel, _) => {
-                let may_be_sent =
-                    life.first_sent.is_some() || life.in_doubt.is_some() || life.late_success || life.possible_duplicate;
+                let may_be_sent = life.first_sent.is_some()
+                    || life.in_doubt.is_some()
+                    || life.late_success
+                    || life.possible_duplicate;
                 may_be_sent.then_some("it may have been sent")
             }
             (Kind::RetryNow, Place::Held(_)) => Some("it is held"),
@@ -215,7 +224,10 @@ impl State {
             "the rail said to a worker that it had accepted it: resolve it as dispatched, or ask the rail"
         } else if life.is_redrive && sends && self.is_accepted_elsewhere(pay) {
             "the rail accepted another payment of its instruction: cancel it if it was never sent, or resolve it"
-        } else if action.kind == Kind::Release && life.in_doubt.is_some() && self.contract.on_unknown == OnUnknown::Inquire {
+        } else if action.kind == Kind::Release
+            && life.in_doubt.is_some()
+            && self.contract.on_unknown == OnUnknown::Inquire
+        {
             return None;
         } else if action.kind == Kind::Release && (life.first_sent.is_some() || life.in_doubt.is_some()) {
             "it was sent: that takes RELEASE_AS_RESEND, with evidence that it was not executed"
@@ -273,7 +285,9 @@ impl State {
         } else if doubt_until.is_some() && !action.evidence {
             Some("an attempt of it may have been executed: that takes evidence that it was not")
         } else if !action.evidence && all.iter().any(|(_, life)| life.is_dispatched()) {
-            Some("it was dispatched, or an earlier one of its instruction was: that takes evidence that the rail never got it")
+            Some(
+                "it was dispatched, or an earlier one of its instruction was: that takes evidence that the rail never got it",
+            )
         } else if until.is_some_and(|until| until < now) {
             Some("its not_after is past: give another")
         } else {

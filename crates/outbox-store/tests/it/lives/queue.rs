@@ -28,8 +28,13 @@ impl State {
     fn claimable(&self, after: Option<(Instant, Pay)>) -> Vec<Pay> {
         let after = self.after(after);
         let is_behind_cursor = |pay: &Pay| after.is_none_or(|after| self.index(*pay) > after);
-        let mut pays: Vec<Pay> =
-            self.lives.iter().filter(|(_, life)| life.is_claimable()).map(|(pay, _)| *pay).filter(is_behind_cursor).collect();
+        let mut pays: Vec<Pay> = self
+            .lives
+            .iter()
+            .filter(|(_, life)| life.is_claimable())
+            .map(|(pay, _)| *pay)
+            .filter(is_behind_cursor)
+            .collect();
         pays.sort_by_key(|pay| self.index(*pay));
         pays
     }
@@ -71,7 +76,9 @@ impl State {
             found = self.claimable(claim.after);
             found.retain(|pay| {
                 let life = &self.lives[pay];
-                life.due <= now && life.lease.is_none_or(|lease| lease.expires <= now) && !self.foreign.rows.contains(pay)
+                life.due <= now
+                    && life.lease.is_none_or(|lease| lease.expires <= now)
+                    && !self.foreign.rows.contains(pay)
             });
             found.truncate(claim.limit);
         }
@@ -188,7 +195,8 @@ impl State {
 
     /// Takes out of a claim what is not the first of its ordering key, or whose participant is paused.
     fn park(&mut self, found: &[Pay], now: Instant) -> Vec<Pay> {
-        let apart = |pay: &&Pay| self.lives[*pay].place == Place::Ready && (self.lives[*pay].ordered || self.is_stopped(**pay));
+        let apart =
+            |pay: &&Pay| self.lives[*pay].place == Place::Ready && (self.lives[*pay].ordered || self.is_stopped(**pay));
         let apart: Vec<Pay> = found.iter().filter(apart).copied().collect();
         let stopped: Vec<Pay> = apart.iter().copied().filter(|pay| self.is_stopped(*pay)).collect();
         let behind: Vec<Pay> = apart.iter().copied().filter(|pay| self.is_behind(*pay)).collect();
@@ -218,7 +226,8 @@ impl State {
         let now = self.now();
         let mut found = self.claimable(after);
         found.truncate(limit);
-        let at = found.last().map_or_else(|| "-".to_owned(), |pay| format!("{} {pay}", self.relative(self.lives[pay].due)));
+        let at =
+            found.last().map_or_else(|| "-".to_owned(), |pay| format!("{} {pay}", self.relative(self.lives[pay].due)));
         let mut told = Vec::new();
         for pay in &found {
             let is_lost = self.lives[pay].lease.is_some_and(|lease| lease.expires <= now);
@@ -302,7 +311,12 @@ impl State {
         let sharers = notes.iter().filter(|(_, owed)| matches!(owed, Owed::Participant { .. })).count();
         let share = limit.div_ceil(sharers.max(1));
         let (mut unparked, mut is_full) = (0, false);
-        let free: Vec<_> = self.owed.iter().filter(|(no, _)| !self.foreign.owed.contains(no)).map(|(no, owed)| (*no, owed.clone())).collect();
+        let free: Vec<_> = self
+            .owed
+            .iter()
+            .filter(|(no, _)| !self.foreign.owed.contains(no))
+            .map(|(no, owed)| (*no, owed.clone()))
+            .collect();
         for (number, owed) in free.into_iter().take(limit) {
             self.own.owed.insert(number);
             match owed {
@@ -335,7 +349,10 @@ impl State {
     fn unpark_share(&mut self, number: u32, share: usize, note: (u8, Option<u32>, bool)) -> (usize, bool) {
         let (participant, behind, has_skipped) = note;
         let is_seen = |life: &Life| {
-            life.ended.is_none() && life.place == Place::Parked && life.participant == participant && Some(life.born) > behind
+            life.ended.is_none()
+                && life.place == Place::Parked
+                && life.participant == participant
+                && Some(life.born) > behind
         };
         let mut seen: Vec<(u32, Pay)> =
             self.lives.iter().filter(|(_, life)| is_seen(life)).map(|(pay, life)| (life.born, *pay)).collect();
@@ -344,7 +361,8 @@ impl State {
         let mine: Vec<Pay> = seen.iter().map(|(_, pay)| *pay).filter(|pay| !self.foreign.rows.contains(pay)).collect();
         self.own.rows.extend(mine.iter().copied());
         let now = self.now();
-        let ready: Vec<Pay> = mine.iter().copied().filter(|pay| !self.is_behind(*pay) && !self.is_stopped(*pay)).collect();
+        let ready: Vec<Pay> =
+            mine.iter().copied().filter(|pay| !self.is_behind(*pay) && !self.is_stopped(*pay)).collect();
         for pay in &ready {
             let life = self.lives.get_mut(pay).unwrap();
             life.place = Place::Ready;
@@ -371,8 +389,12 @@ impl State {
         let is_missed = |life: &Life| {
             life.ended.is_none() && life.place == Place::Parked && life.not_after.is_some_and(|until| until < now)
         };
-        let mut missed: Vec<(Option<Instant>, u32, Pay)> =
-            self.lives.iter().filter(|(_, life)| is_missed(life)).map(|(pay, life)| (life.not_after, life.born, *pay)).collect();
+        let mut missed: Vec<(Option<Instant>, u32, Pay)> = self
+            .lives
+            .iter()
+            .filter(|(_, life)| is_missed(life))
+            .map(|(pay, life)| (life.not_after, life.born, *pay))
+            .collect();
         missed.sort_unstable();
         missed.retain(|(_, _, pay)| !self.foreign.rows.contains(pay));
         missed.truncate(limit);

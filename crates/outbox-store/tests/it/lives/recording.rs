@@ -16,7 +16,8 @@ impl State {
             return vec!["OB003".to_owned()];
         }
         let is_known = |place: usize| {
-            self.lives.contains_key(&first(items[place].slot)) || items[..place].iter().any(|item| item.slot == items[place].slot)
+            self.lives.contains_key(&first(items[place].slot))
+                || items[..place].iter().any(|item| item.slot == items[place].slot)
         };
         let known: Vec<bool> = (0..items.len()).map(is_known).collect();
         for (item, _) in items.iter().zip(&known).filter(|(_, known)| **known) {

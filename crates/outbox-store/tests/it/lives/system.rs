@@ -63,7 +63,15 @@ pub(super) fn with_bench(sequences: impl FnOnce()) -> Tally {
         }
         (db, dba)
     });
-    let bench = Bench { runtime: Rc::new(runtime), db, dba, sessions: BTreeMap::new(), sequences: 0, is_torn: true, tally: Tally::default() };
+    let bench = Bench {
+        runtime: Rc::new(runtime),
+        db,
+        dba,
+        sessions: BTreeMap::new(),
+        sequences: 0,
+        is_torn: true,
+        tally: Tally::default(),
+    };
     BENCH.with_borrow_mut(|place| *place = Some(bench));
     sequences();
     let bench = BENCH.with_borrow_mut(Option::take);
@@ -166,7 +174,8 @@ impl System {
             );
             let maker = bench.sessions.get_mut(&(Login::Maker, false)).expect("all logins have one");
             assert_eq!(ask(maker, &set).await, Ok(vec!["true".to_owned()]));
-            let start = scalar(&mut bench.dba, "select (extract(epoch from clock_timestamp()) * 1000000)::bigint").await;
+            let start =
+                scalar(&mut bench.dba, "select (extract(epoch from clock_timestamp()) * 1000000)::bigint").await;
             Self {
                 rail,
                 start: Start(start),
@@ -326,7 +335,8 @@ impl System {
             }
             Op::Claim { .. } if words[0] != "HELD" => {
                 let pay_and_number = self.named(words[1]);
-                let known = self.ids.keys().find_map(|pay| Some((*pay, pay_and_number.strip_prefix(&format!("{pay}#"))?)));
+                let known =
+                    self.ids.keys().find_map(|pay| Some((*pay, pay_and_number.strip_prefix(&format!("{pay}#"))?)));
                 if let Some((pay, number)) = known {
                     let name = LeaseName { pay, attempt_no: number.parse().unwrap() };
                     self.tokens.insert(name, words[2].to_owned());
@@ -334,7 +344,9 @@ impl System {
             }
             Op::Heartbeat { worker, .. } if words[0] == "beat" => self.beats[usize::from(*worker)] += 1,
             Op::Propose { action, .. } => {
-                if let [id, hash, count, amounts] = hidden.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>().as_slice() {
+                if let [id, hash, count, amounts] =
+                    hidden.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>().as_slice()
+                {
                     let (id, hash, count, amounts) = (id.clone(), hash.clone(), count.clone(), amounts.clone());
                     self.actions.insert(*action, Seen { id, hash, count, amounts });
                 }
@@ -386,7 +398,14 @@ impl System {
         let ids = quoted(self.ids.values().collect());
         let actions = quoted(self.actions.values().map(|seen| &seen.id).collect());
         let pending = [
-            "first_sent_at", "in_doubt_since", "quarantine_until", "next_attempt_at", "not_after", "created_at", "claimed_at", "lease_expires_at",
+            "first_sent_at",
+            "in_doubt_since",
+            "quarantine_until",
+            "next_attempt_at",
+            "not_after",
+            "created_at",
+            "claimed_at",
+            "lease_expires_at",
         ];
         let text = format!(
             "update outbox.payment_outbox_pending set {} where rail = '{rail}'; \
@@ -413,7 +432,9 @@ impl System {
         let mut text = String::new();
         if !model.put_off.is_empty() {
             let of = list(&model.put_off);
-            text.push_str("update outbox.payment_outbox_pending set next_attempt_at = next_attempt_at - interval '100 ms' ");
+            text.push_str(
+                "update outbox.payment_outbox_pending set next_attempt_at = next_attempt_at - interval '100 ms' ",
+            );
             text.push_str(&format!("where outbox_id in ({of});"));
         }
         if model.together.len() > 1 {

@@ -238,5 +238,9 @@ pub(super) enum Transition {
     /// So many spans go by.
     Pass(i64),
     /// `first` is called in a transaction that stays open while another session makes its calls, and then ends.
-    Overlap { first: Op, second: Vec<Op>, commits: bool },
+    Overlap {
+        first: Op,
+        second: Vec<Op>,
+        commits: bool,
+    },
 }
