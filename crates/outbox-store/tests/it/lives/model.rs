@@ -268,7 +268,7 @@ impl State {
 
     /// The last payment of an instruction.
     pub(super) fn last_of(&self, slot: u8) -> Option<Pay> {
-        self.lives.keys().copied().filter(|pay| pay.slot == slot).next_back()
+        self.lives.keys().copied().rfind(|pay| pay.slot == slot)
     }
 
     pub(super) fn set(&mut self, change: Change) {
