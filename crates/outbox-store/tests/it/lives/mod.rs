@@ -42,6 +42,8 @@ use crate::seed::Seed;
 /// For each contract, unless OUTBOXD_TEST_SEQUENCES says otherwise.
 const SEQUENCES: u32 = 500;
 const LENGTHS: Range<usize> = 6..24;
+/// Longer than the shortest sequence takes to be found, shorter than a test may last.
+const SHRINK_MS: u32 = 90_000;
 /// So many sequences share a database.
 const IN_ONE_DATABASE: usize = 1_000;
 
@@ -89,8 +91,13 @@ fn quiet_panics() {
 
 /// Runs sequences in one database; how often what was done.
 fn random_lives_in_one_database<M: Machine>(sequences: u32, seed: u64) -> Tally {
-    let config =
-        Config { cases: sequences, failure_persistence: None, rng_seed: RngSeed::Fixed(seed), ..Config::default() };
+    let config = Config {
+        cases: sequences,
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(seed),
+        max_shrink_time: SHRINK_MS,
+        ..Config::default()
+    };
     with_bench(|| {
         let mut runner = TestRunner::new(config.clone());
         let result = runner.run(&M::sequential_strategy(LENGTHS), |(state, transitions, seen)| {
