@@ -1096,7 +1096,7 @@ begin
           left join outbox.payment_rails r on r.rail = p.rail
          cross join lateral outbox.after_attempt(p.pending, r, g.outcome, g.delay, v_now) as n
     ), decided as materialized (
-        select j.*, a.outbox_id is not null as already
+        select j.*, a.outbox_id is not null as already, a.state as state_then
           from judged j
           left join lateral (select b.* from outbox.payment_outbox_attempts b where j.verdict = 'late' and b.outbox_id = j.outbox_id
                                 and b.attempt_no = j.attempt_no and b.outbox_id between v_lo and v_hi limit 1) as a
@@ -1136,7 +1136,7 @@ begin
          where p.ctid = l.tid and l.verdict = 'late' and not l.already and l.outcome in ('ACCEPTED', 'INTERIM', 'UNKNOWN', 'KEY_REUSED', 'INCONCLUSIVE')
     )
     select d.ordinal, case when d.already then 'already_applied' when d.verdict = 'late' then 'fenced' else d.verdict end,
-           case when d.verdict = 'applied' or d.already then d.state end, case when d.verdict = 'applied' and d.state not in ('DISPATCHED', 'FAILED') then d.hold_reason end,
+           case when d.already then d.state_then when d.verdict = 'applied' then d.state end, case when d.verdict = 'applied' and d.state not in ('DISPATCHED', 'FAILED') then d.hold_reason end,
            case when d.verdict = 'applied' and d.state not in ('DISPATCHED', 'FAILED') and d.hold_reason is null then d.next_attempt_at end
       from decided d
      order by d.ordinal;
