@@ -86,7 +86,6 @@ fn quiet_panics() {
             }
         }));
     });
-    IS_QUIET.set(true);
 }
 
 /// Runs sequences in one database; how often what was done.
@@ -100,6 +99,7 @@ fn random_lives_in_one_database<M: Machine>(sequences: u32, seed: u64) -> Tally 
     };
     with_bench(|| {
         let mut runner = TestRunner::new(config.clone());
+        IS_QUIET.set(true);
         let result = runner.run(&M::sequential_strategy(LENGTHS), |(state, transitions, seen)| {
             Against::<M>::test_sequential(config.clone(), state, transitions, seen);
             Ok(())
@@ -114,7 +114,6 @@ fn random_lives_in_one_database<M: Machine>(sequences: u32, seed: u64) -> Tally 
             }
             Err(TestError::Abort(why)) => panic!("{why}, with OUTBOXD_TEST_SEED={seed}"),
         }
-        IS_QUIET.set(true);
     })
 }
 
@@ -128,7 +127,6 @@ fn random_lives<M: Machine>(contract: &str) {
         let seed = seed.wrapping_add(u64::try_from(n).unwrap());
         tally.add(random_lives_in_one_database::<M>(count, seed));
     }
-    IS_QUIET.set(false);
     if let Ok(path) = std::env::var("OUTBOXD_TEST_SEQUENCES_OUT") {
         let mut file = std::fs::OpenOptions::new().append(true).open(path).unwrap();
         writeln!(file, "{contract} {sequences} {seed} {tally}").unwrap();

@@ -233,6 +233,11 @@ impl State {
                 true
             }
             (Op::Propose { action, .. }, Op::Propose { action: other, .. }) => action == other,
+            // What would be recorded is another request if the first is not: perhaps of another participant, which waits for nothing.
+            (Op::Enqueue { items: known, .. }, Op::Enqueue { items, .. }) => items.iter().any(|item| {
+                let first = known.iter().find(|first| first.slot == item.slot);
+                locks.new_slots.contains(&item.slot) && first.is_some_and(|first| first.request != item.request)
+            }),
             // Two reports of what has ended: no row is there to be locked.
             (Op::Complete { .. } | Op::Release { .. }, Op::Complete { .. } | Op::Release { .. }) => {
                 let ended = |pay: &Pay| self.lives[pay].ended.is_some();
