@@ -37,7 +37,7 @@ fn on_unknown(contract: Contract) -> BoxedStrategy<OnUnknown> {
 }
 
 pub(super) fn init(contract: Contract) -> BoxedStrategy<State> {
-    let limits = (prop::bool::weighted(0.75), 1..4_u32, 1..4_u32, 1..3_u32);
+    let limits = (prop::bool::weighted(0.75), 1..4_u32, prop_oneof![1..3_u32, Just(3)], 1..3_u32);
     (on_unknown(contract), limits)
         .prop_map(|(on_unknown, (not_found_is_final, max_sends, max_crashes, max_inquiries))| {
             let mut state = State::new(on_unknown);
@@ -193,6 +193,9 @@ fn kinds(state: &State) -> Vec<Kind> {
     if is_any(&|life| life.ended.is_some()) {
         kinds.extend([Kind::Redrive; 6]);
     }
+    if is_any(&|life| life.lease.is_some()) {
+        kinds.extend([Kind::Hold; 4]);
+    }
     kinds
 }
 
@@ -269,14 +272,20 @@ fn calls(contract: Contract, state: &State) -> BoxedStrategy<Op> {
 
 pub(super) fn transitions(contract: Contract, state: &State) -> BoxedStrategy<Transition> {
     let call = calls(contract, state);
+    let is_leased = state.lives.values().any(|life| life.lease.is_some());
     let pass = prop_oneof![
-        2 => 1..4_i64, 3 => Just(super::model::LEASE), 3 => Just(super::model::DOUBT), 1 => Just(4 * super::model::RAIL_TIMEOUT),
-        1 => Just(super::model::KEY_WINDOW)
+        2 => 1..4_i64, if is_leased { 8 } else { 2 } => Just(super::model::LEASE), 3 => Just(super::model::DOUBT),
+        1 => Just(4 * super::model::RAIL_TIMEOUT), 1 => Just(super::model::KEY_WINDOW)
     ];
     let overlap = (call.clone(), vec(call.clone(), 1..3), any::<bool>())
         .prop_map(|(first, second, commits)| Transition::Overlap { first, second, commits });
     let state = state.clone();
-    let passing = if state.lives.is_empty() { 0 } else { 8 };
+    // Workers that vanish, and vanish again, are what takes the longest to come about.
+    let passing = match (state.lives.is_empty(), is_leased) {
+        (true, _) => 0,
+        (false, false) => 6,
+        (false, true) => 12,
+    };
     let overlapping = if state.lives.is_empty() { 1 } else { 8 };
     Union::new_weighted(
         [

@@ -132,7 +132,7 @@ fn random_lives<M: Machine>(contract: &str) {
         writeln!(file, "{contract} {sequences} {seed} {tally}").unwrap();
     }
     if sequences >= SEQUENCES {
-        tally.assert_all_was_done();
+        tally.assert_all_was_done(sequences);
     }
 }
 

@@ -79,10 +79,11 @@ impl Tally {
     }
 
     /// Panics with what was never done or said.
-    pub(super) fn assert_all_was_done(&self) {
+    pub(super) fn assert_all_was_done(&self, sequences: u32) {
         let missing: Vec<_> = ALL.iter().filter(|what| !self.0.contains_key(*what)).collect();
-        // A rail that is never asked has no inquiries.
-        let missing: Vec<_> = missing.into_iter().filter(|what| **what != "INQUIRE").collect();
+        // A rail that is never asked has no inquiries; calls that wait are one in fifty sequences.
+        let may_miss = |what: &str| what == "INQUIRE" || (what == "waits" && sequences < 2_000);
+        let missing: Vec<_> = missing.into_iter().filter(|what| !may_miss(what)).collect();
         assert!(missing.is_empty(), "never done or said: {missing:?}, of {self}");
     }
 }
