@@ -215,7 +215,19 @@ fn people(state: &State) -> Weighted {
             evidence,
             window,
         });
-        ops.push((4, propose.boxed()));
+        ops.push((3, propose.boxed()));
+        let apt = state.apt();
+        if !apt.is_empty() {
+            let window = Window::Keep;
+            let propose = select(apt).prop_map(move |(kind, pay)| Op::Propose {
+                action,
+                kind,
+                members: vec![pay],
+                evidence: true,
+                window,
+            });
+            ops.push((4, propose.boxed()));
+        }
     }
     let names: Vec<u8> = state.actions.keys().copied().collect();
     let open = |name: &u8| state.actions[name].word.is_none() && state.actions[name].kind.needs_approval();

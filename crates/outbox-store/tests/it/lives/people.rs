@@ -30,6 +30,24 @@ impl Life {
 }
 
 impl State {
+    /// What an action on one payment alone would do now, with evidence.
+    pub(super) fn apt(&self) -> Vec<(Kind, Pay)> {
+        let now = Instant { at: self.at, nth: u32::MAX };
+        let is_apt = |kind: Kind, pay: Pay| {
+            let life = &self.lives[&pay];
+            let members = BTreeMap::from([(pay, life.attempt_count)]);
+            let window = Window::Keep;
+            let action =
+                Action { kind, members, evidence: true, window, proposed: now, word: None, results: BTreeMap::new() };
+            match kind {
+                Kind::Redrive => self.fault_of_redrive(&action, pay, now).is_none(),
+                _ => life.ended.is_none() && self.fault(&action, pay, now).is_none(),
+            }
+        };
+        let all = self.lives.keys().flat_map(|pay| Kind::ALL.map(|kind| (kind, *pay)));
+        all.filter(|(kind, pay)| is_apt(*kind, *pay)).collect()
+    }
+
     pub(super) fn propose(
         &mut self,
         name: u8,
