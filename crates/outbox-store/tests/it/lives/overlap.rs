@@ -90,7 +90,8 @@ impl State {
         let mut open = self;
         let mut told = vec![open.call(first)];
         let locks = std::mem::take(&mut open.own);
-        let waits = second.iter().any(|op| base.waits(op, &locks));
+        // Of two calls none waits, or the step is not allowed; what the second comes to depends on the first.
+        let waits = matches!(second, [op] if base.waits(op, &locks));
         let mut other = if waits && commits { open.clone() } else { base.clone() };
         other.nth = open.nth;
         other.foreign = if waits { Locks::default() } else { locks };
