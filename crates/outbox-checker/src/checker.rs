@@ -318,11 +318,30 @@ impl Checker {
         recoveries(&self.faults.faults, &leases, now_us())
     }
 
+    /// The payment whose lease was the last that a crash left open.
+    fn last_settled(&self, worker: &str, killed_us: i64) -> String {
+        let leases = self
+            .world
+            .payments()
+            .iter()
+            .flat_map(|payment| payment.attempts.iter().map(move |attempt| (payment, attempt)));
+        let lost = leases.filter(|(_, attempt)| {
+            attempt.state == State::LeaseExpired
+                && self.faults.faults.host_us(attempt.claimed_us) <= killed_us
+                && self.world.workers.name(attempt.worker).starts_with(worker)
+        });
+        let last = lost.max_by_key(|(_, attempt)| attempt.completed_us);
+        last.map_or_else(|| "is open".to_owned(), |(payment, _)| uuid::Uuid::from_u128(payment.id).to_string())
+    }
+
     fn report(&mut self) -> Report {
         let recoveries = self.recoveries();
         for slow in recoveries.iter().filter(|slow| self.settings.recovery_max_ms.is_some_and(|max| slow.took_ms > max))
         {
-            let flaw = Flaw::new(Check::RecoveryTooSlow, format!("{} ms after it was killed", slow.took_ms));
+            let last = self.last_settled(&slow.worker, slow.at_us);
+            let detail =
+                format!("{} ms after it was killed, the last of its {} leases {last}", slow.took_ms, slow.leases);
+            let flaw = Flaw::new(Check::RecoveryTooSlow, detail);
             self.findings.of(format!("{}@{}", slow.worker, slow.at_us), "-", flaw);
         }
         let mut summary = Summary { passes: self.passes, ..Summary::default() };

@@ -183,22 +183,25 @@ impl Faults {
     /// twice: the later one is taken.
     #[must_use]
     pub fn host_us(&self, database_us: i64) -> i64 {
-        let last = self.clocks.iter().rev().map(|clock| (clock.at_us, database_us - clock.offset_us));
-        last.filter(|(since, host)| *host >= *since - BEFORE_US).map(|(_, host)| host).next().unwrap_or(database_us)
+        self.hosts_us(database_us).max().unwrap_or(database_us)
     }
 
-    /// A time of the database by the machine's clock. Where the same time came twice, the earlier one is taken: whoever
-    /// wrote it may have lived no longer.
+    /// The same with the earlier one: whoever wrote it may have lived no longer.
     #[must_use]
     pub fn earliest_host_us(&self, database_us: i64) -> i64 {
-        let starts =
-            std::iter::once((i64::MIN, 0)).chain(self.clocks.iter().map(|clock| (clock.at_us, clock.offset_us)));
+        self.hosts_us(database_us).min().unwrap_or(database_us)
+    }
+
+    /// Every time of the machine at which the database's clock showed that time; none where it was jumped over.
+    fn hosts_us(&self, database_us: i64) -> impl Iterator<Item = i64> {
+        let first = std::iter::once((i64::MIN, 0));
+        let starts = first.chain(self.clocks.iter().map(|clock| (clock.at_us, clock.offset_us)));
         let ends = self.clocks.iter().map(|clock| clock.at_us).chain([i64::MAX]);
-        let shown = |((since, offset_us), until): ((i64, i64), i64)| {
+        starts.zip(ends).filter_map(move |((since, offset_us), until)| {
             let host = database_us - offset_us;
-            (since.saturating_sub(BEFORE_US) <= host && host <= until.saturating_add(BEFORE_US)).then_some(host)
-        };
-        starts.zip(ends).filter_map(shown).min().unwrap_or(database_us)
+            let is_then = since.saturating_sub(BEFORE_US) <= host && host <= until.saturating_add(BEFORE_US);
+            is_then.then_some(host)
+        })
     }
 
     /// By how much the server's clock was turned back, at most, around the time at which it showed `first_us`
@@ -312,6 +315,9 @@ mod tests {
         assert_eq!(found.host_us(50_000_000), 50_000_000);
         assert_eq!(found.host_us(170_000_000), 110_000_000);
         assert_eq!(found.host_us(300_000_000), 300_000_000);
+        // Before, and again after it was put back: never while it was ahead, though that came last.
+        assert_eq!(found.host_us(90_000_000), 90_000_000);
+        assert_eq!((found.earliest_host_us(210_000_000), found.host_us(210_000_000)), (150_000_000, 210_000_000));
         // At 200 it was put from 260 to 200.
         assert_eq!(found.turned_back_us(210_000_000, 255_000_000), 60_000_000);
         assert_eq!(found.turned_back_us(300_000_000, 310_000_000), 0);

@@ -30,6 +30,8 @@ pub struct Verdict {
     pub line: String,
     /// Whether it found nothing.
     pub passed: bool,
+    /// The payments of its findings.
+    pub(crate) accused: Vec<String>,
     /// The longest time after a crash until the last lease of whoever crashed was settled, in seconds.
     pub recovered_max_s: f64,
 }
@@ -80,14 +82,9 @@ impl Checker {
         self.log().lines().find(|line| line.starts_with("FINDING ")).map(str::to_owned)
     }
 
-    /// The payments of its first findings.
+    /// The payments of its findings so far.
     pub(crate) fn accused(&self) -> Vec<String> {
-        let log = self.log();
-        let findings = log.lines().filter(|line| line.starts_with("FINDING "));
-        findings
-            .filter_map(|line| Some(line.split_whitespace().nth(2)?.split('/').next()?.to_owned()))
-            .take(10)
-            .collect()
+        accused(&self.log())
     }
 
     /// Asks for the verdict and waits for it.
@@ -111,6 +108,13 @@ impl Checker {
         let told: serde_json::Value = serde_json::from_reader(std::io::BufReader::new(told))
             .map_err(|error| NemesisError::Wrong(format!("the report is not JSON: {error}")))?;
         let recovered_max_s = told["recovered_max_s"].as_f64().unwrap_or(0.0);
-        Ok(Verdict { line, passed: code == Some(0), recovered_max_s })
+        Ok(Verdict { line, passed: code == Some(0), accused: accused(&log), recovered_max_s })
     }
+}
+
+/// Whatever may be the id of a payment in the findings.
+fn accused(log: &str) -> Vec<String> {
+    let findings = log.lines().filter(|line| line.starts_with("FINDING "));
+    let words = findings.flat_map(|line| line.split([' ', '/', '@']));
+    words.filter(|word| uuid::Uuid::try_parse(word).is_ok()).map(str::to_owned).collect()
 }

@@ -69,30 +69,34 @@ async fn some_payments(world: &World, which: &str, limit: u32) -> Result<Vec<Str
 
 async fn hold_and_release(world: &World, rng: &mut Rng) -> Result<Effect, NemesisError> {
     let _deciding = world.recording.read().await;
-    let ids = some_payments(world, "disposition = 'READY' and first_sent_at is null", 8).await?;
-    if ids.is_empty() {
+    let held = unsent_and_held(world).await?;
+    if held.is_empty() {
         return Ok(Effect::Missed);
     }
-    act(world, "hold", &ids, &[]).await?;
     tokio::time::sleep(some_ms(rng, 100, 1_000)).await;
-    // Those that were sent meanwhile are not held, or held and not released without evidence.
-    let list = ids.join("','");
-    let unsent = format!("outbox_id in ('{list}') and hold_reason = 'REQUESTED' and first_sent_at is null");
-    let held = some_payments(world, &unsent, 8).await?;
-    if !held.is_empty() {
-        act(world, "release", &held, &[]).await?;
-    }
-    Ok(Effect::of(!held.is_empty()))
+    Ok(Effect::of(act(world, "release", &held, &[]).await? > 0))
 }
 
 async fn cancel(world: &World) -> Result<Effect, NemesisError> {
     let _deciding = world.recording.read().await;
-    let ids =
-        some_payments(world, "disposition = 'READY' and first_sent_at is null and lease_token is null", 4).await?;
-    if ids.is_empty() {
+    let held = unsent_and_held(world).await?;
+    if held.is_empty() {
         return Ok(Effect::Missed);
     }
-    Ok(Effect::of(act(world, "cancel", &ids, &[]).await? > 0))
+    Ok(Effect::of(act(world, "cancel", &held, &[]).await? > 0))
+}
+
+/// Holds a few payments; returns those that were held before they were sent.
+async fn unsent_and_held(world: &World) -> Result<Vec<String>, NemesisError> {
+    let ids =
+        some_payments(world, "disposition = 'READY' and first_sent_at is null and lease_token is null", 8).await?;
+    if ids.is_empty() {
+        return Ok(ids);
+    }
+    act(world, "hold", &ids, &[]).await?;
+    let list = ids.join("','");
+    let unsent = format!("outbox_id in ('{list}') and hold_reason = 'REQUESTED' and first_sent_at is null");
+    some_payments(world, &unsent, 8).await
 }
 
 /// Held payments end as the rail's books say, or are sent again where it has none of them.

@@ -105,6 +105,9 @@ pub async fn run(settings: Settings) -> Result<Outcome, NemesisError> {
     watch.abort();
     world.end().await?;
     let verdict = checker.end().await?;
+    if !verdict.passed {
+        keep(&world, &verdict.accused).await;
+    }
     let kinds = dealt.kinds.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let missing = Kind::ALL.iter().copied().filter(|kind| !kinds.contains(kind)).collect();
     Ok(Outcome { faults: world.pace.faults(), kinds, missing, unsettled, verdict })

@@ -19,8 +19,9 @@ pub fn doubts_have_a_cause(case: &Case<'_>) -> Option<Flaw> {
     for attempt in payment.attempts.iter().filter(|attempt| attempt.kind != Kind::Operator) {
         let is_excused = {
             let worker = case.workers.name(attempt.worker);
+            // Where the clock had shown a time twice, either may be meant.
             let (from_us, until_us) =
-                (case.faults.host_us(attempt.claimed_us), case.faults.host_us(attempt.completed_us));
+                (case.faults.earliest_host_us(attempt.claimed_us), case.faults.host_us(attempt.completed_us));
             case.faults.was_hit(&rail.name, worker, from_us, until_us) || gave_up_before_the_answer(case, attempt)
         };
         if attempt.kind == Kind::Submit && attempt.state == State::InDoubt && !is_excused {
@@ -44,7 +45,7 @@ pub fn doubts_have_a_cause(case: &Case<'_>) -> Option<Flaw> {
 /// Whether a worker that waited in vain did so for an answer that came in the second half of its wait, or later: on
 /// a busy machine that may be too late for it.
 fn gave_up_before_the_answer(case: &Case<'_>, attempt: &Attempt) -> bool {
-    let until_us = case.faults.host_us(attempt.completed_us);
+    let until_us = case.faults.earliest_host_us(attempt.completed_us).max(attempt.first_byte_us);
     let half_us = attempt.first_byte_us + (until_us - attempt.first_byte_us) / 2;
     attempt.is_timeout && case.payment.wire.answer_us >= half_us
 }
