@@ -13,10 +13,13 @@ use crate::{error::CheckError, payment::fingerprint, tail::Tail};
 /// How long before its commit a row may have been given its time, and how exactly the harness knows when it did
 /// something.
 pub(crate) const GRACE_US: i64 = 5_000_000;
-/// How long a fault goes on to be felt: connections break, answers are late.
-const FELT_US: i64 = 5_000_000;
-/// How much earlier than written down a fault may have begun.
+/// How much earlier than written down a fault may have begun, and how much later it may have ended.
 const BEFORE_US: i64 = 1_000_000;
+
+/// Faults that keep whoever asked from an answer that was given whole: connections are reset, or nobody reads. All others
+/// show in the rail's own record, or leave no doubt at all: where every moment has its fault, an excuse for each would
+/// excuse everything. That a dispatcher stood still is told by `stopped`.
+const SILENCING: [&str; 6] = ["down", "kill", "keys_expire", "other_version", "restart", "wrong_certificate"];
 
 /// A line of the file, with whatever it has.
 #[derive(Debug, Default, Deserialize)]
@@ -151,7 +154,9 @@ impl Faults {
                 self.held_by_hand.extend(id);
             }
             Some("stopped") => self.windows.extend(window(line.target, at_us, line.until_us)),
-            None if line.kind.is_some() => self.windows.extend(window(line.target, at_us, line.until_us)),
+            None if line.kind.is_some_and(|kind| SILENCING.contains(&kind.as_str())) => {
+                self.windows.extend(window(line.target, at_us, line.until_us));
+            }
             _ => {}
         }
         Ok(())
@@ -161,7 +166,7 @@ impl Faults {
     #[must_use]
     pub fn was_hit(&self, rail: &str, worker: &str, from_us: i64, until_us: i64) -> bool {
         self.windows.iter().any(|window| {
-            let is_then = window.from_us - BEFORE_US <= until_us && from_us <= window.until_us + FELT_US;
+            let is_then = window.from_us - BEFORE_US <= until_us && from_us <= window.until_us + BEFORE_US;
             is_then && !window.target.is_empty() && (window.target == rail || worker.starts_with(&window.target))
         })
     }
@@ -286,7 +291,8 @@ mod tests {
     fn what_is_not_understood_is_left_out() {
         let found = faults(&[
             r#"{"event":"song","at_us":1,"more":{"a":[1]}}"#,
-            r#"{"at_us":5,"until_us":9,"no":1,"kind":"stop","target":"d1"}"#,
+            r#"{"event":"stopped","from_us":5,"until_us":9,"target":"d1"}"#,
+            r#"{"at_us":5,"until_us":9,"no":1,"kind":"trickle","target":"d1"}"#,
             r#"{"at_us":7,"until_us":null,"no":2,"kind":"kill","target":"sepa"}"#,
             "",
         ]);

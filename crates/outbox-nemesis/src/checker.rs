@@ -30,6 +30,8 @@ pub struct Verdict {
     pub line: String,
     /// Whether it found nothing.
     pub passed: bool,
+    /// Its findings, as it said them.
+    pub findings: Vec<String>,
     /// The payments of its findings.
     pub(crate) accused: Vec<String>,
     /// The longest time after a crash until the last lease of whoever crashed was settled, in seconds.
@@ -108,13 +110,17 @@ impl Checker {
         let told: serde_json::Value = serde_json::from_reader(std::io::BufReader::new(told))
             .map_err(|error| NemesisError::Wrong(format!("the report is not JSON: {error}")))?;
         let recovered_max_s = told["recovered_max_s"].as_f64().unwrap_or(0.0);
-        Ok(Verdict { line, passed: code == Some(0), accused: accused(&log), recovered_max_s })
+        Ok(Verdict { line, passed: code == Some(0), findings: findings(&log), accused: accused(&log), recovered_max_s })
     }
 }
 
 /// Whatever may be the id of a payment in the findings.
 fn accused(log: &str) -> Vec<String> {
-    let findings = log.lines().filter(|line| line.starts_with("FINDING "));
-    let words = findings.flat_map(|line| line.split([' ', '/', '@']));
+    let found = findings(log);
+    let words = found.iter().flat_map(|line| line.split([' ', '/', '@']));
     words.filter(|word| uuid::Uuid::try_parse(word).is_ok()).map(str::to_owned).collect()
+}
+
+fn findings(log: &str) -> Vec<String> {
+    log.lines().filter(|line| line.starts_with("FINDING ")).map(str::to_owned).collect()
 }

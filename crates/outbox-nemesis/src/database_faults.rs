@@ -246,8 +246,8 @@ async fn frozen(world: &World, rng: &mut Rng) -> Result<Effect, NemesisError> {
 
 /// Whoever leases a certain payment is killed, until nobody may lease it any more.
 async fn poison(world: &Arc<World>, rng: &mut Rng) -> Result<Effect, NemesisError> {
-    let Some((from, count)) = world.pace.payments(1).await else { return Ok(Effect::Missed) };
-    let ids = record(world, &mut None, &Batch::new("resend", from, count)).await?;
+    let Some((from, _)) = world.pace.payments(1).await else { return Ok(Effect::Missed) };
+    let ids = record(world, &mut None, &Batch::new(from, std::iter::once("resend"))).await?;
     let id = &ids[0];
     let leased_by = format!(
         "select coalesce(split_part(claimed_by, '/', 1), '') from outbox.payment_outbox_pending \

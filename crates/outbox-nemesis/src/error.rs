@@ -36,6 +36,9 @@ pub enum NemesisError {
         /// Its last words.
         output: String,
     },
+    /// The checker found something before the end.
+    #[error("{0}")]
+    Found(String),
     /// The run is not what was asked for.
     #[error("{0}")]
     Wrong(String),

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use outbox_nemesis::{Outcome, Settings, run};
+use outbox_nemesis::{NemesisError, Outcome, Settings, run};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -16,7 +16,7 @@ async fn main() -> ExitCode {
         Ok(outcome) => say(seed, &outcome, started.elapsed().as_secs()),
         Err(error) => {
             let _ = writeln!(std::io::stderr().lock(), "outbox-nemesis: seed {seed}: {error}");
-            ExitCode::from(2)
+            if matches!(error, NemesisError::Found(_)) { ExitCode::FAILURE } else { ExitCode::from(2) }
         }
     }
 }
@@ -28,6 +28,9 @@ fn say(seed: u64, outcome: &Outcome, took_s: u64) -> ExitCode {
     if !outcome.missing.is_empty() {
         let names: Vec<&str> = outcome.missing.iter().map(|kind| kind.name()).collect();
         let _ = writeln!(out, "not dealt out, or without effect: {}", names.join(", "));
+    }
+    for finding in &verdict.findings {
+        let _ = writeln!(out, "{finding}");
     }
     if outcome.unsettled > 0 {
         let _ = writeln!(out, "neither over nor held at the end: {}", outcome.unsettled);

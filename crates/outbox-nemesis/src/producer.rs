@@ -26,8 +26,8 @@ pub(crate) async fn run(world: Arc<World>, seed: u64) -> Result<(), NemesisError
     let mut rng = Rng::with_seed(seed);
     let mut session = None;
     while let Some((from, count)) = world.pace.payments(rng.u64(1..=BATCH_MAX)).await {
-        let rail = some_rail(&mut rng);
-        let batch = Batch::new(rail, from, count);
+        let batch =
+            Batch::new(from, std::iter::repeat_with(|| some_rail(&mut rng)).take(usize::try_from(count).unwrap_or(0)));
         let _recording = world.recording.read().await;
         record(&world, &mut session, &batch).await?;
     }
@@ -47,21 +47,35 @@ fn some_rail(rng: &mut Rng) -> &'static str {
 
 /// Payments of one call.
 pub(crate) struct Batch {
-    rail: &'static str,
+    rails: Vec<&'static str>,
     names: Vec<String>,
     payloads: Vec<Vec<u8>>,
     amounts: Vec<i64>,
 }
 
 impl Batch {
-    /// Payments `from` and on.
-    pub(crate) fn new(rail: &'static str, from: u64, count: u64) -> Self {
-        let numbers = from..from + count;
+    /// Payments `from` and on, over these rails.
+    pub(crate) fn new(from: u64, rails: impl Iterator<Item = &'static str>) -> Self {
+        let rails: Vec<&'static str> = rails.collect();
+        let numbers = from..from + rails.len() as u64;
         let names: Vec<String> = numbers.clone().map(|n| format!("n-{n}")).collect();
         let amounts: Vec<i64> = numbers.map(|n| 100 + i64::try_from(n * 7_919 % 1_000_000).unwrap_or(0)).collect();
         let payloads = names.iter().zip(&amounts);
         let payloads = payloads.map(|(name, amount)| format!("{{\"id\":\"{name}\",\"amount\":{amount}}}").into_bytes());
-        Self { rail, payloads: payloads.collect(), names, amounts }
+        Self { rails, payloads: payloads.collect(), names, amounts }
+    }
+}
+
+impl Batch {
+    /// Writes down what the database has confirmed, by rail.
+    fn note(&self, world: &World, ids: &[String]) {
+        for rail in RAILS {
+            let pairs = self.rails.iter().zip(ids).filter(|(of, _)| **of == rail.name);
+            let ids: Vec<String> = pairs.map(|(_, id)| id.clone()).collect();
+            if !ids.is_empty() {
+                world.journal.enqueued(rail.name, &ids);
+            }
+        }
     }
 }
 
@@ -81,7 +95,7 @@ pub(crate) async fn record(
         };
         let error = match tokio::time::timeout(Duration::from_secs(10), tried).await {
             Ok(Ok(ids)) => {
-                world.journal.enqueued(batch.rail, &ids);
+                batch.note(world, &ids);
                 return Ok(ids);
             }
             Ok(Err(error)) => error,
@@ -105,7 +119,7 @@ async fn call(session: &mut PgConnection, batch: &Batch) -> Result<Vec<String>, 
     )
     .bind(vec!["NEMESIS"; count])
     .bind(&batch.names)
-    .bind(vec![batch.rail; count])
+    .bind(&batch.rails)
     .bind(&batch.payloads)
     .bind(vec!["application/json"; count])
     .bind(&batch.amounts)

@@ -172,7 +172,7 @@ async fn all(
             },
             _ = look.tick() => {
                 if let Some(finding) = checker.finding() {
-                    return Err(NemesisError::Wrong(format!("the checker found something: {finding}")));
+                    return Err(NemesisError::Found(finding));
                 }
                 let now = world.pace.progress();
                 if now != last {

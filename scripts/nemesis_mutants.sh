@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Shows that the nemesis can fail: dispatchers that do wrong must be found by the checker, each by the check that is meant for it.
+#
+#   scripts/nemesis_mutants.sh [--no-install] [MUTANT...]
+#
+# Without names, all of them. NEMESIS_BIN names a folder of programs that are built already.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+REPORT_NAME=scripts/nemesis_mutants.sh
+. scripts/lib/report.sh
+
+OPTIONS=(--seed 11 --payments 4000 --faults 80)
+if [ "${1:-}" = --no-install ]; then
+  OPTIONS+=(--no-install)
+  shift
+fi
+if [ -z "${NEMESIS_BIN:-}" ]; then
+  cargo build --release --locked --quiet -p outboxd -p outbox-checker -p outbox-nemesis </dev/null
+  export NEMESIS_BIN=${CARGO_TARGET_DIR:-target}/release
+fi
+# Which check finds which; the first that is said is enough.
+declare -A FOUND_BY=(
+  [hold_everything]='doubt_without_cause|held_without_cause'
+  [send_twice]='resent_after_doubt|executed_twice'
+  [forget_late]='late_evidence_forgotten'
+  [fail_unknown]='failed_without_refusal|effect_of_ended'
+  [lose]='lost_payment'
+  [no_fence]='lost_lease_completed'
+)
+OUTPUT=$(mktemp -t outboxd-nemesis-mutants.XXXXXX)
+trap 'report_end; rm -f "$OUTPUT"' EXIT
+
+must_be_found() {
+  local mutant=$1 code=0 found folder
+  scripts/nemesis.sh "${OPTIONS[@]}" --mutant "$mutant" >"$OUTPUT" 2>&1 || code=$?
+  found=$(grep -o 'FINDING [a-z_]*: .*' "$OUTPUT" | head -n 1 || true)
+  [ "$code" -eq 1 ] || die "the mutant $mutant ended with code $code: $(tail -n 5 "$OUTPUT")"
+  [[ "$found" =~ ^FINDING\ (${FOUND_BY[$mutant]}): ]] || die "the mutant $mutant was found as: $found"
+  say "$mutant: $found"
+  # The logs of a failure that was asked for are of no use to anybody.
+  folder=$(sed -n 's/^ledgers, logs and the journal are in //p' "$OUTPUT")
+  if [[ "$folder" == */obxn.* ]]; then rm -rf "$folder"; fi
+}
+
+MUTANTS=("$@")
+[ "${#MUTANTS[@]}" -gt 0 ] || MUTANTS=(hold_everything send_twice forget_late fail_unknown lose no_fence)
+for mutant in "${MUTANTS[@]}"; do
+  [ -n "${FOUND_BY[$mutant]:-}" ] || die "there is no mutant $mutant; there are ${!FOUND_BY[*]}"
+done
+for mutant in "${MUTANTS[@]}"; do step "a dispatcher that does wrong: $mutant" must_be_found "$mutant"; done
