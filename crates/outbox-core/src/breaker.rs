@@ -242,6 +242,32 @@ mod tests {
     }
 
     #[test]
+    fn an_opening_lasts_half_its_length_and_up_to_as_much_again_by_chance() {
+        for (jitter, length) in
+            [(0, 500), (1, 501), (499, 999), (500, 1_000), (501, 500), (u64::MAX, 500 + u64::MAX % 501)]
+        {
+            let mut breaker = Breaker::new(BreakerLimits { failures: 1, ..LIMITS });
+            let generation = breaker.generation();
+            let change = breaker.ended(BootTime(0), generation, RailHealth::Failing, jitter);
+            assert_eq!(change, Some(BreakerChange::Opened { until: BootTime(length) }), "{jitter}");
+        }
+    }
+
+    #[test]
+    fn it_is_open_from_its_opening_until_the_probe_is_answered() {
+        let mut breaker = Breaker::new(LIMITS);
+        assert!(!breaker.is_open());
+        for _ in 0..3 {
+            say(&mut breaker, 0, RailHealth::Failing);
+        }
+        assert!(breaker.is_open());
+        breaker.permit(BootTime(500));
+        assert!(breaker.is_open(), "the probe is under way");
+        say(&mut breaker, 500, RailHealth::Well);
+        assert!(!breaker.is_open());
+    }
+
+    #[test]
     fn refused_credentials_open_it_at_once() {
         let mut breaker = Breaker::new(LIMITS);
         assert!(matches!(

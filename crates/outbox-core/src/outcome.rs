@@ -431,6 +431,16 @@ mod tests {
     }
 
     #[test]
+    fn a_wait_that_the_rail_asked_for_counts_where_it_may_be_asked_again_and_nowhere_else() {
+        let asked = Some(Millis(5_000));
+        let honoured: Vec<Outcome> =
+            Outcome::ALL.into_iter().filter(|outcome| honoured_retry_after(*outcome, asked) == asked).collect();
+        use Outcome::{Inconclusive, Interim, NotExecuted, NotFound, RailRefusedUs, Throttled, Unknown};
+        assert_eq!(honoured, [NotExecuted, Throttled, RailRefusedUs, Interim, Unknown, NotFound, Inconclusive]);
+        assert!(Outcome::ALL.into_iter().all(|outcome| honoured_retry_after(outcome, None).is_none()));
+    }
+
+    #[test]
     fn an_attempt_ends_only_in_an_outcome_of_its_kind() {
         for status in 100..600 {
             for body in Body::ALL {

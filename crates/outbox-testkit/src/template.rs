@@ -1,6 +1,7 @@
 //! The migrated database that every test database is copied from, built once on a server. Its name
 //! carries a fingerprint of the bootstrap and the migrations, so a server that outlives an edit builds a
-//! new one. Roles belong to the whole server, so the build runs under an advisory lock.
+//! new one. Roles belong to the whole server, so the build runs under an advisory lock. On request a piece of
+//! SQL is run on a copy of it, and the tests get that: a mutant, which they have to notice.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,10 @@ const BUILD_LOCK: i64 = 0x6f62_7874;
 /// The ledger's table, the same as in `sqlx.toml`.
 const LEDGER_TABLE: &str = "outbox.schema_migrations";
 
+/// Names a file of SQL that a superuser runs on the migrated template: `scripts/mutants.sh` has the tests judge a
+/// database that does wrong, without building them again.
+const MUTANT_VARIABLE: &str = "OUTBOXD_TEST_MUTANT";
+
 /// The root of the repository this crate was built from.
 #[must_use]
 pub fn workspace_root() -> PathBuf {
@@ -31,6 +36,13 @@ pub(crate) struct Template {
     bootstrap_sql: String,
     migrations_dir: PathBuf,
     name: String,
+    mutant: Option<Mutant>,
+}
+
+/// A template that is a copy of another with one change.
+struct Mutant {
+    sql: String,
+    name: String,
 }
 
 impl Template {
@@ -40,34 +52,32 @@ impl Template {
         let bootstrap_sql = fs::read_to_string(&bootstrap).map_err(io_context("read scripts/db/bootstrap.sql"))?;
         let migrations_dir = workspace_root().join("migrations");
         let name = template_name(&bootstrap_sql, &migrations_dir)?;
-        Ok(Self { bootstrap_sql: without_psql_commands(&bootstrap_sql), migrations_dir, name })
+        let mutant = std::env::var_os(MUTANT_VARIABLE).map(|file| Mutant::of(&name, Path::new(&file))).transpose()?;
+        Ok(Self { bootstrap_sql: without_psql_commands(&bootstrap_sql), migrations_dir, name, mutant })
     }
 
-    /// The database's name.
+    /// The name of the database that tests copy.
     pub(crate) fn name(&self) -> &str {
-        &self.name
+        self.mutant.as_ref().map_or(&self.name, |mutant| &mutant.name)
     }
 
     /// Makes sure that the template exists.
     pub(crate) async fn ensure(&self, address: &PgAddress) -> Result<(), TestkitError> {
         let mut admin = address.connect("postgres", "postgres").await?;
-        if !self.exists(&mut admin).await? {
+        if !exists(&mut admin, self.name()).await? {
             execute(&mut admin, &format!("select pg_advisory_lock({BUILD_LOCK})")).await?;
-            if !self.exists(&mut admin).await? {
+            if !exists(&mut admin, &self.name).await? {
                 self.build(address, &mut admin).await?;
+            }
+            if let Some(mutant) = &self.mutant
+                && !exists(&mut admin, &mutant.name).await?
+            {
+                mutant.build(&self.name, address, &mut admin).await?;
             }
         }
         // Closing the session gives the lock back.
         admin.close().await.map_err(sql_context("close the template's session"))?;
         Ok(())
-    }
-
-    async fn exists(&self, admin: &mut PgConnection) -> Result<bool, TestkitError> {
-        sqlx::query_scalar("select exists (select from pg_database where datname = $1 and datistemplate)")
-            .bind(&self.name)
-            .fetch_one(admin)
-            .await
-            .map_err(sql_context("look for the template database"))
     }
 
     async fn build(&self, address: &PgAddress, admin: &mut PgConnection) -> Result<(), TestkitError> {
@@ -84,8 +94,43 @@ impl Template {
         let mut session = address.connect(name, "t_migrator").await?;
         migrator.run_direct(None, &mut session, false).await?;
         session.close().await.map_err(sql_context("close the migrator's session"))?;
-        execute(admin, &format!("alter database {name} with is_template true allow_connections false")).await
+        close_template(admin, name).await
     }
+}
+
+impl Mutant {
+    fn of(template: &str, file: &Path) -> Result<Self, TestkitError> {
+        let sql = fs::read_to_string(file).map_err(io_context("read the mutant"))?;
+        let mut hash = Sha256::new();
+        for text in [template, sql.as_str()] {
+            hash.update(text);
+            hash.update([0]);
+        }
+        Ok(Self { sql, name: format!("outbox_mutant_{}", short_hex(&hash.finalize())) })
+    }
+
+    async fn build(&self, template: &str, address: &PgAddress, admin: &mut PgConnection) -> Result<(), TestkitError> {
+        let name = &self.name;
+        execute(admin, &format!("drop database if exists {name} with (force)")).await?;
+        execute(admin, &format!("create database {name} template {template}")).await?;
+        let mut dba = address.connect(name, "postgres").await?;
+        execute(&mut dba, &self.sql).await?;
+        dba.close().await.map_err(sql_context("close the mutant's session"))?;
+        close_template(admin, name).await
+    }
+}
+
+async fn exists(admin: &mut PgConnection, name: &str) -> Result<bool, TestkitError> {
+    sqlx::query_scalar("select exists (select from pg_database where datname = $1 and datistemplate)")
+        .bind(name)
+        .fetch_one(admin)
+        .await
+        .map_err(sql_context("look for the template database"))
+}
+
+/// Nobody connects to it from now on, so that it can be copied at any time.
+async fn close_template(admin: &mut PgConnection, name: &str) -> Result<(), TestkitError> {
+    execute(admin, &format!("alter database {name} with is_template true allow_connections false")).await
 }
 
 /// Runs one or more statements that return nothing of interest.
@@ -114,7 +159,9 @@ fn template_name(bootstrap_sql: &str, migrations_dir: &Path) -> Result<String, T
         hash.update(fs::read(file).map_err(io_context("read a migration"))?);
         hash.update([0]);
     }
-    let digest = hash.finalize();
-    let short: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    Ok(format!("outbox_template_{short}"))
+    Ok(format!("outbox_template_{}", short_hex(&hash.finalize())))
+}
+
+fn short_hex(digest: &[u8]) -> String {
+    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }

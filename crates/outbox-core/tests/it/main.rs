@@ -1,4 +1,5 @@
 //! What the core decides, as pages that are read and tables that are compared with it.
 
 mod decision_table;
+mod names;
 mod resends;
