@@ -317,7 +317,7 @@ create table outbox.payment_outbox_attempts (
     constraint kind_is_known check (kind in ('SUBMIT', 'INQUIRE', 'OPERATOR')),
     constraint state_is_known check (state in
         ('DISPATCHED', 'FAILED', 'CANCELLED', 'RETRYABLE', 'IN_DOUBT', 'LEASE_EXPIRED', 'RELEASED')),
-    constraint dispatched_has_a_reference check (state <> 'DISPATCHED' or rail_reference <> ''),
+    constraint dispatched_has_a_reference check (state <> 'DISPATCHED' or coalesce(rail_reference, '') <> ''),
     constraint completed_outcome_is_recorded check (kind = 'OPERATOR' or (state = 'LEASE_EXPIRED') = (outcome is null)),
     constraint request_sha256_is_whole check (octet_length(request_sha256) = 32),
     constraint response_sha256_is_whole check (octet_length(response_sha256) = 32)

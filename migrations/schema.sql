@@ -1978,7 +1978,7 @@ CREATE TABLE outbox.payment_outbox_attempts (
     policy_version integer,
     CONSTRAINT attempt_no_is_positive CHECK ((attempt_no > 0)),
     CONSTRAINT completed_outcome_is_recorded CHECK (((kind = 'OPERATOR'::text) OR ((state = 'LEASE_EXPIRED'::text) = (outcome IS NULL)))),
-    CONSTRAINT dispatched_has_a_reference CHECK (((state <> 'DISPATCHED'::text) OR (rail_reference <> ''::text))),
+    CONSTRAINT dispatched_has_a_reference CHECK (((state <> 'DISPATCHED'::text) OR (COALESCE(rail_reference, ''::text) <> ''::text))),
     CONSTRAINT kind_is_known CHECK ((kind = ANY (ARRAY['SUBMIT'::text, 'INQUIRE'::text, 'OPERATOR'::text]))),
     CONSTRAINT request_sha256_is_whole CHECK ((octet_length(request_sha256) = 32)),
     CONSTRAINT response_sha256_is_whole CHECK ((octet_length(response_sha256) = 32)),

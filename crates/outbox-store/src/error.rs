@@ -207,3 +207,130 @@ impl StoreError {
         source.as_database_error().and_then(|database| database.code()).map(std::borrow::Cow::into_owned)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+    use std::error::Error;
+    use std::fmt;
+
+    use sqlx::error::{DatabaseError, ErrorKind};
+
+    use super::*;
+
+    /// An error of a server, by its SQLSTATE.
+    #[derive(Debug)]
+    struct Said(&'static str, &'static str);
+
+    impl fmt::Display for Said {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.1)
+        }
+    }
+
+    impl Error for Said {}
+
+    impl DatabaseError for Said {
+        fn message(&self) -> &str {
+            self.1
+        }
+
+        fn code(&self) -> Option<Cow<'_, str>> {
+            Some(self.0.into())
+        }
+
+        fn as_error(&self) -> &(dyn Error + Send + Sync + 'static) {
+            self
+        }
+
+        fn as_error_mut(&mut self) -> &mut (dyn Error + Send + Sync + 'static) {
+            self
+        }
+
+        fn into_error(self: Box<Self>) -> Box<dyn Error + Send + Sync + 'static> {
+            self
+        }
+
+        fn kind(&self) -> ErrorKind {
+            ErrorKind::Other
+        }
+    }
+
+    fn said(code: &'static str) -> StoreError {
+        StoreError::of("call", sqlx::Error::Database(Box::new(Said(code, "what the server said"))))
+    }
+
+    /// What a caller asks of an error: lock timeout, out of connections, too slow, unavailable, of a pooler.
+    fn facts(error: &StoreError) -> [bool; 5] {
+        [
+            error.is_lock_timeout(),
+            error.is_out_of_connections(),
+            error.is_too_slow(),
+            error.is_unavailable(),
+            error.is_of_a_pooler(),
+        ]
+    }
+
+    #[test]
+    fn a_broken_invariant_is_corrupt_and_a_refusal_of_the_functions_is_told_by_its_code() {
+        let broken = said("OB008");
+        assert!(matches!(&broken, StoreError::Invariant { call: "call", what } if what == "what the server said"));
+        assert_eq!((broken.class(), broken.refusal(), broken.sqlstate()), (Class::Corrupt, None, None));
+        let refused = said("OB011");
+        assert_eq!(refused.refusal(), Some("OB011"));
+        assert_eq!((refused.class(), refused.sqlstate().as_deref()), (Class::Misconfigured, Some("OB011")));
+        assert_eq!(refused.to_string(), "call: what the server said");
+    }
+
+    #[test]
+    fn what_a_person_must_mend_is_told_from_what_passes_and_from_a_value_that_is_not_taken() {
+        for code in ["28000", "28P01", "3D000"] {
+            assert!(matches!(said(code), StoreError::LoginRefused { .. }), "{code}");
+            assert_eq!(said(code).class(), Class::Misconfigured, "{code}");
+        }
+        for code in ["42501", "42883", "3F000"] {
+            assert!(matches!(said(code), StoreError::NotPermitted { .. }), "{code}");
+            assert_eq!(said(code).class(), Class::Misconfigured, "{code}");
+        }
+        for code in ["22021", "23505"] {
+            assert!(matches!(said(code), StoreError::BadValue { .. }), "{code}");
+        }
+        for code in ["40001", "53100", "XX000", "42P01", "28P02"] {
+            assert!(matches!(said(code), StoreError::Server { .. }), "{code}");
+        }
+        for code in ["22021", "23505", "40001", "57P01"] {
+            assert_eq!((said(code).class(), said(code).refusal()), (Class::Transient, None), "{code}");
+        }
+        let lost = StoreError::of("call", sqlx::Error::PoolClosed);
+        assert!(matches!(lost, StoreError::Connection { .. }));
+        assert_eq!((lost.class(), lost.sqlstate()), (Class::Transient, None));
+    }
+
+    #[test]
+    fn each_fact_about_an_error_follows_from_its_sqlstate_alone() {
+        const NONE: [bool; 5] = [false; 5];
+        for (code, expected) in [
+            ("55P03", [true, false, false, false, false]),
+            ("53300", [false, true, false, true, false]),
+            ("53100", [false, false, false, true, false]),
+            ("57014", [false, false, true, true, false]),
+            ("57P01", [false, false, false, true, false]),
+            ("08006", [false, false, false, true, false]),
+            ("25006", [false, false, false, true, false]),
+            ("42P05", [false, false, false, false, true]),
+            ("26000", [false, false, false, false, true]),
+            ("25001", NONE),
+            ("40001", NONE),
+            ("OB011", NONE),
+        ] {
+            assert_eq!((facts(&said(code)), said(code).sqlstate().as_deref()), (expected, Some(code)), "{code}");
+        }
+        let timed_out = StoreError::TimedOut { call: "call", after: Millis(5) };
+        assert_eq!(facts(&timed_out), [false, false, true, true, false]);
+        for away in [StoreError::ConnectionLost, StoreError::of("call", sqlx::Error::PoolClosed)] {
+            assert_eq!(facts(&away), [false, false, false, true, false], "{away}");
+        }
+        let refused = Said("08P01", "FATAL: unsupported startup parameter: lock_timeout");
+        assert!(StoreError::of("call", sqlx::Error::Database(Box::new(refused))).is_of_a_pooler());
+    }
+}

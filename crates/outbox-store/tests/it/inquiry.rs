@@ -1,7 +1,7 @@
 //! What an answer to an inquiry proves, and for how long.
 
-use outbox_core::{AttemptState, HoldReason, OutboxId, Outcome};
-use outbox_store::{ClaimedPayment, CompletionVerdict};
+use outbox_core::{AttemptKind, AttemptState, HoldReason, OutboxId, Outcome};
+use outbox_store::{ClaimRequest, ClaimedPayment, CompletionVerdict, claim};
 
 use crate::conservation::assert_conserved;
 use crate::world::{Worker, World, lease};
@@ -60,4 +60,20 @@ async fn not_found_counts_however_late_where_the_contract_has_no_key_window() {
     let verdict = worker.complete_one(lease(&asked), Outcome::NotFound).await;
     assert_eq!(state_and_reason(verdict), (AttemptState::Retryable, None));
     assert!(worker.claim_one().await.is_resend);
+}
+
+#[tokio::test]
+async fn what_a_late_success_is_known_of_is_asked_after_where_it_was_sent_and_without_its_payload() {
+    let mut world = World::new().await;
+    world.contract(INQUIRE).await;
+    let id = world.enqueue("a", 1).await[0];
+    // Nothing else of it is known: neither doubt nor quarantine.
+    world.tamper(id, "late_success = true, endpoint = 'first', not_after = clock_timestamp() - interval '1 h'").await;
+    let mut worker = world.worker("w");
+    let request = ClaimRequest { endpoint: Some("second".to_owned()), ..worker.request(10) };
+    let batch = claim(&mut worker.session, &request).await.unwrap();
+    assert!(batch.held.is_empty(), "{batch:?}");
+    let asked = &batch.leased[0];
+    assert_eq!((asked.kind, asked.endpoint.as_deref()), (AttemptKind::Inquire, Some("first")));
+    assert!(asked.payload.is_empty(), "an inquiry that has the payment's bytes could send them");
 }
