@@ -96,3 +96,12 @@ async fn lease_that_is_given_back_at_a_limit_holds_nothing_and_the_next_claim_do
     let batch = worker.claim(10).await;
     assert_eq!(batch.held.iter().map(|held| held.reason).collect::<Vec<_>>(), [HoldReason::Exhausted]);
 }
+
+#[tokio::test]
+async fn cursor_is_the_last_that_the_claim_looked_at() {
+    let mut world = World::new().await;
+    let all = world.enqueue("a", 3).await;
+    world.tamper(all[0], "next_attempt_at = created_at - interval '1 s'").await;
+    let cursor = world.worker("w").claim(2).await.summary.cursor.map(|cursor| cursor.outbox_id);
+    assert_eq!(cursor, Some(all[1]), "the earliest, and the first of those after it");
+}

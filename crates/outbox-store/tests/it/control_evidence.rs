@@ -32,7 +32,7 @@ impl World {
     }
 
     /// As long ago as the rail may still have been executing what was sent.
-    async fn long_ago(&mut self, id: OutboxId) {
+    pub(crate) async fn long_ago(&mut self, id: OutboxId) {
         self.completed(id, "completed_at - interval '1 hour'").await;
     }
 

@@ -57,6 +57,7 @@ async fn known_instruction_with_another_request_is_refused_whatever_differs() {
         ("content type", base.replace("application/xml", "application/json")),
         ("not_before", enqueue_sql("i", "k", "a", ", p_not_before => '2020-01-01'")),
         ("not_after", enqueue_sql("i", "k", "a", ", p_not_after => '2999-01-01'")),
+        ("ordering_key", enqueue_sql("i", "k", "a", ", p_ordering_key => 'account'")),
     ] {
         let refusal = refused(&mut ingest, &other).await;
         assert_eq!((refusal.code.as_str(), refusal.column.as_deref()), ("OB001", Some("instruction_id")), "{part}");

@@ -2,6 +2,7 @@
 
 use outbox_core::{AttemptKind, AttemptState, HoldReason, OutboxId, Outcome};
 use outbox_store::{ClaimRequest, ClaimedPayment, CompletionVerdict, claim};
+use sqlx::Row as _;
 
 use crate::conservation::assert_conserved;
 use crate::world::{Worker, World, lease};
@@ -76,4 +77,44 @@ async fn what_a_late_success_is_known_of_is_asked_after_where_it_was_sent_and_wi
     let asked = &batch.leased[0];
     assert_eq!((asked.kind, asked.endpoint.as_deref()), (AttemptKind::Inquire, Some("first")));
     assert!(asked.payload.is_empty(), "an inquiry that has the payment's bytes could send them");
+}
+
+#[tokio::test]
+async fn payment_found_to_be_free_is_sent_where_it_was_sent_before() {
+    let mut world = World::new().await;
+    world.contract(&format!("{INQUIRE}, idempotency_window_ms = null")).await;
+    let mut worker = world.worker("w");
+    let (id, asked) = asked_after(&mut world, &mut worker, "1 hour").await;
+    world.tamper(id, "endpoint = 'first'").await;
+    worker.complete_one(lease(&asked), Outcome::NotFound).await;
+    let request = ClaimRequest { endpoint: Some("second".to_owned()), ..worker.request(10) };
+    let batch = claim(&mut worker.session, &request).await.unwrap();
+    assert_eq!((batch.leased[0].kind, batch.leased[0].endpoint.as_deref()), (AttemptKind::Submit, Some("first")));
+}
+
+#[tokio::test]
+async fn lost_lease_on_an_inquire_rail_waits_to_be_asked_after() {
+    let mut world = World::new().await;
+    world.contract(INQUIRE).await;
+    let id = world.enqueue("a", 1).await[0];
+    let mut worker = world.worker("w");
+    worker.claim_one().await;
+    world.lose_lease(id).await;
+    assert!(worker.claim(10).await.leased.is_empty());
+    assert_eq!(world.pending(id).await.unwrap().get::<String, _>("disposition"), "IN_DOUBT");
+    assert_eq!(worker.claim_one().await.kind, AttemptKind::Inquire);
+}
+
+#[tokio::test]
+async fn worker_that_is_lost_while_it_asks_prolongs_no_quarantine() {
+    let mut world = World::new().await;
+    world.contract(&format!("{INQUIRE}, idempotency_window_ms = null")).await;
+    let mut worker = world.worker("w");
+    let (id, _) = asked_after(&mut world, &mut worker, "1 hour").await;
+    let until =
+        async |world: &mut World| world.pending(id).await.unwrap().get::<time::OffsetDateTime, _>("quarantine_until");
+    let before = until(&mut world).await;
+    world.lose_lease(id).await;
+    assert_eq!(worker.claim(10).await.summary.expired, 1);
+    assert_eq!(until(&mut world).await, before, "a lost inquiry sends nothing late");
 }

@@ -136,3 +136,32 @@ async fn payment_that_is_paid_anew_waits_for_its_turn() {
     worker.complete_one(lease(&second), Outcome::Accepted).await;
     assert_eq!(worker.claim_one().await.outbox_id, anew);
 }
+
+#[tokio::test]
+async fn payment_whose_key_cannot_be_had_is_put_off_for_a_tenth_of_a_second() {
+    let mut world = World::new().await;
+    let ids = world.in_order(&["a", "b"]).await;
+    world.tamper(ids[1], "disposition = 'READY'").await;
+    let mut producer = Actor::enter(&world.db, "postgres", "producer").await;
+    producer.does("select pg_advisory_lock(outbox.ordering_lock_key('wire', 'account'))").await;
+    let batch = world.worker("w").claim(10).await;
+    assert_eq!(batch.leased.iter().map(|one| one.outbox_id).collect::<Vec<_>>(), ids[..1]);
+    let until: time::OffsetDateTime = world.pending(ids[1]).await.unwrap().get("next_attempt_at");
+    assert_eq!(until, batch.summary.db_now + time::Duration::milliseconds(100));
+}
+
+#[tokio::test]
+async fn participant_that_goes_on_gets_the_first_of_each_key_back_and_no_other() {
+    let mut world = World::new().await;
+    let ids = world.in_order(&["a", "b"]).await;
+    let mut operator = world.session("t_operator");
+    set_pause(&mut operator, None, Some("acme"), true, "stop").await.unwrap();
+    world.worker("w").claim(10).await;
+    assert_eq!(world.disposition_of(ids[0]).await, "PARKED");
+    set_pause(&mut operator, None, Some("acme"), false, "go").await.unwrap();
+    world.unpark_once().await;
+    assert_eq!(
+        (world.disposition_of(ids[0]).await, world.disposition_of(ids[1]).await),
+        ("READY".into(), "PARKED".into())
+    );
+}
