@@ -75,7 +75,10 @@ install_everything() {
 
 # judge PART: leaves target/mutants/PART.txt with what was changed, and of what.
 judge() {
-  local part=$1 report=target/mutants/$1.txt code=0
+  local part=$1 report=target/mutants/$1.txt head code=0
+  # Before the run: it judges the tree as it is now.
+  head=$(evidence_header "scripts/mutants.sh $part" "cargo-mutants $CARGO_MUTANTS, cargo-nextest" 'the 15 of scripts/test.sh' |
+    sed '/^load at the end/d')
   case "$part" in
     core) python3 scripts/mutants/rust_mutants.py core --report "$report.new" "${CHOICE[@]}" || code=$? ;;
     store) target/debug/testkit-pg 15 python3 scripts/mutants/rust_mutants.py store --report "$report.new" "${CHOICE[@]}" || code=$? ;;
@@ -83,7 +86,7 @@ judge() {
   esac
   if [ "${#CHOICE[@]}" -eq 0 ] && [ -e "$report.new" ]; then
     {
-      evidence_header "scripts/mutants.sh $part" "cargo-mutants $CARGO_MUTANTS, cargo-nextest" 'the 15 of scripts/test.sh'
+      printf '%s\nload at the end: %s\n\n' "$head" "$(cut -d ' ' -f 1-3 /proc/loadavg)"
       cat "$report.new"
     } >"$report"
   fi
