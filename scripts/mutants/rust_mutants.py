@@ -44,7 +44,8 @@ def run(group, number, part, options):
         command += ["--file", f"{group['crate']}/src/{file}"]
     for pattern in options.only or []:
         command += ["--re", re.escape(pattern)]
-    command += ["--", "--fail-fast"]
+    # The crate's tests beside its code need no database, and neither are those that do built for them.
+    command += ["--", "--fail-fast", *(["--lib"] if group.get("lib") else [])]
     if group.get("tests"):
         command += ["-E", " or ".join(f"test(/^{module}::/)" for module in group["tests"])]
     environment = {**os.environ, "CARGO_TARGET_DIR": str(ROOT / "target/mutants/build"), "RUST_BACKTRACE": "0"}
