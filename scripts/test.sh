@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Everything that must hold before a change lands: formatting, lints, every test on Postgres 15 and the
 # database's tests again on 18, the service unit, the installation steps, the migrations' and the workflow's
-# linters, and the demonstration with the mutants that it must tell from the product.
+# linters, a sample of the mutants in SQL, the demonstration with the mutants that it must tell from the product, and the
+# nemesis with 20,000 payments and 300 faults.
 #
 #   scripts/test.sh [--no-install]
 #
@@ -26,7 +27,7 @@ esac
 . scripts/lib/linters.sh
 
 # The crates whose tests reach a database: what the second Postgres version can change.
-DATABASE_CRATES=(-p outbox-testkit -p outbox-store -p outboxd)
+DATABASE_CRATES=(-p outbox-testkit -p outbox-store -p outbox-checker -p outboxd)
 
 # What cargo-nextest leaves of a run: .config/nextest.toml.
 JUNIT=target/nextest/default/junit.xml
@@ -131,3 +132,6 @@ step 'gates, and their evidence' scripts/audit/run_all.sh
 export DEMO_BIN=$ROOT/target/debug
 step 'demonstration, short' scripts/demo.sh --no-install --payments 600
 step 'demonstration, mutants' scripts/demo_mutants.sh --no-install
+step 'mutants in SQL, short' scripts/mutants.sh --no-install --short
+export NEMESIS_BIN=$ROOT/target/debug
+step 'nemesis, short' scripts/nemesis.sh --no-install --seed "${NEMESIS_SEED:-1}"
