@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use outbox_core::lease::Verdict;
-use outbox_core::{AttemptNo, BootTime, Lease, Millis, OutboxId, RailName};
+use outbox_core::{BootTime, Lease, Millis, RailName};
 use outbox_store::HeldLease;
 use tokio::sync::Notify;
+use uuid::Uuid;
 
 /// One lease.
 #[derive(Debug)]
@@ -50,7 +51,8 @@ impl OpenLease {
 /// All of them.
 #[derive(Debug, Default)]
 pub(crate) struct Leases {
-    open: Mutex<BTreeMap<(OutboxId, AttemptNo), Arc<OpenLease>>>,
+    /// By token: a standby that was promoted without the claim grants the same attempt again while this one is open.
+    open: Mutex<BTreeMap<Uuid, Arc<OpenLease>>>,
     ended: Notify,
     unrecorded: AtomicBool,
 }
@@ -59,14 +61,19 @@ impl Leases {
     /// Notes a lease that was granted; `need` is what a send and its completion take.
     pub(crate) fn open(&self, held: HeldLease, rail: &RailName, need: Millis, lease: Lease) -> Arc<OpenLease> {
         let open = Arc::new(OpenLease { held, rail: rail.clone(), need, granted: lease, lease: Mutex::new(lease) });
-        let before = lock(&self.open).insert((held.outbox_id, held.attempt_no), Arc::clone(&open));
-        assert!(before.is_none(), "the database granted attempt {} of {} twice", held.attempt_no, held.outbox_id);
+        let before = lock(&self.open).insert(held.lease_token.0, Arc::clone(&open));
+        assert!(
+            before.is_none(),
+            "the database granted one lease twice: attempt {} of {}",
+            held.attempt_no,
+            held.outbox_id
+        );
         open
     }
 
     /// Notes that the database has the result.
     pub(crate) fn close(&self, held: HeldLease) {
-        lock(&self.open).remove(&(held.outbox_id, held.attempt_no));
+        lock(&self.open).remove(&held.lease_token.0);
         self.ended.notify_waiters();
     }
 
@@ -82,7 +89,7 @@ impl Leases {
 
     /// Whether the database still waits for the result of this lease.
     pub(crate) fn is_open(&self, held: HeldLease) -> bool {
-        lock(&self.open).contains_key(&(held.outbox_id, held.attempt_no))
+        lock(&self.open).contains_key(&held.lease_token.0)
     }
 
     /// How many leases of `rail` are open, results that wait to be recorded included.
@@ -114,20 +121,38 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use outbox_core::LeaseToken;
-    use uuid::Uuid;
+    use outbox_core::{AttemptNo, LeaseToken, OutboxId};
 
     use super::*;
+
+    /// The first attempt of one payment, under this token.
+    fn first_attempt(token: u128) -> HeldLease {
+        HeldLease {
+            outbox_id: OutboxId(Uuid::from_u128(1)),
+            attempt_no: AttemptNo(1),
+            lease_token: LeaseToken(Uuid::from_u128(token)),
+        }
+    }
+
+    #[test]
+    fn an_attempt_that_a_promoted_standby_grants_again_is_another_lease() {
+        let leases = Leases::default();
+        let rail = RailName::new("a").unwrap();
+        let lease = Lease { asked_at: BootTime(0), duration: Millis(1_000) };
+        let (before, after) = (first_attempt(2), first_attempt(3));
+        for held in [before, after] {
+            leases.open(held, &rail, Millis(100), lease);
+        }
+        assert_eq!(leases.count(&rail), 2);
+        leases.close(before);
+        assert!(!leases.is_open(before) && leases.is_open(after));
+    }
 
     #[test]
     fn a_lost_lease_lets_nothing_begin_and_is_not_renewed() {
         let leases = Leases::default();
         let rail = RailName::new("a").unwrap();
-        let held = HeldLease {
-            outbox_id: OutboxId(Uuid::from_u128(1)),
-            attempt_no: AttemptNo(1),
-            lease_token: LeaseToken(Uuid::from_u128(2)),
-        };
+        let held = first_attempt(2);
         let lease = Lease { asked_at: BootTime(0), duration: Millis(1_000) };
         let open = leases.open(held, &rail, Millis(100), lease);
         assert_eq!(leases.to_renew(BootTime(400), 10).len(), 0);
