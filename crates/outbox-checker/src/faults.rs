@@ -15,6 +15,8 @@ use crate::{error::CheckError, payment::fingerprint, tail::Tail};
 pub(crate) const GRACE_US: i64 = 5_000_000;
 /// How much earlier than written down a fault may have begun, and how much later it may have ended.
 const BEFORE_US: i64 = 1_000_000;
+/// How exactly the harness knows when it moved a clock.
+const STEP_US: i64 = 200_000;
 
 /// Faults that keep whoever asked from an answer that was given whole: connections are reset, or nobody reads. All others
 /// show in the rail's own record, or leave no doubt at all: where every moment has its fault, an excuse for each would
@@ -204,7 +206,7 @@ impl Faults {
         let ends = self.clocks.iter().map(|clock| clock.at_us).chain([i64::MAX]);
         starts.zip(ends).filter_map(move |((since, offset_us), until)| {
             let host = database_us - offset_us;
-            let is_then = since.saturating_sub(BEFORE_US) <= host && host <= until.saturating_add(BEFORE_US);
+            let is_then = since.saturating_sub(STEP_US) <= host && host <= until.saturating_add(STEP_US);
             is_then.then_some(host)
         })
     }

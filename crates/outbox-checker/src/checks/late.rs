@@ -7,6 +7,7 @@
 //! a failover took away.
 
 use super::{Case, Check, Flaw};
+use crate::payment::Attempt;
 use crate::words::State;
 
 /// How long a living worker has to report, while it reports other results.
@@ -20,8 +21,9 @@ pub fn late_evidence_is_kept(case: &Case<'_>) -> Option<Flaw> {
     if !is_plain || case.faults.failed_over_after(wire.accepted_us) {
         return None;
     }
-    let host_us = |database_us| case.faults.host_us(database_us);
-    let mut before = payment.submits().filter(|attempt| host_us(attempt.claimed_us) <= wire.accepted_us);
+    // Whatever may have been claimed by then may have had the acceptance.
+    let claimed_us = |attempt: &Attempt| case.faults.earliest_host_us(attempt.claimed_us);
+    let mut before = payment.submits().filter(|attempt| claimed_us(attempt) <= wire.accepted_us);
     let attempt = before.next()?;
     if before.next().is_some() || attempt.state != State::LeaseExpired {
         return None;
@@ -89,6 +91,19 @@ mod tests {
         assert_eq!(found(&forged), None);
         forged.workers.last_us[0] += 3_000_000;
         assert_eq!(found(&forged), Some(Check::LateEvidenceForgotten));
+    }
+
+    #[test]
+    fn an_attempt_whose_time_came_twice_may_have_had_the_acceptance() {
+        let mut forged = forgotten();
+        forged.attempt(State::Dispatched, Some(Outcome::Accepted));
+        let claimed_us = forged.payment.attempts[1].claimed_us;
+        forged.payment.wire.accepted_us = claimed_us + 1_000;
+        forged.workers.last_us[0] = claimed_us + 60_000_000;
+        // Six seconds back three seconds later: the time of the claim comes again.
+        let step = |at_us, offset_us| crate::faults::ClockStep { at_us, offset_us };
+        forged.faults.clocks = vec![step(claimed_us + 3_000_000, -6_000_000), step(claimed_us + 9_000_000, 0)];
+        assert_eq!(found(&forged), None);
     }
 
     #[test]
