@@ -4,10 +4,11 @@
 # dispatcher, judges all the while and at the end. docs/RELIABILITY.md has the kinds of fault and what each showed.
 #
 #   scripts/nemesis.sh [--no-install] [--seed N] [--payments N] [--faults N] [--postgres 15|16|17|18]
-#                      [--only KIND]... [--other REVISION] [--mutant NAME]
+#                      [--only KIND]... [--other REVISION] [--mutant NAME] [--out FILE]
 #
 # --other builds the dispatcher of that revision as well, and daemons change between both; --mutant is one of
-# scripts/demo/mutant_NAME.sql, a dispatcher that does wrong. NEMESIS_BIN names a folder of programs that are built already.
+# scripts/demo/mutant_NAME.sql, a dispatcher that does wrong. --out appends what came of it to a file, under evidence/ for
+# instance. NEMESIS_BIN names a folder of programs that are built already.
 #
 # As root on Debian it installs what is missing. The last line begins with NEMESIS; the exit code is 0 only if the checker
 # found nothing and every payment has ended or is held. After a failure ledgers, logs and the journal are left in place.
@@ -16,8 +17,9 @@ set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$ROOT"
 REPORT_NAME=scripts/nemesis.sh
+COMMAND="scripts/nemesis.sh $*"
 INSTALL=yes
-SEED=1 PAYMENTS=20000 FAULTS=300 POSTGRES=15 OTHER='' MUTANT='' ONLY=()
+SEED=1 PAYMENTS=20000 FAULTS=300 POSTGRES=15 OTHER='' MUTANT='' OUT='' ONLY=()
 usage() {
   sed -n '/^#   scripts/,/^#$/s/^# *//p' "$0" >&2
   exit 2
@@ -36,6 +38,7 @@ while [ "$#" -gt 0 ]; do
     --only) ONLY+=(--only "${2:-}") ;;
     --other) OTHER=${2:-} ;;
     --mutant) MUTANT=${2:-} ;;
+    --out) OUT=${2:-} ;;
     *) usage ;;
   esac
   [ "$#" -ge 2 ] || usage
@@ -49,6 +52,7 @@ fi
 . scripts/lib/report.sh
 . scripts/lib/install.sh
 . scripts/lib/postgres.sh
+. scripts/lib/evidence.sh
 
 # A developer's environment must not steer the product.
 unset PGHOST PGPORT PGUSER PGDATABASE PGPASSWORD PGSERVICE PGOPTIONS DATABASE_URL OUTBOXD_CONFIG TMPDIR "${!OUTBOXD__@}"
@@ -108,6 +112,18 @@ nemesis() {
   return "$code"
 }
 
+# With how often each kind of fault took effect, and what the checker counted.
+write_evidence() {
+  local programs=release
+  [ -z "${NEMESIS_BIN:-}" ] || programs='built before'
+  {
+    evidence_header "$COMMAND" "outboxd, outbox-checker and outbox-nemesis, $programs" "$POSTGRES, durable"
+    cat "$WORK/verdict"
+    sed -n 's/.*"kind":"\([a-z_]*\)","no":.*/\1/p' "$WORK/run/faults.jsonl" | sort | uniq -c | awk '{ printf "%s=%s ", $2, $1 } END { print "" }'
+    printf '\n'
+  } >>"$OUT"
+}
+
 end() {
   local code=$?
   trap '' INT TERM HUP
@@ -138,3 +154,4 @@ step install install_everything
 step 'build' build
 step 'a disk' make_disk
 step "$PAYMENTS payments, $FAULTS faults, seed $SEED, Postgres $POSTGRES" nemesis
+if [ -n "$OUT" ]; then write_evidence; fi
