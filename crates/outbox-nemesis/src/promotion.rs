@@ -30,12 +30,11 @@ pub(crate) async fn deal(world: &Arc<World>, rng: &mut Rng) -> Result<Effect, Ne
     let mut primary = slot.take().expect("a promotion is a fault of this track");
     let standby = standby_of(world, &mut primary)?;
     world.back("a standby is made", from_us).await?;
-    level(world).await?;
-    let lost_from = now_of(world).await?;
-    level(world).await?;
-    // From here on nothing reaches the standby, and the primary knows nothing of it.
-    let sender: i32 = world.rows("select pid from pg_stat_replication").await?[0].get(0);
-    signal("STOP", sender)?;
+    let Ok((lost_from, sender)) = cut_off(world).await else {
+        // Another fault was quicker. The primary goes on, and the standby ends unused.
+        *slot = Some(primary);
+        return Ok(Effect::Missed);
+    };
     tokio::time::sleep(some_ms(rng, 500, 3_000)).await;
     let from_us = now_us();
     // Frozen it would obey nobody, and going on it would send what is to be lost.
@@ -58,6 +57,18 @@ pub(crate) async fn deal(world: &Arc<World>, rng: &mut Rng) -> Result<Effect, Ne
     operators::acknowledge(world, &lost_from).await?;
     world.back("a promotion", from_us).await?;
     Ok(Effect::Took)
+}
+
+/// Stops what sends the log, once the standby has everything of a certain time; returns that time and who sends. From
+/// here on nothing reaches the standby, and the primary knows nothing of it.
+async fn cut_off(world: &World) -> Result<(String, i32), NemesisError> {
+    level(world).await?;
+    let lost_from = now_of(world).await?;
+    level(world).await?;
+    let senders = world.rows("select pid from pg_stat_replication").await?;
+    let sender = senders.first().ok_or_else(|| NemesisError::Wrong("nobody sends the log".to_owned()))?.get(0);
+    signal("STOP", sender)?;
+    Ok((lost_from, sender))
 }
 
 fn standby_of(world: &World, primary: &mut PgServer) -> Result<PgServer, NemesisError> {

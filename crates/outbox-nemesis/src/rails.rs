@@ -23,6 +23,9 @@ pub(crate) const CONTRACT_WINDOW_MS: u64 = 8_000;
 /// The rail `window` forgets a key so long after its first result, in milliseconds.
 const KEY_WINDOW_MS: u64 = 40_000;
 
+/// A connection of the harness or of a daemon lasts no longer on the port that a rail wants back.
+const REBIND_LIMIT: Duration = Duration::from_secs(20);
+
 /// What is the same for the whole life of a rail.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RailKind {
@@ -210,8 +213,18 @@ impl Rail {
         if let Some(running) = sim.take() {
             running.stop().await;
         }
-        *sim = Some(Sim::start(SimConfig { tls, ..self.config.clone() }).await?);
-        Ok(())
+        let patience = Patience::of(REBIND_LIMIT);
+        loop {
+            match Sim::start(SimConfig { tls: tls.clone(), ..self.config.clone() }).await {
+                Ok(started) => {
+                    *sim = Some(started);
+                    return Ok(());
+                }
+                // Its port is anybody's for a moment: a connection of ours may have it for its own end.
+                Err(_) if patience.again().await => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     /// Ends it and closes its files.

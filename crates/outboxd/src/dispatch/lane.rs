@@ -342,7 +342,7 @@ impl Lane {
         self.clock.read(summary.db_now, asked_at);
         let full = batch.leased.len() >= free;
         for payment in batch.leased {
-            let lease = self.open(&payment, asked_at);
+            let lease = self.open(&payment, asked_at, summary.mark.epoch_us);
             if self.clock.is_wrong() {
                 self.give_back(lease);
             } else {
@@ -355,14 +355,14 @@ impl Lane {
         self.slot_free_since = if full { None } else { self.slot_free_since };
     }
 
-    fn open(&self, payment: &ClaimedPayment, asked_at: BootTime) -> Arc<OpenLease> {
+    fn open(&self, payment: &ClaimedPayment, asked_at: BootTime, epoch_us: i64) -> Arc<OpenLease> {
         let held = HeldLease {
             outbox_id: payment.outbox_id,
             attempt_no: payment.attempt_no,
             lease_token: payment.lease_token,
         };
         let lease = Lease { asked_at, duration: payment.lease_duration };
-        self.parts.leases.open(held, &self.settings.rail, self.settings.times.need, lease)
+        self.parts.leases.open(held, &self.settings.rail, self.settings.times.need, lease, epoch_us)
     }
 
     fn begin(&mut self, payment: ClaimedPayment, lease: Arc<OpenLease>, to: RouteNo, claimed_at: BootTime) {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use outbox_core::lease::Verdict;
-use outbox_core::{BootTime, Lease, Millis, RailName};
+use outbox_core::{AttemptNo, BootTime, Lease, Millis, OutboxId, RailName};
 use outbox_store::HeldLease;
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -17,6 +17,7 @@ pub(crate) struct OpenLease {
     pub(crate) held: HeldLease,
     pub(crate) rail: RailName,
     need: Millis,
+    epoch_us: i64,
     /// As the claim granted it.
     granted: Lease,
     /// As it was renewed last.
@@ -51,29 +52,36 @@ impl OpenLease {
 /// All of them.
 #[derive(Debug, Default)]
 pub(crate) struct Leases {
-    /// By token: a standby that was promoted without the claim grants the same attempt again while this one is open.
-    open: Mutex<BTreeMap<Uuid, Arc<OpenLease>>>,
+    /// By token as well: a standby that was promoted without a claim grants the attempt again while it is open here.
+    open: Mutex<BTreeMap<(OutboxId, AttemptNo, Uuid), Arc<OpenLease>>>,
     ended: Notify,
     unrecorded: AtomicBool,
 }
 
 impl Leases {
-    /// Notes a lease that was granted; `need` is what a send and its completion take.
-    pub(crate) fn open(&self, held: HeldLease, rail: &RailName, need: Millis, lease: Lease) -> Arc<OpenLease> {
-        let open = Arc::new(OpenLease { held, rail: rail.clone(), need, granted: lease, lease: Mutex::new(lease) });
-        let before = lock(&self.open).insert(held.lease_token.0, Arc::clone(&open));
-        assert!(
-            before.is_none(),
-            "the database granted one lease twice: attempt {} of {}",
-            held.attempt_no,
-            held.outbox_id
-        );
+    /// Notes a lease that was granted in the cluster's epoch `epoch_us`; `need` is what a send and its completion take.
+    pub(crate) fn open(
+        &self,
+        held: HeldLease,
+        rail: &RailName,
+        need: Millis,
+        lease: Lease,
+        epoch_us: i64,
+    ) -> Arc<OpenLease> {
+        let rail = rail.clone();
+        let open = Arc::new(OpenLease { held, rail, need, epoch_us, granted: lease, lease: Mutex::new(lease) });
+        let (id, attempt_no) = (held.outbox_id, held.attempt_no);
+        let mut leases = lock(&self.open);
+        let mut of_attempt = leases.range((id, attempt_no, Uuid::nil())..=(id, attempt_no, Uuid::max()));
+        let is_first = of_attempt.all(|(_, other)| other.epoch_us != epoch_us);
+        assert!(is_first, "the database granted attempt {attempt_no} of {id} twice");
+        leases.insert(key(held), Arc::clone(&open));
         open
     }
 
     /// Notes that the database has the result.
     pub(crate) fn close(&self, held: HeldLease) {
-        lock(&self.open).remove(&held.lease_token.0);
+        lock(&self.open).remove(&key(held));
         self.ended.notify_waiters();
     }
 
@@ -89,7 +97,7 @@ impl Leases {
 
     /// Whether the database still waits for the result of this lease.
     pub(crate) fn is_open(&self, held: HeldLease) -> bool {
-        lock(&self.open).contains_key(&held.lease_token.0)
+        lock(&self.open).contains_key(&key(held))
     }
 
     /// How many leases of `rail` are open, results that wait to be recorded included.
@@ -114,6 +122,10 @@ impl Leases {
     }
 }
 
+fn key(held: HeldLease) -> (OutboxId, AttemptNo, Uuid) {
+    (held.outbox_id, held.attempt_no, held.lease_token.0)
+}
+
 /// The maps are whole between any two statements, so a panic elsewhere leaves them usable.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -121,7 +133,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use outbox_core::{AttemptNo, LeaseToken, OutboxId};
+    use outbox_core::LeaseToken;
 
     use super::*;
 
@@ -140,8 +152,8 @@ mod tests {
         let rail = RailName::new("a").unwrap();
         let lease = Lease { asked_at: BootTime(0), duration: Millis(1_000) };
         let (before, after) = (first_attempt(2), first_attempt(3));
-        for held in [before, after] {
-            leases.open(held, &rail, Millis(100), lease);
+        for (held, epoch_us) in [(before, 1), (after, 2)] {
+            leases.open(held, &rail, Millis(100), lease, epoch_us);
         }
         assert_eq!(leases.count(&rail), 2);
         leases.close(before);
@@ -154,7 +166,7 @@ mod tests {
         let rail = RailName::new("a").unwrap();
         let held = first_attempt(2);
         let lease = Lease { asked_at: BootTime(0), duration: Millis(1_000) };
-        let open = leases.open(held, &rail, Millis(100), lease);
+        let open = leases.open(held, &rail, Millis(100), lease, 1);
         assert_eq!(leases.to_renew(BootTime(400), 10).len(), 0);
         assert_eq!(leases.to_renew(BootTime(600), 10).len(), 1);
         assert!(open.may_begin(BootTime(600)));
