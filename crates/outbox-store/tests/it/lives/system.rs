@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use outbox_testkit::{TestDb, wait_until};
 use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Row as _};
+use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
@@ -91,9 +91,11 @@ fn on_bench<T>(act: impl AsyncFnOnce(&mut Bench) -> T) -> T {
 
 /// The rows of one or more statements as text, or the SQLSTATE of a refusal.
 async fn ask(session: &mut PgConnection, text: &str) -> Result<Vec<String>, String> {
-    match sqlx::raw_sql(AssertSqlSafe(text.to_owned())).fetch_all(session).await {
+    match sqlx::raw_sql(AssertSqlSafe(text.to_owned())).fetch_all(&mut *session).await {
         Ok(rows) => Ok(rows.iter().map(|row| row.get::<Option<String>, _>(0).unwrap_or_default()).collect()),
         Err(error) => {
+            // The refusal is told before its locks are given back: another session must not be quicker.
+            let _ = session.ping().await;
             let code = error.as_database_error().and_then(|error| error.code().map(std::borrow::Cow::into_owned));
             match code {
                 Some(code) if code.starts_with("OB") => Err(code),
