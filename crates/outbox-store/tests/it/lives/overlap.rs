@@ -116,7 +116,16 @@ impl State {
         self.order = merged(&base.order, &open.order, &self.order);
         self.owed = merged(&base.owed, &open.owed, &self.owed);
         self.pauses = merged(&base.pauses, &open.pauses, &self.pauses);
-        self.actions = merged(&base.actions, &open.actions, &self.actions);
+        let theirs = std::mem::take(&mut self.actions);
+        self.actions = merged(&base.actions, &open.actions, &theirs);
+        // An action may be carried out in one transaction and decided on in the other: both count.
+        for (name, action) in &mut self.actions {
+            let (Some(before), Some(other)) = (base.actions.get(name), theirs.get(name)) else { continue };
+            if other.word != before.word {
+                action.word = other.word;
+            }
+            action.results.extend(other.results.iter().map(|(pay, result)| (*pay, result.clone())));
+        }
         self.granted = merged(&base.granted, &open.granted, &self.granted);
         self.cursors = merged(&base.cursors, &open.cursors, &self.cursors);
         self.beats = merged(&base.beats, &open.beats, &self.beats);
