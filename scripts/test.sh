@@ -35,6 +35,8 @@ JUNIT=target/nextest/default/junit.xml
 # A git hook or an editor's variables must not steer the tests' own git and Postgres.
 unset GIT_DIR GIT_WORK_TREE PGHOST PGPORT PGUSER PGDATABASE PGPASSWORD PGSERVICE DATABASE_URL
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never} NEXTEST_HIDE_PROGRESS_BAR=1
+# The same random sequences in every build; scripts/state_machine.sh tries others.
+export OUTBOXD_TEST_SEED=${OUTBOXD_TEST_SEED:-20261130}
 
 install_everything() {
   need_test_programs

@@ -127,7 +127,8 @@ impl State {
             action.results.extend(other.results.iter().map(|(pay, result)| (*pay, result.clone())));
         }
         self.granted = merged(&base.granted, &open.granted, &self.granted);
-        self.cursors = merged(&base.cursors, &open.cursors, &self.cursors);
+        // Of two claims of one worker the later one's cursor is remembered.
+        self.cursors = merged(&base.cursors, &self.cursors, &open.cursors);
         self.beats = merged(&base.beats, &open.beats, &self.beats);
         if open.contract != base.contract {
             self.contract = open.contract.clone();
