@@ -97,10 +97,7 @@ async fn ask(session: &mut PgConnection, text: &str) -> Result<Vec<String>, Stri
             // The refusal is told before its locks are given back: another session must not be quicker.
             let _ = session.ping().await;
             let code = error.as_database_error().and_then(|error| error.code().map(std::borrow::Cow::into_owned));
-            match code {
-                Some(code) if code.starts_with("OB") => Err(code),
-                _ => Err(format!("{error}, of {text}")),
-            }
+            Err(code.filter(|code| code.starts_with("OB")).unwrap_or_else(|| format!("{error}, of {text}")))
         }
     }
 }
