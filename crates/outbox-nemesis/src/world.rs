@@ -242,7 +242,7 @@ async fn set_contract(way: &PgAddress, database: &str, rail: &Rail) -> Result<()
 
 fn server_settings(settings: &Settings, clock: &ServerClock) -> ServerSettings {
     let mut configuration: Vec<String> =
-        // Few enough to be taken by one session's worth of work, enough for everybody else.
+        // Enough for everybody, and few enough to be taken one by one.
         ["max_connections = 80", "superuser_reserved_connections = 12", "max_wal_size = 512MB", "deadlock_timeout = 200ms"]
             .map(str::to_owned)
             .into();
