@@ -326,35 +326,8 @@ impl State {
         let old = &self.lives[&pay];
         let until = if action.window == Window::Drop { None } else { old.asked_not_after };
         let (participant, ordered, not_before) = (old.participant, old.ordered, old.not_before);
-        let life = Life {
-            born: 0,
-            participant,
-            ordered,
-            created: now,
-            not_before,
-            asked_not_after: until,
-            ended: None,
-            place: Place::Ready,
-            lease: None,
-            attempt_count: 0,
-            send_count: 0,
-            crash_count: 0,
-            inquiry_count: 0,
-            first_sent: None,
-            in_doubt: None,
-            quarantine: None,
-            late_success: false,
-            hold_requested: false,
-            possible_duplicate: false,
-            is_redrive: true,
-            due: not_before.map_or(now, |at| at.max(now)),
-            not_after: until,
-            endpoint: None,
-            attempts: Vec::new(),
-            late: Vec::new(),
-        };
-        let born = self.number();
-        self.lives.insert(next, Life { born, ..life });
+        let life = self.new_life(now, (participant, ordered), not_before, until);
+        self.lives.insert(next, Life { is_redrive: true, ..life });
         self.own.ordering |= ordered;
         self.put_in_order(&[next]);
         Some(format!("APPLIED {next}"))

@@ -53,11 +53,22 @@ impl State {
         let request = item.request;
         let not_before = request.not_before.map(|spans| self.at_start(spans));
         let not_after = request.not_after.map(|spans| self.at_start(spans));
+        self.new_life(now, (request.participant, request.ordered), not_before, not_after)
+    }
+
+    /// A payment that has just been recorded: whose it is, and whether it is under the ordering key.
+    pub(super) fn new_life(
+        &mut self,
+        created: Instant,
+        (participant, ordered): (u8, bool),
+        not_before: Option<Instant>,
+        not_after: Option<Instant>,
+    ) -> Life {
         Life {
             born: self.number(),
-            participant: request.participant,
-            ordered: request.ordered,
-            created: now,
+            participant,
+            ordered,
+            created,
             not_before,
             asked_not_after: not_after,
             ended: None,
@@ -74,7 +85,7 @@ impl State {
             hold_requested: false,
             possible_duplicate: false,
             is_redrive: false,
-            due: not_before.map_or(now, |at| at.max(now)),
+            due: not_before.map_or(created, |at| at.max(created)),
             not_after,
             endpoint: None,
             attempts: Vec::new(),
