@@ -121,12 +121,6 @@ impl Breaker {
         }
     }
 
-    /// Whether nothing, or only a probe, may start.
-    #[must_use]
-    pub const fn is_open(&self) -> bool {
-        matches!(self.state, State::Open { .. } | State::HalfOpen)
-    }
-
     /// What an attempt that starts now is to hand in when it ends.
     #[must_use]
     pub const fn generation(&self) -> Generation {
@@ -251,20 +245,6 @@ mod tests {
             let change = breaker.ended(BootTime(0), generation, RailHealth::Failing, jitter);
             assert_eq!(change, Some(BreakerChange::Opened { until: BootTime(length) }), "{jitter}");
         }
-    }
-
-    #[test]
-    fn it_is_open_from_its_opening_until_the_probe_is_answered() {
-        let mut breaker = Breaker::new(LIMITS);
-        assert!(!breaker.is_open());
-        for _ in 0..3 {
-            say(&mut breaker, 0, RailHealth::Failing);
-        }
-        assert!(breaker.is_open());
-        breaker.permit(BootTime(500));
-        assert!(breaker.is_open(), "the probe is under way");
-        say(&mut breaker, 500, RailHealth::Well);
-        assert!(!breaker.is_open());
     }
 
     #[test]

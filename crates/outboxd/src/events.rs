@@ -65,6 +65,8 @@ events! {
     CLOCK_FAULT = "clock.fault";
     /// Lost leases of vanished workers were settled by the rail's contract.
     LEASE_EXPIRED_TAKEN_OVER = "lease.expired_taken_over";
+    /// Lost leases could not be looked for, in a lane that claims nothing; it is tried again.
+    LEASE_SETTLING_FAILED = "lease.settling_failed";
     /// A lease of this dispatcher was lost before its result was recorded.
     LEASE_LOST = "lease.lost";
     /// Leases could not be renewed; it is tried again.

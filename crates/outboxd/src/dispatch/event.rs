@@ -45,7 +45,7 @@ pub(crate) enum LockAnswer {
 pub(crate) enum LaneCommand {
     /// Sweep now.
     Sweep,
-    /// Sweep at that time as well.
+    /// Sweep at that time as well: the leases of a dispatcher that fell silent have run out by then.
     SweepAt(BootTime),
     /// The answer to a wish to sleep.
     WakeupLock(LockAnswer),

@@ -17,12 +17,12 @@ use super::event::{Event, LaneCommand, Phase};
 use super::governed::{Times, govern};
 use super::lane_parts::{LaneParts, LaneSettings};
 use super::leases::OpenLease;
+use super::lost_leases::LostLeases;
 use super::off::Off;
 use super::pace::{Claimed, Due, Pace, Scan};
 use super::policy_watch::RailPolicy;
 use super::routes::{Choice, RouteNo, Routes, UnderWay};
 use super::sender::{self, End, Said, Send};
-use super::unclaimed::Why;
 use crate::clock::boot_now;
 use crate::events;
 use crate::exit::{Exit, Failure};
@@ -54,6 +54,7 @@ const CROWDED_MAX: Millis = Millis(10_000);
 enum Step {
     /// Payments for so many free slots of an endpoint.
     Claim(Scan, RouteNo, usize),
+    Settle,
     Wait(Millis),
     End,
 }
@@ -67,6 +68,7 @@ pub(crate) struct Lane {
     policy_version: Option<PolicyVersion>,
     off: Off,
     pace: Pace,
+    lost_leases: LostLeases,
     routes: Routes,
     cursor: Option<ClaimCursor>,
     /// Each with where it went, and what it said of that endpoint; none for a lease that was only given back.
@@ -85,18 +87,16 @@ pub(crate) struct Lane {
 
 impl Lane {
     pub(crate) fn new(settings: LaneSettings, mut parts: LaneParts) -> Self {
-        let pace = Pace::new(settings.poll_min, settings.poll_max);
-        let clock = ClockWatch::new(settings.rail.clone(), Arc::clone(&parts.health));
-        let (clients, unclaimed) = (std::mem::take(&mut parts.clients), Arc::clone(&parts.unclaimed));
-        let routes = Routes::new(&settings.rail, settings.breaker, clients, unclaimed, &parts.health);
+        let clients = std::mem::take(&mut parts.clients);
+        let routes = Routes::new(&settings.rail, settings.breaker, clients, &parts.health);
+        let interval = settings.dispatcher.maintenance_interval;
         parts.health.lane_off(settings.rail.as_str(), "its contract has not been read yet");
         Self {
-            settings,
-            parts,
             contract: None,
             policy_version: None,
             off: Off::Unread,
-            pace,
+            pace: Pace::new(settings.poll_min, settings.poll_max),
+            lost_leases: LostLeases::new(settings.rail.clone(), interval, boot_now()),
             routes,
             cursor: None,
             sends: JoinSet::new(),
@@ -104,9 +104,11 @@ impl Lane {
             suspects: false,
             paused: false,
             stopped: false,
-            clock,
+            clock: ClockWatch::new(settings.rail.clone(), Arc::clone(&parts.health)),
             backoff: Backoff::default(),
             crowded_since: None,
+            settings,
+            parts,
         }
     }
 
@@ -122,6 +124,7 @@ impl Lane {
             }
             match self.step(boot_now()) {
                 Step::Claim(scan, to, free) => self.claim(scan, to, free).await,
+                Step::Settle => self.lost_leases.settle(&mut self.parts.connection, &mut self.pace).await,
                 Step::Wait(wait) => self.wait(wait).await,
                 Step::End => break,
             }
@@ -134,24 +137,14 @@ impl Lane {
         if self.parts.handle.phase() >= Phase::Draining {
             return if self.sends.is_empty() { Step::End } else { Step::Wait(TICK) };
         }
-        if self.off != Off::No {
-            return Step::Wait(TICK);
-        }
-        if self.is_stopped() {
-            return Step::Wait(PAUSED_WAIT);
-        }
         if self.parts.leases.are_unrecorded() {
             return Step::Wait(UNRECORDED_WAIT);
         }
-        let (to, free) = match self.routes.choose(now) {
-            Choice::Send { to, free } => (to, free),
-            Choice::Full => return Step::Wait(TICK),
-            Choice::NotBefore(until) => return Step::Wait(until.since(now).min(TICK)),
+        let (to, free) = match self.room(now) {
+            Ok(room) => room,
+            Err(_) if now >= self.lost_leases.due_at() => return Step::Settle,
+            Err(wait) => return Step::Wait(wait.min(self.lost_leases.due_at().since(now))),
         };
-        let free = free.min(self.settings.concurrency.saturating_sub(self.sends.len()));
-        if free == 0 || (self.suspects && self.open_leases() > 0) {
-            return Step::Wait(TICK);
-        }
         match self.pace.next(now) {
             Due::At(at) => Step::Wait(at.since(now).min(TICK)),
             Due::Now(scan) => {
@@ -160,6 +153,23 @@ impl Lane {
                 if few && gathered < GATHER { Step::Wait(GATHER.minus(gathered)) } else { Step::Claim(scan, to, free) }
             }
         }
+    }
+
+    /// Where to and for how many payments the lane may claim; or how long it waits with none.
+    fn room(&mut self, now: BootTime) -> Result<(RouteNo, usize), Millis> {
+        if self.off != Off::No {
+            return Err(TICK);
+        }
+        if self.is_stopped() {
+            return Err(PAUSED_WAIT);
+        }
+        let (to, free) = match self.routes.choose(now) {
+            Choice::Send { to, free } => (to, free),
+            Choice::Full => return Err(TICK),
+            Choice::NotBefore(until) => return Err(until.since(now).min(TICK)),
+        };
+        let free = free.min(self.settings.concurrency.saturating_sub(self.sends.len()));
+        if free == 0 || (self.suspects && self.open_leases() > 0) { Err(TICK) } else { Ok((to, free)) }
     }
 
     /// Whether the rail is paused, as far as this daemon knows. What a claim leased now could only be given back.
@@ -212,7 +222,10 @@ impl Lane {
     fn obey(&mut self, command: LaneCommand) {
         match command {
             LaneCommand::Sweep => self.pace.sweep_now(),
-            LaneCommand::SweepAt(at) => self.pace.sweep_at(at),
+            LaneCommand::SweepAt(at) => {
+                self.pace.sweep_at(at);
+                self.lost_leases.look_at(at);
+            }
             LaneCommand::WakeupLock(answer) => {
                 // What was committed before the lock was taken sent no hint.
                 if self.parts.wakeup_lock.answered(answer) {
@@ -254,7 +267,6 @@ impl Lane {
 
     fn turn(&mut self, off: Off) {
         let rail = &self.settings.rail;
-        self.parts.unclaimed.set(rail, Why::LaneOff, off != Off::No);
         match off.reason() {
             None => {
                 tracing::info!(event = events::LANE_ON, %rail);

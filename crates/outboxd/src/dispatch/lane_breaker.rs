@@ -34,11 +34,6 @@ impl LaneBreaker {
         self.breaker.permit(now)
     }
 
-    /// Whether nothing, or only a probe, may begin.
-    pub(crate) const fn is_open(&self) -> bool {
-        self.breaker.is_open()
-    }
-
     /// What an exchange that begins now is to hand in when it ends.
     pub(crate) const fn generation(&self) -> Generation {
         self.breaker.generation()

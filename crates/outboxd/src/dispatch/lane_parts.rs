@@ -12,7 +12,6 @@ use super::connection::Connection;
 use super::event::{Handle, LaneCommand};
 use super::governed::{Maker, Times};
 use super::leases::Leases;
-use super::unclaimed::Unclaimed;
 use super::wakeup_lock::WakeupLock;
 use crate::config::model::{Dispatcher, Rail as RailConfig};
 use crate::health::{HealthState, Ticker};
@@ -48,7 +47,6 @@ pub(crate) struct LaneParts {
     pub(crate) wakeup_lock: WakeupLock,
     pub(crate) results: mpsc::Sender<Settled>,
     pub(crate) leases: Arc<Leases>,
-    pub(crate) unclaimed: Arc<Unclaimed>,
     pub(crate) health: Arc<HealthState>,
     pub(crate) metrics: Arc<RailMetrics>,
     pub(crate) handle: Handle,

@@ -17,6 +17,7 @@ mod lane_breaker;
 mod lane_parts;
 mod leases;
 mod listener;
+mod lost_leases;
 mod off;
 mod pace;
 mod pauses;
@@ -28,7 +29,6 @@ mod sampler;
 mod sender;
 mod start;
 pub(crate) mod state_file;
-mod unclaimed;
 mod upkeep;
 mod wakeup_lock;
 

@@ -11,7 +11,6 @@ use outbox_rail::Rail;
 use super::lane_breaker::LaneBreaker;
 use super::off::Abilities;
 use super::sender::Said;
-use super::unclaimed::{Unclaimed, Why};
 use crate::health::HealthState;
 
 /// One endpoint.
@@ -72,10 +71,8 @@ impl Withheld {
 
 /// The endpoints of one rail.
 pub(crate) struct Routes {
-    rail: RailName,
     concurrency: usize,
     routes: Vec<Route>,
-    unclaimed: Arc<Unclaimed>,
 }
 
 impl Routes {
@@ -84,7 +81,6 @@ impl Routes {
         rail: &RailName,
         limits: BreakerLimits,
         clients: Vec<Arc<dyn Rail>>,
-        unclaimed: Arc<Unclaimed>,
         health: &Arc<HealthState>,
     ) -> Self {
         let alone = clients.len() == 1;
@@ -94,7 +90,7 @@ impl Routes {
             Route { client, breaker, under_way: 0 }
         };
         let routes = clients.into_iter().map(route).collect();
-        Self { rail: rail.clone(), concurrency: limits.concurrency as usize, routes, unclaimed }
+        Self { concurrency: limits.concurrency as usize, routes }
     }
 
     /// Other clients of the same endpoints; what is under way keeps those that it began with.
@@ -179,10 +175,7 @@ impl Routes {
         let route = &mut self.routes[ended.route.0];
         route.under_way -= 1;
         let Some(said) = said else { return false };
-        let opened = route.breaker.ended(now, ended.generation, said);
-        let all_open = self.routes.iter().all(|route| route.breaker.is_open());
-        self.unclaimed.set(&self.rail, Why::BreakersOpen, all_open);
-        opened
+        route.breaker.ended(now, ended.generation, said)
     }
 }
 
@@ -217,18 +210,16 @@ mod tests {
 
     struct Kit {
         routes: Routes,
-        unclaimed: Arc<Unclaimed>,
         health: Arc<HealthState>,
-        rail: RailName,
     }
 
     impl Kit {
         fn new(endpoints: &[&'static str]) -> Self {
-            let (unclaimed, health) = (Arc::<Unclaimed>::default(), HealthState::new());
+            let health = HealthState::new();
             let clients = endpoints.iter().map(|name| Arc::new(Named(name)) as Arc<dyn Rail>).collect();
             let rail = RailName::new("a").unwrap();
-            let routes = Routes::new(&rail, LIMITS, clients, Arc::clone(&unclaimed), &health);
-            Self { routes, unclaimed, health, rail }
+            let routes = Routes::new(&rail, LIMITS, clients, &health);
+            Self { routes, health }
         }
 
         /// Begins at the endpoint that is chosen now.
@@ -266,18 +257,16 @@ mod tests {
     }
 
     #[test]
-    fn a_rail_counts_as_not_claimed_from_the_opening_until_a_probe_was_answered() {
+    fn nothing_is_claimed_from_the_opening_on_but_one_probe_until_it_was_answered() {
         let mut kit = Kit::new(&["https://one"]);
         let until = kit.first_fails();
-        assert!(kit.unclaimed.contains(&kit.rail));
         assert_eq!(kit.shown(), ["rail a: connect"]);
         assert_eq!(kit.routes.choose(BootTime(0)), Choice::NotBefore(BootTime(until)));
         assert_eq!(kit.chosen(until), Some((0, 1)));
         let probe = kit.begin(until);
         assert_eq!(kit.chosen(until), None, "a probe is under way");
-        assert!(kit.unclaimed.contains(&kit.rail));
         assert!(!kit.end(until, probe, WELL));
-        assert!(!kit.unclaimed.contains(&kit.rail) && kit.shown().is_empty());
+        assert_eq!((kit.chosen(until), kit.shown()), (Some((0, 2)), Vec::new()));
         assert_eq!(kit.health.reasons(), [], "an open breaker does not make the daemon unready");
     }
 
@@ -285,7 +274,6 @@ mod tests {
     fn the_second_endpoint_is_used_while_the_first_is_open_and_gets_what_a_recovering_first_does_not_take() {
         let mut kit = Kit::new(&["https://one", "https://two"]);
         let until = kit.first_fails();
-        assert!(!kit.unclaimed.contains(&kit.rail), "the lane goes on claiming");
         assert_eq!(kit.shown(), ["rail a at https://one: connect"]);
         assert_eq!(kit.chosen(0), Some((1, 4)));
         let probe = kit.begin(until);
@@ -340,7 +328,6 @@ mod tests {
         let (one, two) = (kit.begin(0), kit.begin(0));
         kit.end(0, one, FAILED);
         kit.end(0, two, FAILED);
-        assert!(kit.unclaimed.contains(&kit.rail));
         let Choice::NotBefore(at) = kit.routes.choose(BootTime(0)) else { panic!("something may be sent") };
         assert!(at.0 <= first, "{at:?} {first}");
     }

@@ -29,7 +29,6 @@ use super::preflight::Demands;
 use super::renewer::Renewer;
 use super::sampler::Sampler;
 use super::state_file::{StateFile, StateKeeper};
-use super::unclaimed::Unclaimed;
 use super::upkeep::Upkeep;
 use super::wakeup_lock::WakeupLock;
 use crate::config::Config;
@@ -79,7 +78,7 @@ pub async fn run(deps: Deps, shutdown: impl Future<Output = &'static str>) -> Re
         }
     }
     deps.health.ready("database");
-    let services = Services { database, demands, worker_id, unclaimed: Arc::default(), deps };
+    let services = Services { database, demands, worker_id, deps };
     services.run(shutdown, state).await
 }
 
@@ -181,7 +180,6 @@ struct Services {
     database: Arc<ConnectSettings>,
     demands: Demands,
     worker_id: WorkerId,
-    unclaimed: Arc<Unclaimed>,
     deps: Deps,
 }
 
@@ -291,7 +289,6 @@ impl Services {
             wakeup_lock: WakeupLock::new(rail.clone(), sleep.clone()),
             results: results.clone(),
             leases: Arc::clone(leases),
-            unclaimed: Arc::clone(&self.unclaimed),
             health: Arc::clone(&self.deps.health),
             metrics: Arc::clone(self.deps.metrics.rail(rail)),
             handle: handle.clone(),
@@ -361,7 +358,6 @@ impl Services {
             lanes: self.deps.rails.keys().cloned().collect(),
             identities: Identities::of(&self.deps.config),
             leases: Arc::clone(leases),
-            unclaimed: Arc::clone(&self.unclaimed),
             policy: PolicyWatch::default(),
             metrics: Arc::clone(&self.deps.metrics),
             heartbeat_interval: dispatcher.heartbeat_interval,

@@ -1,27 +1,22 @@
-//! What is done now and then: the heartbeat, the contracts, the policy, the pauses, revoked certificates of ours, parked payments,
-//! and lost leases of lanes that do not claim. All on one connection, in bounded passes.
+//! What is done now and then: the heartbeat, the contracts, the policy, the pauses, revoked certificates of ours, and parked
+//! payments. All on one connection, in bounded passes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use outbox_core::{BootTime, HoldReason, Millis, RailName, WorkerId};
-use outbox_store::{ClaimCursor, DispatcherState, Fingerprint, Heartbeat, LaneBeat, RailRow};
+use outbox_store::{DispatcherState, Fingerprint, Heartbeat, LaneBeat, RailRow};
 
 use super::connection::{Connection, ConnectionError};
 use super::event::{Event, Handle, Phase};
 use super::identities::{self, Identities};
 use super::leases::Leases;
 use super::policy_watch::{PolicyNow, PolicyWatch};
-use super::unclaimed::Unclaimed;
 use crate::clock::boot_now;
 use crate::events;
 use crate::health::Ticker;
 use crate::metrics::Metrics;
-
-/// The rows of the due index that one pass over a lane that does not claim looks at. A million due payments are
-/// gone through in a hundred passes; more at once would hold up the heartbeat.
-const EXPIRE_ROWS_MAX: u32 = 10_000;
 
 /// The ordering keys, the payments of participants that go on, and the missed windows that one pass settles.
 const UNPARK_ROWS_MAX: u32 = 1_000;
@@ -41,7 +36,6 @@ pub(crate) struct Upkeep {
     pub(crate) lanes: Vec<RailName>,
     pub(crate) identities: Identities,
     pub(crate) leases: Arc<Leases>,
-    pub(crate) unclaimed: Arc<Unclaimed>,
     pub(crate) policy: PolicyWatch,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) heartbeat_interval: Millis,
@@ -92,9 +86,8 @@ impl Upkeep {
             self.beat(state).await?;
         }
         self.look_at_rules(passes, beats).await?;
-        if passes.expire_at.is_none_or(|at| now >= at) {
-            passes.expire_at = Some(now.plus(self.maintenance_interval));
-            self.expire(passes).await?;
+        if passes.unpark_at.is_none_or(|at| now >= at) {
+            passes.unpark_at = Some(now.plus(self.maintenance_interval));
             passes.owes = true;
         }
         if passes.owes {
@@ -165,29 +158,6 @@ impl Upkeep {
         }
         Ok(owes)
     }
-
-    /// Settles lost leases of lanes that do not claim: paused ones, those whose breaker is open, and those that are off.
-    async fn expire(&mut self, passes: &mut Passes) -> Result<(), ConnectionError> {
-        let is_unclaimed = |rail: &&RailName| self.handle.pauses.stop_rail(rail) || self.unclaimed.contains(rail);
-        let unclaimed: Vec<RailName> = self.lanes.iter().filter(is_unclaimed).cloned().collect();
-        for rail in unclaimed {
-            let after = passes.cursors.remove(&rail);
-            let session = self.connection.session().await?;
-            let report = outbox_store::expire_leases(session, &rail, EXPIRE_ROWS_MAX, after).await?;
-            let settled = report.held.len() + report.due_again.len();
-            if settled > 0 {
-                tracing::warn!(event = events::LEASE_EXPIRED_TAKEN_OVER, %rail, count = settled);
-            }
-            for held in &report.held {
-                let (outbox_id, attempt_no, reason) = (held.outbox_id, held.attempt_no, held.reason.name());
-                tracing::warn!(event = events::PAYMENT_HELD, %rail, %outbox_id, attempt_no = attempt_no.0, reason);
-            }
-            if let Some(next) = report.next {
-                passes.cursors.insert(rail, next);
-            }
-        }
-        Ok(())
-    }
 }
 
 /// The rails that are not called: those whose contracts are paused, and those to which we would show a revoked
@@ -201,13 +171,12 @@ fn stopped(rails: &[RailRow], revoked: &BTreeMap<RailName, String>) -> BTreeSet<
 #[derive(Debug, Default)]
 struct Passes {
     beat_at: Option<BootTime>,
-    expire_at: Option<BootTime>,
+    unpark_at: Option<BootTime>,
     /// Whether parked payments may be owed more than the last pass brought back.
     owes: bool,
     rails: Vec<RailRow>,
     revoked: BTreeMap<RailName, String>,
     policy: PolicyNow,
-    cursors: BTreeMap<RailName, ClaimCursor>,
 }
 
 #[cfg(test)]

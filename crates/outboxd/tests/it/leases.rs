@@ -10,6 +10,9 @@ use crate::rig::{HOLD, LEASE_MS, LIMIT, RAILS, RESEND, Rig};
 
 const EACH: usize = 3;
 
+/// Of a rail that is waited for 6 s.
+const LONG_LEASE_MS: i64 = 9_000;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_payment_whose_time_ran_out_while_it_connected_is_not_sent() {
     let rig = Rig::start().await;
@@ -135,6 +138,33 @@ async fn lost_leases_are_settled_whatever_keeps_their_lane_from_claiming() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn leases_of_a_vanished_dispatcher_are_settled_while_every_slot_waits_for_a_silent_rail() {
+    let rig = Rig::start().await;
+    let patient = format!("null, p_rail_timeout_ms => 6000, p_lease_duration_ms => {LONG_LEASE_MS}");
+    rig.contract(RESEND, &patient).await;
+    rig.resend.park(Point::BeforeExecution);
+    rig.enqueue(RESEND, EACH).await;
+    let mut gone = rig.daemon_with("gone", rig.proxy.address(), &[format!("rails.{RESEND}.timeout=6s")]);
+    tokio::time::timeout(LIMIT, rig.resend.wait_for_parked(Point::BeforeExecution, EACH as u64)).await.unwrap();
+    let narrow = ["rails.resend.timeout=6s", "rails.resend.concurrency=1", "dispatcher.maintenance_interval=10m"];
+    let daemon = rig.daemon_with("a", rig.proxy.address(), &narrow);
+    daemon.logged("lane.on", 2).await;
+    gone.kill();
+    let nearly = "select clock_timestamp() > max(lease_expires_at) - interval '1 s' from outbox.payment_outbox_pending";
+    rig.until("the last second of the leases", nearly).await;
+    let one = "select outbox.enqueue_payment_outbox('p', 'one', 'one', 'resend', 'x', 'text/plain')";
+    rig.run(one).await;
+    tokio::time::timeout(LIMIT, rig.resend.wait_for_parked(Point::BeforeExecution, EACH as u64 + 1)).await.unwrap();
+    let settled = "select count(*) = 3 from outbox.payment_outbox_attempts where state = 'LEASE_EXPIRED'";
+    rig.until("settled leases", settled).await;
+    assert_eq!(daemon.events("send.finished"), Vec::<serde_json::Value>::new(), "a slot was free again before");
+    rig.resend.release();
+    rig.settled().await;
+    rig.conserved().await;
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn dispatcher_of_another_environment_claims_nothing_and_says_why() {
     let rig = Rig::start().await;
     let ours = rig.daemon_with("a", rig.proxy.address(), &["dispatcher.environment=production"]);
@@ -189,7 +219,6 @@ async fn a_lease_lasts_as_long_as_its_result_waits_to_be_recorded() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_of_a_dispatcher_that_fell_silent_is_found_by_one_that_has_nothing_to_do() {
-    const LONG_LEASE_MS: i64 = 9_000;
     let rig = Rig::start().await;
     // The first waits for its answers until the second is up, however slowly that starts.
     let patient = format!("null, p_rail_timeout_ms => 6000, p_lease_duration_ms => {LONG_LEASE_MS}");
