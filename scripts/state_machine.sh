@@ -2,7 +2,9 @@
 # The model against SQL at length: so many random sequences of calls on each version of Postgres, a fourth of them on each contract, each
 # step compared with the model (crates/outbox-store/tests/it/lives). `scripts/test.sh` runs the same tests with 500 for each contract.
 #
-#   scripts/state_machine.sh [--sequences COUNT] [--out FILE]
+#   scripts/state_machine.sh [--sequences COUNT] [--postgres 15|16|17|18]... [--out FILE]
+#
+# Without --postgres on 15 and on 18. What came of it is appended to FILE, evidence/state_machine.txt unless told otherwise.
 #
 # A failure ends with the shortest sequence that was found and with OUTBOXD_TEST_SEED=…, which makes it again:
 #   OUTBOXD_TEST_SEED=… target/debug/testkit-pg 15 cargo test -p outbox-store --test it -- lives::NAME
@@ -14,8 +16,9 @@ REPORT_NAME=scripts/state_machine.sh
 COMMAND="scripts/state_machine.sh $*"
 SEQUENCES=100000
 OUT=evidence/state_machine.txt
+VERSIONS=()
 usage() {
-  printf 'usage: scripts/state_machine.sh [--sequences COUNT] [--out FILE]\n' >&2
+  printf 'usage: scripts/state_machine.sh [--sequences COUNT] [--postgres 15|16|17|18]... [--out FILE]\n' >&2
   exit 2
 }
 while [ "$#" -gt 0 ]; do
@@ -23,6 +26,10 @@ while [ "$#" -gt 0 ]; do
     --sequences)
       [[ "${2:-}" =~ ^[1-9][0-9]{1,7}$ ]] || usage
       SEQUENCES=$2
+      ;;
+    --postgres)
+      [[ "${2:-}" =~ ^1[5-8]$ ]] || usage
+      VERSIONS+=("$2")
       ;;
     --out)
       [ -n "${2:-}" ] || usage
@@ -47,10 +54,11 @@ run() {
 
 write_evidence() {
   {
-    evidence_header "$COMMAND" 'the tests of outbox-store' 'the 15 and the 18 of scripts/test.sh'
+    evidence_header "$COMMAND" 'the tests of outbox-store' "${VERSIONS[*]}, those of scripts/test.sh"
     printf 'postgres contract sequences seed, and how often what was done or said. Differences from the model: none, or no file\n'
     cat "$FIGURES" "$FIGURES.times"
-  } >"$OUT"
+    printf '\n'
+  } >>"$OUT"
   rm -f "$FIGURES" "$FIGURES".*
   cat "$OUT"
 }
@@ -61,7 +69,8 @@ build() {
 }
 
 step build build
-for version in 15 18; do
+[ "${#VERSIONS[@]}" -gt 0 ] || VERSIONS=(15 18)
+for version in "${VERSIONS[@]}"; do
   step "$SEQUENCES sequences on Postgres $version" run "$version"
 done
 step evidence write_evidence

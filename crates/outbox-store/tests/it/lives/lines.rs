@@ -175,3 +175,24 @@ pub(super) fn question(rail: &str, start: Start, actions: &[String]) -> String {
 /// Makes the function that tells a time as spans from now, for the session that asks.
 pub(super) const SPANS: &str = "create function pg_temp.spans(at timestamptz) returns text language sql volatile as $$
     select coalesce(round(extract(epoch from at - clock_timestamp()) / 300)::integer::text, '-') $$";
+
+/// Without what differs from run to run: a time, an id.
+pub(super) fn plain(line: &str) -> String {
+    let mut line = line.to_owned();
+    if let Some(at) = line.find("what was sent may still be under way") {
+        line.replace_range(at.., "too early");
+    }
+    if let Some(at) = line.find("it was redriven already") {
+        line.truncate(at + "it was redriven already".len());
+    }
+    line
+}
+
+/// Late outcomes have no order of their own; their names do.
+pub(super) fn in_order(line: &str) -> String {
+    let parts: Vec<&str> = line.split(" | ").collect();
+    let [payment, attempts, late] = parts.as_slice() else { return line.to_owned() };
+    let mut late: Vec<&str> = late.split(", ").collect();
+    late.sort_unstable();
+    format!("{payment} | {attempts} | {}", late.join(", "))
+}
