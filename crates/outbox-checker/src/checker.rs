@@ -327,7 +327,7 @@ impl Checker {
             .flat_map(|payment| payment.attempts.iter().map(move |attempt| (payment, attempt)));
         let lost = leases.filter(|(_, attempt)| {
             attempt.state == State::LeaseExpired
-                && self.faults.faults.host_us(attempt.claimed_us) <= killed_us
+                && self.faults.faults.earliest_host_us(attempt.claimed_us) <= killed_us
                 && self.world.workers.name(attempt.worker).starts_with(worker)
         });
         let last = lost.max_by_key(|(_, attempt)| attempt.completed_us);

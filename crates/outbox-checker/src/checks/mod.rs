@@ -175,10 +175,13 @@ impl Case<'_> {
     /// began to be lost.
     #[must_use]
     pub fn may_miss_attempts(&self) -> bool {
-        let end_us = self.payment.terminal().map_or(i64::MAX, |end| end.completed_us);
-        self.faults.failovers.iter().any(|failover| {
-            self.faults.host_us(self.payment.created_us) <= failover.at_us + GRACE_US
-                && end_us >= failover.lost_from_us - GRACE_US
+        let faults = self.faults;
+        // A time of the database that came twice is taken for the one at which it may have been so.
+        let created_us = faults.earliest_host_us(self.payment.created_us);
+        let end_us = self.payment.terminal().map_or(i64::MAX, |end| faults.host_us(end.completed_us));
+        faults.failovers.iter().any(|failover| {
+            let lost_from_us = faults.earliest_host_us(failover.lost_from_us);
+            created_us <= failover.at_us + GRACE_US && end_us >= lost_from_us - GRACE_US
         })
     }
 }

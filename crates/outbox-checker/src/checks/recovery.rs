@@ -40,7 +40,7 @@ pub fn recoveries(faults: &Faults, leases: &[LostLease<'_>], now_us: i64) -> Vec
     // By the machine's clock, once for all crashes.
     let times = leases.iter().map(|lease| {
         let settled_us = lease.settled_us.map_or(now_us, |settled_us| faults.earliest_host_us(settled_us));
-        (faults.host_us(lease.claimed_us), settled_us)
+        (faults.earliest_host_us(lease.claimed_us), settled_us)
     });
     let times: Vec<(i64, i64)> = times.collect();
     for kill in &faults.kills {

@@ -99,7 +99,7 @@ fn judge_send(
 mod tests {
     use super::*;
     use crate::checks::forged::Forged;
-    use crate::faults::Failover;
+    use crate::faults::{ClockStep, Failover};
     use crate::payment::{Applied, Late};
 
     #[test]
@@ -111,6 +111,13 @@ mod tests {
         assert_eq!(found(&forged), Some(Check::SentMoreThanClaimed));
         let at_us = forged.payment.created_us + 50_000_000;
         forged.faults.failovers.push(Failover { at_us, lost_from_us: forged.payment.created_us });
+        assert_eq!(found(&forged), None);
+        // Turned back later, the clock shows the time of the enqueue once more: that is not when it was.
+        let turned_at_us = at_us + 20_000_000;
+        forged
+            .faults
+            .clocks
+            .push(ClockStep { at_us: turned_at_us, offset_us: forged.payment.created_us - turned_at_us });
         assert_eq!(found(&forged), None);
         let mut forged = Forged::dispatched(Contract::Resend);
         forged.attempt(State::Released, Some(Outcome::Released));
