@@ -12,7 +12,7 @@ struct Place {
     tests_use: &'static [&'static str],
 }
 
-const PLACES: [Place; 12] = [
+const PLACES: [Place; 13] = [
     Place { name: "outbox-core", links: &[], tests_use: &[] },
     Place { name: "outbox-store", links: &["outbox-core"], tests_use: &["outbox-testkit"] },
     Place { name: "outbox-rail", links: &["outbox-core"], tests_use: &["rail-sim", "outbox-testkit"] },
@@ -35,6 +35,12 @@ const PLACES: [Place; 12] = [
         links: &["outbox-core", "outbox-rail", "outbox-secrets", "outbox-store", "outboxd"],
         tests_use: &[],
     },
+    // It runs the daemon inside itself, beside what it is measured against.
+    Place {
+        name: BENCH,
+        links: &["outbox-core", "outbox-rail", "outboxd", "outbox-testkit", "rail-sim"],
+        tests_use: &[],
+    },
     Place { name: "outbox-testkit", links: &["outbox-core", "outbox-store"], tests_use: &[] },
     // It starts the programs and does not link them.
     Place { name: NEMESIS, links: &["outbox-testkit", "rail-sim"], tests_use: &[] },
@@ -47,11 +53,12 @@ pub(crate) const CORE_LINKS: [&str; 1] = ["uuid"];
 const RAIL: &str = "outbox-rail";
 const SECRETS: &str = "outbox-secrets";
 const NEMESIS: &str = "outbox-nemesis";
+const BENCH: &str = "outbox-bench";
 const CHECKER: &str = "outbox-checker";
 
 /// Libraries that reach the outside, and the only crates that may link them. The simulated rail serves TLS.
 const EDGES: [(&[&str], &[&str]); 7] = [
-    (&["sqlx", "postgres", "tokio-postgres"], &["outbox-store", "outbox-testkit", CHECKER, NEMESIS]),
+    (&["sqlx", "postgres", "tokio-postgres"], &["outbox-store", "outbox-testkit", CHECKER, NEMESIS, BENCH]),
     (&["rcgen"], &["outbox-testkit"]),
     (&["rustls"], &[RAIL, SECRETS, "rail-sim"]),
     (&["tokio-rustls"], &[RAIL, "rail-sim"]),

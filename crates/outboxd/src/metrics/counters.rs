@@ -145,6 +145,12 @@ impl Metrics {
         })
     }
 
+    /// How many payments this dispatcher saw dispatched or failed, on all rails.
+    #[must_use]
+    pub fn settled(&self) -> u64 {
+        self.rails.values().map(|rail| rail.settled()).sum()
+    }
+
     /// The counters of a configured rail.
     pub(crate) fn rail(&self, rail: &RailName) -> &Arc<RailMetrics> {
         &self.rails[rail]

@@ -1,0 +1,29 @@
+//! Whether what waits makes what is dispatched slower: the first 20,000 of a queue of some depth.
+
+use std::time::SystemTime;
+
+use super::Dispatchers;
+use super::drain::since_first_claim;
+use crate::error::BenchError;
+use crate::meter::real;
+use crate::world::World;
+
+/// How many are dispatched.
+const FIRST: u64 = 20_000;
+
+/// The first payments per second with `due` waiting; all of them if there are fewer.
+///
+/// # Errors
+/// When the daemon fails.
+pub(crate) async fn rate(world: &World, due: u64, settings: &[String]) -> Result<f64, BenchError> {
+    let db = world.outbox().await?;
+    world.enqueue(&db, 0, due).await?;
+    world.settle(&db).await?;
+    let first = FIRST.min(due);
+    let dispatchers = Dispatchers::start(&db, 1, settings)?;
+    dispatchers.settled(first).await?;
+    let settled = dispatchers.settled_now();
+    let ended = SystemTime::now();
+    dispatchers.stop().await?;
+    Ok(real(settled) / since_first_claim(&db, ended).await?)
+}

@@ -1,0 +1,118 @@
+//! What recording a payment costs a producer, beside a plain insert of the same bytes into one table.
+
+use std::time::Instant;
+
+use outbox_testkit::TestDb;
+use sqlx::{Connection as _, Executor as _, PgConnection};
+
+use crate::daemon::RAIL;
+use crate::error::{BenchError, sql};
+use crate::meter::{Cost, Meter};
+use crate::world::{BATCH, PAYLOAD_BYTES, World, enqueue_batch, run};
+
+/// Clients beside each other, each with single-row transactions.
+pub(crate) const CLIENTS: u64 = 8;
+
+/// The table of the plain insert: what a system would write that promises nothing but to have the bytes.
+const PLAIN: &str = "create extension if not exists pg_walinspect; create table plain \
+    (id bigint generated always as identity primary key, payload bytea not null, created_at timestamptz not null default now())";
+
+const INSERT: &str = "insert into plain (payload) values ($1)";
+const INSERT_BATCH: &str = "insert into plain (payload) select unnest($1::bytea[])";
+const ENQUEUE: &str =
+    "select created from outbox.enqueue_payment_outbox('bench', $1, $1, $2, $3, 'application/json', p_hint => $4)";
+
+/// What records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum How {
+    /// Into one table.
+    Plain,
+    /// Through the function, and wakes lanes that sleep.
+    Hinting,
+    /// Through the function, and wakes none.
+    Silent,
+}
+
+/// Single rows of so many clients, `each` one after the other in a transaction of its own.
+///
+/// # Errors
+/// When the server refuses.
+pub(crate) async fn singles(world: &World, db: &TestDb, how: How, from: u64, each: u64) -> Result<Cost, BenchError> {
+    let mut sessions = Vec::new();
+    for _ in 0..CLIENTS {
+        sessions.push(session(db, how).await?);
+    }
+    let meter = Meter::begin(&world.server, db).await?;
+    let began = Instant::now();
+    let clients = sessions.into_iter().zip(0..CLIENTS).map(|(mut session, client)| {
+        tokio::spawn(async move {
+            for number in 0..each {
+                single(&mut session, how, from + client * each + number).await?;
+            }
+            session.close().await.map_err(sql("the end of a session"))
+        })
+    });
+    let clients: Vec<_> = clients.collect();
+    for client in clients {
+        client.await.map_err(|panic| BenchError::Wrong(panic.to_string()))??;
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    meter.end(CLIENTS * each, Some(seconds)).await
+}
+
+async fn session(db: &TestDb, how: How) -> Result<PgConnection, BenchError> {
+    Ok(db.connect_as(if how == How::Plain { "postgres" } else { "t_ingest" }).await?)
+}
+
+async fn single(session: &mut PgConnection, how: How, number: u64) -> Result<(), BenchError> {
+    let payload = vec![b'x'; PAYLOAD_BYTES];
+    let query = match how {
+        How::Plain => sqlx::query(INSERT).bind(payload),
+        How::Hinting | How::Silent => {
+            sqlx::query(ENQUEUE).bind(format!("I{number:012}")).bind(RAIL).bind(payload).bind(how == How::Hinting)
+        }
+    };
+    query.execute(session).await.map(drop).map_err(sql("a single row"))
+}
+
+/// Batches of 1,000 of one client.
+///
+/// # Errors
+/// When the server refuses.
+pub(crate) async fn batches(world: &World, db: &TestDb, how: How, from: u64, count: u64) -> Result<Cost, BenchError> {
+    let mut session = session(db, how).await?;
+    let meter = Meter::begin(&world.server, db).await?;
+    let began = Instant::now();
+    for batch in 0..count / BATCH {
+        if how == How::Plain {
+            let payloads = vec![vec![b'x'; PAYLOAD_BYTES]; usize::try_from(BATCH).unwrap_or(0)];
+            sqlx::query(INSERT_BATCH).bind(payloads).execute(&mut session).await.map_err(sql("a batch"))?;
+        } else {
+            enqueue_batch(&mut session, from + batch * BATCH, BATCH).await?;
+        }
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    session.close().await.map_err(sql("the end of a session"))?;
+    meter.end(count, Some(seconds)).await
+}
+
+/// The table of plain inserts.
+///
+/// # Errors
+/// When the server refuses.
+pub(crate) async fn make_plain(world: &World) -> Result<TestDb, BenchError> {
+    let db = TestDb::create_empty_on(world.server.address()).await?;
+    run(&db, PLAIN).await?;
+    Ok(db)
+}
+
+/// A session that stands for a lane asleep: it holds the rail's wake-up lock and listens.
+///
+/// # Errors
+/// When the server refuses.
+pub(crate) async fn asleep(db: &TestDb) -> Result<PgConnection, BenchError> {
+    let mut lane = db.connect_as("postgres").await?;
+    let sleep = format!("listen outbox_{RAIL}; select pg_advisory_lock(outbox.wakeup_lock_key('{RAIL}'))");
+    lane.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(sleep))).await.map_err(sql("a lane asleep"))?;
+    Ok(lane)
+}

@@ -1,0 +1,132 @@
+//! Payments come and go at a steady pace, and one in a hundred exchanges leaves a doubt: whether anything grows with time.
+
+use std::collections::HashMap;
+use std::fs;
+use std::time::{Duration, Instant};
+
+use outbox_core::OutboxId;
+use outbox_testkit::TestDb;
+use serde::Serialize;
+use sqlx::{Connection as _, PgConnection, Row as _};
+use uuid::Uuid;
+
+use super::{Arrivals, Dispatchers};
+use crate::daemon::RAIL;
+use crate::error::{BenchError, io, sql};
+use crate::noop_rail::NoopRail;
+use crate::report::quantile;
+use crate::world::{PAYLOAD_BYTES, World, value};
+
+/// Between two batches, and how many payments each has: 1,000 a second.
+const EVERY: Duration = Duration::from_millis(10);
+const TOGETHER: usize = 10;
+
+/// One in so many exchanges ends without an answer.
+const DOUBT_EVERY: u64 = 100;
+
+/// What is looked at together.
+const WINDOW: Duration = Duration::from_secs(10);
+
+const ENQUEUE: &str = "select e.outbox_id from outbox.enqueue_payment_outbox_batch($1, $2, $2, $3, $4, $5, $6, $7, $8, $8, $7, $7, $9) as e";
+
+/// One window.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Window {
+    /// Payments whose first byte could leave in it.
+    pub(crate) payments: usize,
+    /// From commit to first byte, in milliseconds.
+    pub(crate) p50_ms: f64,
+    /// The same.
+    pub(crate) p99_ms: f64,
+    /// Dead rows of the table of pending payments, by the server's count.
+    pub(crate) dead_rows: i64,
+    /// Bytes of that table.
+    pub(crate) table_bytes: i64,
+    /// Bytes of its indexes.
+    pub(crate) index_bytes: i64,
+    /// Resident memory of this process: the daemon's, and what the measurement needs.
+    pub(crate) resident_bytes: u64,
+}
+
+/// What each window showed, for so many of them.
+///
+/// # Errors
+/// When the daemon fails.
+pub(crate) async fn windows(world: &World, count: u32, settings: &[String]) -> Result<Vec<Window>, BenchError> {
+    let db = world.outbox().await?;
+    let (sender, mut arrivals) = tokio::sync::mpsc::unbounded_channel();
+    let rail = NoopRail::new(Some(sender)).with_doubt_every(DOUBT_EVERY);
+    let dispatchers = Dispatchers::on(&db, 1, settings, rail)?;
+    let mut producer = db.connect_as("t_ingest").await?;
+    let mut ticks = tokio::time::interval(EVERY);
+    let mut windows = Vec::new();
+    let (mut number, mut committed) = (0, HashMap::new());
+    for _ in 0..count {
+        let until = Instant::now() + WINDOW;
+        while Instant::now() < until {
+            ticks.tick().await;
+            let ids = enqueue(&mut producer, number).await?;
+            number += TOGETHER;
+            let now = Instant::now();
+            committed.extend(ids.into_iter().map(|id| (id, now)));
+        }
+        windows.push(window(&db, &mut arrivals, &mut committed).await?);
+    }
+    producer.close().await.map_err(sql("the end of a session"))?;
+    dispatchers.settled(u64::try_from(number).unwrap_or(u64::MAX)).await?;
+    dispatchers.stop().await?;
+    Ok(windows)
+}
+
+async fn window(
+    db: &TestDb,
+    arrivals: &mut Arrivals,
+    committed: &mut HashMap<OutboxId, Instant>,
+) -> Result<Window, BenchError> {
+    let mut took = Vec::new();
+    while let Ok((id, at)) = arrivals.try_recv() {
+        // One that is sent again is no longer there.
+        if let Some(since) = committed.remove(&id) {
+            took.push(at.saturating_duration_since(since).as_secs_f64() * 1_000.0);
+        }
+    }
+    took.sort_by(f64::total_cmp);
+    let pending = "'outbox.payment_outbox_pending'::regclass";
+    Ok(Window {
+        payments: took.len(),
+        p50_ms: quantile(&took, 0.5),
+        p99_ms: quantile(&took, 0.99),
+        dead_rows: value(db, &format!("select n_dead_tup from pg_stat_user_tables where relid = {pending}")).await?,
+        table_bytes: value(db, &format!("select pg_table_size({pending})")).await?,
+        index_bytes: value(db, &format!("select pg_indexes_size({pending})")).await?,
+        resident_bytes: resident()?,
+    })
+}
+
+async fn enqueue(producer: &mut PgConnection, from: usize) -> Result<Vec<OutboxId>, BenchError> {
+    let ids: Vec<String> = (from..from + TOGETHER).map(|number| format!("I{number:012}")).collect();
+    let text = |value: &str| vec![value.to_owned(); TOGETHER];
+    let rows = sqlx::query(ENQUEUE)
+        .bind(text("bench"))
+        .bind(ids)
+        .bind(text(RAIL))
+        .bind(vec![vec![b'x'; PAYLOAD_BYTES]; TOGETHER])
+        .bind(text("application/json"))
+        .bind(vec![None::<i64>; TOGETHER])
+        .bind(vec![None::<String>; TOGETHER])
+        .bind(vec![None::<time::OffsetDateTime>; TOGETHER])
+        .bind(vec![None::<Uuid>; TOGETHER])
+        .fetch_all(producer)
+        .await
+        .map_err(sql("enqueue"))?;
+    Ok(rows.iter().map(|row| OutboxId(row.get::<Uuid, _>(0))).collect())
+}
+
+/// Resident memory of this process, in bytes.
+fn resident() -> Result<u64, BenchError> {
+    const MARK: &str = "VmRSS:";
+    let status = fs::read_to_string("/proc/self/status").map_err(io("/proc/self/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(MARK)).unwrap_or_default();
+    let kib: u64 = line.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0);
+    Ok(kib * 1_024)
+}

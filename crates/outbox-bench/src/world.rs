@@ -1,0 +1,134 @@
+//! A durable server of the benchmark's own, databases on it, and payments in them.
+
+use outbox_testkit::{PgServer, PgVersion, ServerSettings, TestDb};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _};
+
+use crate::daemon::RAIL;
+use crate::error::BenchError;
+use crate::error::sql;
+
+/// The size of every payload, in bytes: what the figures of other systems were measured with.
+pub(crate) const PAYLOAD_BYTES: usize = 400;
+
+/// Payments recorded in one statement.
+pub(crate) const BATCH: u64 = 1_000;
+
+/// The contract: an outcome in doubt may be sent again for a day.
+const CONTRACT: &str = "'resend', p_idempotency_window_ms => 86400000, p_rail_timeout_ms => 10000, \
+                        p_processing_bound_ms => 1000, p_lease_duration_ms => 60000, p_amount_required => false";
+
+/// What the server is told beside the settings of every test server: room for the log of a run between two checkpoints, so
+/// that what is compared meets none, and memory like that of a small server of its own.
+const SETTINGS: [&str; 6] = [
+    "shared_buffers = 1GB",
+    "max_wal_size = 16GB",
+    "checkpoint_timeout = 1h",
+    "wal_keep_size = 8GB",
+    "autovacuum = on",
+    "huge_pages = off",
+];
+
+/// The server.
+pub(crate) struct World {
+    pub(crate) server: PgServer,
+}
+
+impl World {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub(crate) fn start(version: PgVersion) -> Result<Self, BenchError> {
+        let configuration = SETTINGS.map(str::to_owned).to_vec();
+        let settings = ServerSettings { configuration, ..ServerSettings::default() };
+        Ok(Self { server: PgServer::start_with(version, &settings)? })
+    }
+
+    /// A migrated database with the contract.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub(crate) async fn outbox(&self) -> Result<TestDb, BenchError> {
+        let db = TestDb::create_on(self.server.address()).await?;
+        run(&db, &format!("create extension pg_walinspect; select outbox.set_payment_rail('{RAIL}', {CONTRACT})"))
+            .await?;
+        Ok(db)
+    }
+
+    /// Records `count` payments, numbered from `from` on, as a producer does: in batches.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub(crate) async fn enqueue(&self, db: &TestDb, from: u64, count: u64) -> Result<(), BenchError> {
+        let mut producer = db.connect_as("t_ingest").await?;
+        let (mut next, end) = (from, from + count);
+        while next < end {
+            let batch = BATCH.min(end - next);
+            enqueue_batch(&mut producer, next, batch).await?;
+            next += batch;
+        }
+        producer.close().await.map_err(sql("the end of a session"))
+    }
+
+    /// A checkpoint, so that what follows writes whole pages as seldom as it can, and fresh statistics.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub(crate) async fn settle(&self, db: &TestDb) -> Result<(), BenchError> {
+        run(db, "vacuum analyze").await?;
+        run(db, "checkpoint").await
+    }
+}
+
+/// One batch.
+///
+/// # Errors
+/// When the server refuses.
+pub(crate) async fn enqueue_batch(producer: &mut PgConnection, from: u64, count: u64) -> Result<(), BenchError> {
+    const ENQUEUE: &str = "select count(*) filter (where e.created) from outbox.enqueue_payment_outbox_batch($1, $2, $2, $3, $4, \
+                           $5, $6, $7, $8, $8, $7, $7, $9) as e";
+    let size = usize::try_from(count).unwrap_or(usize::MAX);
+    let ids: Vec<String> = (from..from + count).map(|number| format!("I{number:012}")).collect();
+    let text = |value: &str| vec![value.to_owned(); size];
+    let created: i64 = sqlx::query(ENQUEUE)
+        .bind(text("bench"))
+        .bind(ids)
+        .bind(text(RAIL))
+        .bind(vec![vec![b'x'; PAYLOAD_BYTES]; size])
+        .bind(text("application/json"))
+        .bind(vec![None::<i64>; size])
+        .bind(vec![None::<String>; size])
+        .bind(vec![None::<time::OffsetDateTime>; size])
+        .bind(vec![None::<uuid::Uuid>; size])
+        .fetch_one(producer)
+        .await
+        .map_err(sql("enqueue"))?
+        .get(0);
+    if created != i64::try_from(count).unwrap_or(i64::MAX) {
+        return Err(BenchError::Wrong(format!("{created} of {count} payments were recorded anew")));
+    }
+    Ok(())
+}
+
+/// Statements of the superuser.
+///
+/// # Errors
+/// When the server refuses.
+pub(crate) async fn run(db: &TestDb, statements: &str) -> Result<(), BenchError> {
+    let mut dba = db.connect_as("postgres").await?;
+    dba.execute(sqlx::raw_sql(AssertSqlSafe(statements.to_owned()))).await.map_err(sql(statements))?;
+    dba.close().await.map_err(sql("the end of a session"))
+}
+
+/// The only value of a statement of the superuser.
+///
+/// # Errors
+/// When the server refuses.
+pub(crate) async fn value<T>(db: &TestDb, statement: &str) -> Result<T, BenchError>
+where
+    T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
+{
+    let mut dba = db.connect_as("postgres").await?;
+    let row = sqlx::query(AssertSqlSafe(statement.to_owned())).fetch_one(&mut dba).await.map_err(sql(statement))?;
+    row.try_get(0).map_err(sql(statement))
+}
