@@ -596,15 +596,17 @@ as $$
 --   when: a repeated enqueue brings new ones.
 -- Results: SHA-256 over each value with its length in front, so that no two lists of values give the
 --   same bytes; a null has length -1. The payload enters as its own SHA-256, times as microseconds.
-    select sha256(string_agg(coalesce(int4send(octet_length(f.value)) || f.value, int4send(-1)), ''::bytea order by f.place))
-      from (values (1, convert_to(p_rail, 'UTF8')),
-                   (2, sha256(p_payload)),
-                   (3, convert_to(p_content_type, 'UTF8')),
-                   (4, int8send(p_amount_minor)),
-                   (5, convert_to(p_currency, 'UTF8')),
-                   (6, int8send((extract(epoch from p_not_before) * 1000000)::bigint)),
-                   (7, int8send((extract(epoch from p_not_after) * 1000000)::bigint)),
-                   (8, convert_to(p_ordering_key, 'UTF8'))) as f (place, value)
+-- Hazard: one expression without a table, so that the planner puts it into the caller's statement; as a statement of its own it was
+--   begun and ended once a payment.
+    select sha256(
+        coalesce(int4send(octet_length(convert_to(p_rail, 'UTF8'))) || convert_to(p_rail, 'UTF8'), int4send(-1))
+        || coalesce(int4send(32) || sha256(p_payload), int4send(-1))
+        || coalesce(int4send(octet_length(convert_to(p_content_type, 'UTF8'))) || convert_to(p_content_type, 'UTF8'), int4send(-1))
+        || coalesce(int4send(8) || int8send(p_amount_minor), int4send(-1))
+        || coalesce(int4send(octet_length(convert_to(p_currency, 'UTF8'))) || convert_to(p_currency, 'UTF8'), int4send(-1))
+        || coalesce(int4send(8) || int8send((extract(epoch from p_not_before) * 1000000)::bigint), int4send(-1))
+        || coalesce(int4send(8) || int8send((extract(epoch from p_not_after) * 1000000)::bigint), int4send(-1))
+        || coalesce(int4send(octet_length(convert_to(p_ordering_key, 'UTF8'))) || convert_to(p_ordering_key, 'UTF8'), int4send(-1)))
 $$;
 
 create or replace function outbox.wakeup_lock_key(p_rail text) returns bigint
@@ -654,12 +656,15 @@ end
 $$;
 
 create or replace function outbox.active_policy_version() returns integer
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
 -- Purpose: the active policy's version, or null. Internal to claim, enqueue and what people do.
--- Hazard: once a call, never once a row.
-    select a.version from outbox.policy_activations a order by a.activation_no desc limit 1
+-- Hazard: once a call, never once a row. In SQL, which cannot be put into the caller's statement with a setting of its own, it
+--   would be parsed and planned at every call.
+begin
+    return (select a.version from outbox.policy_activations a order by a.activation_no desc limit 1);
+end
 $$;
 
 create or replace function outbox.policy_contracts(p_document text) returns setof outbox.payment_rails
@@ -702,6 +707,27 @@ as $$
      where r.policy_version is not null and not exists (select from contracts c where c.rail = r.rail)
 $$;
 
+create or replace function outbox.is_plain_payment(
+    p_participant_id text, p_instruction_id text, p_idempotency_key text, p_payload bytea, p_content_type text, p_amount_minor bigint,
+    p_currency text, p_not_before timestamptz, p_not_after timestamptz, p_ordering_key text, p_traceparent text, p_attestation_id uuid,
+    p_amount_required boolean, p_require_attestation boolean
+) returns boolean
+language sql immutable parallel safe
+as $$
+-- Purpose: whether a payment certainly has no bad value and no attestation to be looked at, told cheaply. Internal to
+--   enqueue; of every other refuse_bad_payments says what is bad, if anything is.
+-- Parameters: p_amount_required and p_require_attestation, of the rail's contract; null: there is no such rail.
+-- Hazard: it must never say yes to what refuse_bad_payments refuses. It need not say yes to all else.
+    select coalesce(not p_require_attestation and p_attestation_id is null
+        and length(p_participant_id) between 1 and 200 and length(p_instruction_id) between 1 and 200 and length(p_idempotency_key) between 1 and 200
+        and octet_length(p_payload) <= 1048576 and p_content_type ~ '^[a-z]{1,30}/[-+.a-z0-9]{1,90}$'
+        and case when p_amount_minor is null then p_currency is null and not p_amount_required else p_amount_minor > 0 and p_currency ~ '^[A-Z]{3}$' end
+        and (p_not_before is null or isfinite(p_not_before))
+        and (p_not_after is null or (isfinite(p_not_after) and (p_not_before is null or p_not_after > p_not_before)))
+        and (p_ordering_key is null or length(p_ordering_key) between 1 and 200)
+        and (p_traceparent is null or p_traceparent ~ '^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$'), false)
+$$;
+
 create or replace function outbox.refuse_bad_payments(
     p_participant_ids text[], p_instruction_ids text[], p_idempotency_keys text[], p_rails text[], p_payloads bytea[],
     p_content_types text[], p_amounts_minor bigint[], p_currencies text[], p_not_befores timestamptz[],
@@ -716,6 +742,15 @@ as $$
 declare
     v_bad record;
 begin
+    if (select bool_and(outbox.is_plain_payment(c.participant_id, c.instruction_id, c.idempotency_key, c.payload, c.content_type, c.amount_minor,
+               c.currency, c.not_before, c.not_after, c.ordering_key, c.traceparent, c.attestation_id, r.amount_required, r.require_attestation))
+          from unnest(p_participant_ids, p_instruction_ids, p_idempotency_keys, p_rails, p_payloads, p_content_types,
+                      p_amounts_minor, p_currencies, p_not_befores, p_not_afters, p_ordering_keys, p_traceparents, p_attestation_ids)
+               as c (participant_id, instruction_id, idempotency_key, rail, payload, content_type, amount_minor, currency,
+                     not_before, not_after, ordering_key, traceparent, attestation_id)
+          left join outbox.payment_rails r on r.rail = c.rail) then
+        return false;
+    end if;
     select c.ordinal, c.rail, r.rail as known_rail, f.place, f.fault into v_bad
       from unnest(p_participant_ids, p_instruction_ids, p_idempotency_keys, p_rails, p_payloads, p_content_types,
                   p_amounts_minor, p_currencies, p_not_befores, p_not_afters, p_ordering_keys, p_traceparents, p_attestation_ids) with ordinality
@@ -847,7 +882,7 @@ declare
     v_now timestamptz := clock_timestamp();
     v_size integer := cardinality(p_participant_ids);
     v_policy integer := outbox.active_policy_version();
-    v_attested boolean; v_other record; v_ids uuid[]; v_outbox_ids uuid[]; v_digests bytea[];
+    v_attested boolean; v_other record; v_ids uuid[]; v_outbox_ids uuid[]; v_digests bytea[]; v_differs bigint[];
 begin
     if (select bool_or(l.size is distinct from v_size) from (values
             (cardinality(p_instruction_ids)), (cardinality(p_idempotency_keys)), (cardinality(p_rails)), (cardinality(p_payloads)),
@@ -878,15 +913,17 @@ begin
         on conflict on constraint payment_outbox_identities_pkey do nothing;
 
     -- A new statement: it sees what a concurrent caller committed while the insert waited for it.
-    select c.ordinal, c.instruction_id, i.outbox_id, i.idempotency_key <> c.idempotency_key as other_key into v_other
+    select array_agg(i.outbox_id order by c.ordinal),
+           array_agg(c.ordinal order by c.ordinal) filter (where i.idempotency_key <> c.idempotency_key or i.identity_sha256 <> c.digest)
+      into v_outbox_ids, v_differs
       from unnest(p_participant_ids, p_instruction_ids, p_idempotency_keys, v_digests) with ordinality
            as c (participant_id, instruction_id, idempotency_key, digest, ordinal)
      cross join lateral (select n.outbox_id, n.idempotency_key, n.identity_sha256 from outbox.payment_outbox_identities n
-                          where n.participant_id = c.participant_id and n.instruction_id = c.instruction_id and n.generation = 0 limit 1) as i
-     where i.idempotency_key <> c.idempotency_key or i.identity_sha256 <> c.digest
-     order by c.ordinal
-     limit 1;
-    if found then
+                          where n.participant_id = c.participant_id and n.instruction_id = c.instruction_id and n.generation = 0 limit 1) as i;
+    if v_differs is not null then
+        select v_differs[1] as ordinal, n.instruction_id, n.outbox_id, n.idempotency_key <> p_idempotency_keys[v_differs[1]] as other_key into v_other
+          from outbox.payment_outbox_identities n
+         where n.participant_id = p_participant_ids[v_differs[1]] and n.instruction_id = p_instruction_ids[v_differs[1]] and n.generation = 0;
         raise exception 'payment % of the batch: instruction % is already recorded as % %', v_other.ordinal,
             quote_literal(v_other.instruction_id), v_other.outbox_id,
             case when v_other.other_key then 'under another idempotency key' else 'with another request' end
@@ -894,11 +931,6 @@ begin
                   column = case when v_other.other_key then 'idempotency_key' else 'instruction_id' end,
                   hint = 'the same instruction is never paid twice; a new payment needs a new instruction_id';
     end if;
-
-    select array_agg(i.outbox_id order by c.ordinal) into v_outbox_ids
-      from unnest(p_participant_ids, p_instruction_ids) with ordinality as c (participant_id, instruction_id, ordinal)
-     cross join lateral (select n.outbox_id from outbox.payment_outbox_identities n
-                          where n.participant_id = c.participant_id and n.instruction_id = c.instruction_id and n.generation = 0 limit 1) as i;
 
     -- Only of new payments: repeating an enqueue is always safe, also after not_after.
     select c.ordinal into v_other from unnest(v_ids, v_outbox_ids, p_not_afters) with ordinality as c (outbox_id, first_id, not_after, ordinal)
@@ -946,16 +978,66 @@ create or replace function outbox.enqueue_payment_outbox(
     p_not_after timestamptz default null, p_ordering_key text default null, p_traceparent text default null,
     p_attestation_id uuid default null, p_hint boolean default true
 ) returns table (outbox_id uuid, created boolean)
-language sql volatile security definer
+language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set jit = off
+set enable_seqscan = off
+set enable_bitmapscan = off
 as $$
--- Purpose: records one payment in the caller's transaction. See enqueue_payment_outbox_batch.
+#variable_conflict use_column
+-- Purpose: records one payment in the caller's transaction. See enqueue_payment_outbox_batch, which does it for all but the plain
+--   case: a new instruction, without order and attestation. That takes one statement for each table.
 -- Parameters: the payload verbatim; the amount in minor units.
--- Results: outbox_id, and whether this call created it.
-    select b.outbox_id, b.created
-      from outbox.enqueue_payment_outbox_batch(array[p_participant_id], array[p_instruction_id], array[p_idempotency_key], array[p_rail],
-               array[p_payload], array[p_content_type], array[p_amount_minor], array[p_currency], array[p_not_before],
-               array[p_not_after], array[p_ordering_key], array[p_traceparent], array[p_attestation_id], p_hint) as b
+-- Results: outbox_id, and whether this call created it; errors are those of the batch.
+-- Locks taken: the identity, the rail's wake-up lock shared.
+-- Hazards: the policy and the contract are read after the identity is had, for which the call may have waited: what is in force
+--   then judges, and is recorded. Plans are made once, which is safe only as no statement here can be planned in two ways: inserts
+--   of values, and look-ups by key with every other way switched off.
+declare
+    v_now timestamptz := clock_timestamp();
+    v_id uuid := outbox.new_outbox_id();
+    v_made boolean := false;
+    v_amount_required boolean;
+    v_require_attestation boolean;
+    v_policy integer;
+begin
+    if p_ordering_key is null and (p_not_after is null or p_not_after > v_now)
+       and outbox.is_plain_payment(p_participant_id, p_instruction_id, p_idempotency_key, p_payload, p_content_type, p_amount_minor, p_currency,
+           p_not_before, p_not_after, p_ordering_key, p_traceparent, p_attestation_id, false, false) then
+        insert into outbox.payment_outbox_identities (participant_id, instruction_id, generation, idempotency_key, outbox_id, identity_sha256)
+        values (p_participant_id, p_instruction_id, 0, p_idempotency_key, v_id,
+                outbox.payment_identity_sha256(p_rail, p_payload, p_content_type, p_amount_minor, p_currency, p_not_before, p_not_after, p_ordering_key))
+            on conflict on constraint payment_outbox_identities_pkey do nothing;
+        v_made := found;
+    end if;
+    if not v_made then
+        return query select b.outbox_id, b.created
+          from outbox.enqueue_payment_outbox_batch(array[p_participant_id], array[p_instruction_id], array[p_idempotency_key], array[p_rail],
+                   array[p_payload], array[p_content_type], array[p_amount_minor], array[p_currency], array[p_not_before],
+                   array[p_not_after], array[p_ordering_key], array[p_traceparent], array[p_attestation_id], p_hint) as b;
+        return;
+    end if;
+    select r.amount_required, r.require_attestation, outbox.active_policy_version() into v_amount_required, v_require_attestation, v_policy
+      from (values (p_rail)) as c (rail) left join outbox.payment_rails r on r.rail = c.rail;
+    if (v_require_attestation or (v_amount_required and p_amount_minor is null)) is not false then
+        if outbox.refuse_bad_payments(array[p_participant_id], array[p_instruction_id], array[p_idempotency_key], array[p_rail], array[p_payload],
+               array[p_content_type], array[p_amount_minor], array[p_currency], array[p_not_before], array[p_not_after], array[p_ordering_key],
+               array[p_traceparent], array[p_attestation_id]) then
+            perform outbox.refuse_unattested_payments(array[v_id], array[v_id], array[p_participant_id], array[p_instruction_id], array[p_rail],
+                array[p_payload], array[p_attestation_id]);
+        end if;
+    end if;
+    insert into outbox.payment_outbox_instructions
+    values (v_id, p_participant_id, p_instruction_id, p_rail, p_payload, p_content_type, sha256(p_payload), p_amount_minor, p_currency,
+            p_attestation_id, p_not_before, p_not_after, p_ordering_key, p_traceparent, session_user, v_now, v_policy);
+    insert into outbox.payment_outbox_pending (outbox_id, rail, participant_id, is_ordered, next_attempt_at, not_after, created_at)
+    values (v_id, p_rail, p_participant_id, false, greatest(v_now, p_not_before), p_not_after, v_now);
+    if p_hint then perform outbox.hint_outbox_lanes(array[p_rail]); end if;
+    outbox_id := v_id;
+    created := true;
+    return next;
+end
 $$;
 
 create or replace function outbox.enqueue_payment_outbox_text(

@@ -102,12 +102,15 @@ $$;
 ALTER FUNCTION outbox.activate_policy(p_version integer, p_reason text) OWNER TO outbox_owner;
 
 CREATE FUNCTION outbox.active_policy_version() RETURNS integer
-    LANGUAGE sql STABLE
+    LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 -- Purpose: the active policy's version, or null. Internal to claim, enqueue and what people do.
--- Hazard: once a call, never once a row.
-    select a.version from outbox.policy_activations a order by a.activation_no desc limit 1
+-- Hazard: once a call, never once a row. In SQL, which cannot be put into the caller's statement with a setting of its own, it
+--   would be parsed and planned at every call.
+begin
+    return (select a.version from outbox.policy_activations a order by a.activation_no desc limit 1);
+end
 $$;
 
 ALTER FUNCTION outbox.active_policy_version() OWNER TO outbox_owner;
@@ -1439,16 +1442,66 @@ $$;
 ALTER FUNCTION outbox.enqueue_in_order(p_outbox_ids uuid[], p_rails text[], p_ordering_keys text[]) OWNER TO outbox_owner;
 
 CREATE FUNCTION outbox.enqueue_payment_outbox(p_participant_id text, p_instruction_id text, p_idempotency_key text, p_rail text, p_payload bytea, p_content_type text, p_amount_minor bigint DEFAULT NULL::bigint, p_currency text DEFAULT NULL::text, p_not_before timestamp with time zone DEFAULT NULL::timestamp with time zone, p_not_after timestamp with time zone DEFAULT NULL::timestamp with time zone, p_ordering_key text DEFAULT NULL::text, p_traceparent text DEFAULT NULL::text, p_attestation_id uuid DEFAULT NULL::uuid, p_hint boolean DEFAULT true) RETURNS TABLE(outbox_id uuid, created boolean)
-    LANGUAGE sql SECURITY DEFINER
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET jit TO 'off'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
     AS $$
--- Purpose: records one payment in the caller's transaction. See enqueue_payment_outbox_batch.
+#variable_conflict use_column
+-- Purpose: records one payment in the caller's transaction. See enqueue_payment_outbox_batch, which does it for all but the plain
+--   case: a new instruction, without order and attestation. That takes one statement for each table.
 -- Parameters: the payload verbatim; the amount in minor units.
--- Results: outbox_id, and whether this call created it.
-    select b.outbox_id, b.created
-      from outbox.enqueue_payment_outbox_batch(array[p_participant_id], array[p_instruction_id], array[p_idempotency_key], array[p_rail],
-               array[p_payload], array[p_content_type], array[p_amount_minor], array[p_currency], array[p_not_before],
-               array[p_not_after], array[p_ordering_key], array[p_traceparent], array[p_attestation_id], p_hint) as b
+-- Results: outbox_id, and whether this call created it; errors are those of the batch.
+-- Locks taken: the identity, the rail's wake-up lock shared.
+-- Hazards: the policy and the contract are read after the identity is had, for which the call may have waited: what is in force
+--   then judges, and is recorded. Plans are made once, which is safe only as no statement here can be planned in two ways: inserts
+--   of values, and look-ups by key with every other way switched off.
+declare
+    v_now timestamptz := clock_timestamp();
+    v_id uuid := outbox.new_outbox_id();
+    v_made boolean := false;
+    v_amount_required boolean;
+    v_require_attestation boolean;
+    v_policy integer;
+begin
+    if p_ordering_key is null and (p_not_after is null or p_not_after > v_now)
+       and outbox.is_plain_payment(p_participant_id, p_instruction_id, p_idempotency_key, p_payload, p_content_type, p_amount_minor, p_currency,
+           p_not_before, p_not_after, p_ordering_key, p_traceparent, p_attestation_id, false, false) then
+        insert into outbox.payment_outbox_identities (participant_id, instruction_id, generation, idempotency_key, outbox_id, identity_sha256)
+        values (p_participant_id, p_instruction_id, 0, p_idempotency_key, v_id,
+                outbox.payment_identity_sha256(p_rail, p_payload, p_content_type, p_amount_minor, p_currency, p_not_before, p_not_after, p_ordering_key))
+            on conflict on constraint payment_outbox_identities_pkey do nothing;
+        v_made := found;
+    end if;
+    if not v_made then
+        return query select b.outbox_id, b.created
+          from outbox.enqueue_payment_outbox_batch(array[p_participant_id], array[p_instruction_id], array[p_idempotency_key], array[p_rail],
+                   array[p_payload], array[p_content_type], array[p_amount_minor], array[p_currency], array[p_not_before],
+                   array[p_not_after], array[p_ordering_key], array[p_traceparent], array[p_attestation_id], p_hint) as b;
+        return;
+    end if;
+    select r.amount_required, r.require_attestation, outbox.active_policy_version() into v_amount_required, v_require_attestation, v_policy
+      from (values (p_rail)) as c (rail) left join outbox.payment_rails r on r.rail = c.rail;
+    if (v_require_attestation or (v_amount_required and p_amount_minor is null)) is not false then
+        if outbox.refuse_bad_payments(array[p_participant_id], array[p_instruction_id], array[p_idempotency_key], array[p_rail], array[p_payload],
+               array[p_content_type], array[p_amount_minor], array[p_currency], array[p_not_before], array[p_not_after], array[p_ordering_key],
+               array[p_traceparent], array[p_attestation_id]) then
+            perform outbox.refuse_unattested_payments(array[v_id], array[v_id], array[p_participant_id], array[p_instruction_id], array[p_rail],
+                array[p_payload], array[p_attestation_id]);
+        end if;
+    end if;
+    insert into outbox.payment_outbox_instructions
+    values (v_id, p_participant_id, p_instruction_id, p_rail, p_payload, p_content_type, sha256(p_payload), p_amount_minor, p_currency,
+            p_attestation_id, p_not_before, p_not_after, p_ordering_key, p_traceparent, session_user, v_now, v_policy);
+    insert into outbox.payment_outbox_pending (outbox_id, rail, participant_id, is_ordered, next_attempt_at, not_after, created_at)
+    values (v_id, p_rail, p_participant_id, false, greatest(v_now, p_not_before), p_not_after, v_now);
+    if p_hint then perform outbox.hint_outbox_lanes(array[p_rail]); end if;
+    outbox_id := v_id;
+    created := true;
+    return next;
+end
 $$;
 
 ALTER FUNCTION outbox.enqueue_payment_outbox(p_participant_id text, p_instruction_id text, p_idempotency_key text, p_rail text, p_payload bytea, p_content_type text, p_amount_minor bigint, p_currency text, p_not_before timestamp with time zone, p_not_after timestamp with time zone, p_ordering_key text, p_traceparent text, p_attestation_id uuid, p_hint boolean) OWNER TO outbox_owner;
@@ -1476,7 +1529,7 @@ declare
     v_now timestamptz := clock_timestamp();
     v_size integer := cardinality(p_participant_ids);
     v_policy integer := outbox.active_policy_version();
-    v_attested boolean; v_other record; v_ids uuid[]; v_outbox_ids uuid[]; v_digests bytea[];
+    v_attested boolean; v_other record; v_ids uuid[]; v_outbox_ids uuid[]; v_digests bytea[]; v_differs bigint[];
 begin
     if (select bool_or(l.size is distinct from v_size) from (values
             (cardinality(p_instruction_ids)), (cardinality(p_idempotency_keys)), (cardinality(p_rails)), (cardinality(p_payloads)),
@@ -1507,15 +1560,17 @@ begin
         on conflict on constraint payment_outbox_identities_pkey do nothing;
 
     -- A new statement: it sees what a concurrent caller committed while the insert waited for it.
-    select c.ordinal, c.instruction_id, i.outbox_id, i.idempotency_key <> c.idempotency_key as other_key into v_other
+    select array_agg(i.outbox_id order by c.ordinal),
+           array_agg(c.ordinal order by c.ordinal) filter (where i.idempotency_key <> c.idempotency_key or i.identity_sha256 <> c.digest)
+      into v_outbox_ids, v_differs
       from unnest(p_participant_ids, p_instruction_ids, p_idempotency_keys, v_digests) with ordinality
            as c (participant_id, instruction_id, idempotency_key, digest, ordinal)
      cross join lateral (select n.outbox_id, n.idempotency_key, n.identity_sha256 from outbox.payment_outbox_identities n
-                          where n.participant_id = c.participant_id and n.instruction_id = c.instruction_id and n.generation = 0 limit 1) as i
-     where i.idempotency_key <> c.idempotency_key or i.identity_sha256 <> c.digest
-     order by c.ordinal
-     limit 1;
-    if found then
+                          where n.participant_id = c.participant_id and n.instruction_id = c.instruction_id and n.generation = 0 limit 1) as i;
+    if v_differs is not null then
+        select v_differs[1] as ordinal, n.instruction_id, n.outbox_id, n.idempotency_key <> p_idempotency_keys[v_differs[1]] as other_key into v_other
+          from outbox.payment_outbox_identities n
+         where n.participant_id = p_participant_ids[v_differs[1]] and n.instruction_id = p_instruction_ids[v_differs[1]] and n.generation = 0;
         raise exception 'payment % of the batch: instruction % is already recorded as % %', v_other.ordinal,
             quote_literal(v_other.instruction_id), v_other.outbox_id,
             case when v_other.other_key then 'under another idempotency key' else 'with another request' end
@@ -1523,11 +1578,6 @@ begin
                   column = case when v_other.other_key then 'idempotency_key' else 'instruction_id' end,
                   hint = 'the same instruction is never paid twice; a new payment needs a new instruction_id';
     end if;
-
-    select array_agg(i.outbox_id order by c.ordinal) into v_outbox_ids
-      from unnest(p_participant_ids, p_instruction_ids) with ordinality as c (participant_id, instruction_id, ordinal)
-     cross join lateral (select n.outbox_id from outbox.payment_outbox_identities n
-                          where n.participant_id = c.participant_id and n.instruction_id = c.instruction_id and n.generation = 0 limit 1) as i;
 
     -- Only of new payments: repeating an enqueue is always safe, also after not_after.
     select c.ordinal into v_other from unnest(v_ids, v_outbox_ids, p_not_afters) with ordinality as c (outbox_id, first_id, not_after, ordinal)
@@ -2215,6 +2265,25 @@ $$;
 
 ALTER FUNCTION outbox.is_paid_by_statement(p_outbox_id uuid) OWNER TO outbox_owner;
 
+CREATE FUNCTION outbox.is_plain_payment(p_participant_id text, p_instruction_id text, p_idempotency_key text, p_payload bytea, p_content_type text, p_amount_minor bigint, p_currency text, p_not_before timestamp with time zone, p_not_after timestamp with time zone, p_ordering_key text, p_traceparent text, p_attestation_id uuid, p_amount_required boolean, p_require_attestation boolean) RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $_$
+-- Purpose: whether a payment certainly has no bad value and no attestation to be looked at, told cheaply. Internal to
+--   enqueue; of every other refuse_bad_payments says what is bad, if anything is.
+-- Parameters: p_amount_required and p_require_attestation, of the rail's contract; null: there is no such rail.
+-- Hazard: it must never say yes to what refuse_bad_payments refuses. It need not say yes to all else.
+    select coalesce(not p_require_attestation and p_attestation_id is null
+        and length(p_participant_id) between 1 and 200 and length(p_instruction_id) between 1 and 200 and length(p_idempotency_key) between 1 and 200
+        and octet_length(p_payload) <= 1048576 and p_content_type ~ '^[a-z]{1,30}/[-+.a-z0-9]{1,90}$'
+        and case when p_amount_minor is null then p_currency is null and not p_amount_required else p_amount_minor > 0 and p_currency ~ '^[A-Z]{3}$' end
+        and (p_not_before is null or isfinite(p_not_before))
+        and (p_not_after is null or (isfinite(p_not_after) and (p_not_before is null or p_not_after > p_not_before)))
+        and (p_ordering_key is null or length(p_ordering_key) between 1 and 200)
+        and (p_traceparent is null or p_traceparent ~ '^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$'), false)
+$_$;
+
+ALTER FUNCTION outbox.is_plain_payment(p_participant_id text, p_instruction_id text, p_idempotency_key text, p_payload bytea, p_content_type text, p_amount_minor bigint, p_currency text, p_not_before timestamp with time zone, p_not_after timestamp with time zone, p_ordering_key text, p_traceparent text, p_attestation_id uuid, p_amount_required boolean, p_require_attestation boolean) OWNER TO outbox_owner;
+
 CREATE FUNCTION outbox.lock_ordering_keys(p_rails text[], p_ordering_keys text[]) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2718,15 +2787,17 @@ CREATE FUNCTION outbox.payment_identity_sha256(p_rail text, p_payload bytea, p_c
 --   when: a repeated enqueue brings new ones.
 -- Results: SHA-256 over each value with its length in front, so that no two lists of values give the
 --   same bytes; a null has length -1. The payload enters as its own SHA-256, times as microseconds.
-    select sha256(string_agg(coalesce(int4send(octet_length(f.value)) || f.value, int4send(-1)), ''::bytea order by f.place))
-      from (values (1, convert_to(p_rail, 'UTF8')),
-                   (2, sha256(p_payload)),
-                   (3, convert_to(p_content_type, 'UTF8')),
-                   (4, int8send(p_amount_minor)),
-                   (5, convert_to(p_currency, 'UTF8')),
-                   (6, int8send((extract(epoch from p_not_before) * 1000000)::bigint)),
-                   (7, int8send((extract(epoch from p_not_after) * 1000000)::bigint)),
-                   (8, convert_to(p_ordering_key, 'UTF8'))) as f (place, value)
+-- Hazard: one expression without a table, so that the planner puts it into the caller's statement; as a statement of its own it was
+--   begun and ended once a payment.
+    select sha256(
+        coalesce(int4send(octet_length(convert_to(p_rail, 'UTF8'))) || convert_to(p_rail, 'UTF8'), int4send(-1))
+        || coalesce(int4send(32) || sha256(p_payload), int4send(-1))
+        || coalesce(int4send(octet_length(convert_to(p_content_type, 'UTF8'))) || convert_to(p_content_type, 'UTF8'), int4send(-1))
+        || coalesce(int4send(8) || int8send(p_amount_minor), int4send(-1))
+        || coalesce(int4send(octet_length(convert_to(p_currency, 'UTF8'))) || convert_to(p_currency, 'UTF8'), int4send(-1))
+        || coalesce(int4send(8) || int8send((extract(epoch from p_not_before) * 1000000)::bigint), int4send(-1))
+        || coalesce(int4send(8) || int8send((extract(epoch from p_not_after) * 1000000)::bigint), int4send(-1))
+        || coalesce(int4send(octet_length(convert_to(p_ordering_key, 'UTF8'))) || convert_to(p_ordering_key, 'UTF8'), int4send(-1)))
 $$;
 
 ALTER FUNCTION outbox.payment_identity_sha256(p_rail text, p_payload bytea, p_content_type text, p_amount_minor bigint, p_currency text, p_not_before timestamp with time zone, p_not_after timestamp with time zone, p_ordering_key text) OWNER TO outbox_owner;
@@ -4053,6 +4124,15 @@ CREATE FUNCTION outbox.refuse_bad_payments(p_participant_ids text[], p_instructi
 declare
     v_bad record;
 begin
+    if (select bool_and(outbox.is_plain_payment(c.participant_id, c.instruction_id, c.idempotency_key, c.payload, c.content_type, c.amount_minor,
+               c.currency, c.not_before, c.not_after, c.ordering_key, c.traceparent, c.attestation_id, r.amount_required, r.require_attestation))
+          from unnest(p_participant_ids, p_instruction_ids, p_idempotency_keys, p_rails, p_payloads, p_content_types,
+                      p_amounts_minor, p_currencies, p_not_befores, p_not_afters, p_ordering_keys, p_traceparents, p_attestation_ids)
+               as c (participant_id, instruction_id, idempotency_key, rail, payload, content_type, amount_minor, currency,
+                     not_before, not_after, ordering_key, traceparent, attestation_id)
+          left join outbox.payment_rails r on r.rail = c.rail) then
+        return false;
+    end if;
     select c.ordinal, c.rail, r.rail as known_rail, f.place, f.fault into v_bad
       from unnest(p_participant_ids, p_instruction_ids, p_idempotency_keys, p_rails, p_payloads, p_content_types,
                   p_amounts_minor, p_currencies, p_not_befores, p_not_afters, p_ordering_keys, p_traceparents, p_attestation_ids) with ordinality
@@ -6768,6 +6848,8 @@ REVOKE ALL ON FUNCTION outbox.is_accepted_elsewhere(p_outbox_id uuid) FROM PUBLI
 REVOKE ALL ON FUNCTION outbox.is_behind_another(p_outbox_id uuid) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION outbox.is_paid_by_statement(p_outbox_id uuid) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION outbox.is_plain_payment(p_participant_id text, p_instruction_id text, p_idempotency_key text, p_payload bytea, p_content_type text, p_amount_minor bigint, p_currency text, p_not_before timestamp with time zone, p_not_after timestamp with time zone, p_ordering_key text, p_traceparent text, p_attestation_id uuid, p_amount_required boolean, p_require_attestation boolean) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION outbox.lock_ordering_keys(p_rails text[], p_ordering_keys text[]) FROM PUBLIC;
 

@@ -26,7 +26,7 @@ declare
     v_now timestamptz := clock_timestamp();
     v_size integer := cardinality(p_participant_ids);
     v_policy integer := outbox.active_policy_version();
-    v_attested boolean; v_other record; v_ids uuid[]; v_outbox_ids uuid[]; v_digests bytea[];
+    v_attested boolean; v_other record; v_ids uuid[]; v_outbox_ids uuid[]; v_digests bytea[]; v_differs bigint[];
 begin
     if (select bool_or(l.size is distinct from v_size) from (values
             (cardinality(p_instruction_ids)), (cardinality(p_idempotency_keys)), (cardinality(p_rails)), (cardinality(p_payloads)),
@@ -57,15 +57,17 @@ begin
         on conflict on constraint payment_outbox_identities_pkey do nothing;
 
     -- A new statement: it sees what a concurrent caller committed while the insert waited for it.
-    select c.ordinal, c.instruction_id, i.outbox_id, i.idempotency_key <> c.idempotency_key as other_key into v_other
+    select array_agg(i.outbox_id order by c.ordinal),
+           array_agg(c.ordinal order by c.ordinal) filter (where i.idempotency_key <> c.idempotency_key or i.identity_sha256 <> c.digest)
+      into v_outbox_ids, v_differs
       from unnest(p_participant_ids, p_instruction_ids, p_idempotency_keys, v_digests) with ordinality
            as c (participant_id, instruction_id, idempotency_key, digest, ordinal)
      cross join lateral (select n.outbox_id, n.idempotency_key, n.identity_sha256 from outbox.payment_outbox_identities n
-                          where n.participant_id = c.participant_id and n.instruction_id = c.instruction_id and n.generation = 0 limit 1) as i
-     where i.idempotency_key <> c.idempotency_key or i.identity_sha256 <> c.digest
-     order by c.ordinal
-     limit 1;
-    if found then
+                          where n.participant_id = c.participant_id and n.instruction_id = c.instruction_id and n.generation = 0 limit 1) as i;
+    if v_differs is not null then
+        select v_differs[1] as ordinal, n.instruction_id, n.outbox_id, n.idempotency_key <> p_idempotency_keys[v_differs[1]] as other_key into v_other
+          from outbox.payment_outbox_identities n
+         where n.participant_id = p_participant_ids[v_differs[1]] and n.instruction_id = p_instruction_ids[v_differs[1]] and n.generation = 0;
         raise exception 'payment % of the batch: instruction % is already recorded as % %', v_other.ordinal,
             quote_literal(v_other.instruction_id), v_other.outbox_id,
             case when v_other.other_key then 'under another idempotency key' else 'with another request' end
@@ -73,11 +75,6 @@ begin
                   column = case when v_other.other_key then 'idempotency_key' else 'instruction_id' end,
                   hint = 'the same instruction is never paid twice; a new payment needs a new instruction_id';
     end if;
-
-    select array_agg(i.outbox_id order by c.ordinal) into v_outbox_ids
-      from unnest(p_participant_ids, p_instruction_ids) with ordinality as c (participant_id, instruction_id, ordinal)
-     cross join lateral (select n.outbox_id from outbox.payment_outbox_identities n
-                          where n.participant_id = c.participant_id and n.instruction_id = c.instruction_id and n.generation = 0 limit 1) as i;
 
     -- Only of new payments: repeating an enqueue is always safe, also after not_after.
     select c.ordinal into v_other from unnest(v_ids, v_outbox_ids, p_not_afters) with ordinality as c (outbox_id, first_id, not_after, ordinal)

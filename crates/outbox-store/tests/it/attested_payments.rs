@@ -59,25 +59,37 @@ async fn a_redriven_payment_and_one_whose_attestation_was_detached_are_no_findin
     assert!(found.iter().all(|one| !one.starts_with("ATTESTATION_DIFFERS")), "{found:?}");
 }
 
-/// What becomes of an enqueue without an attestation that waits for another of its ordering key while a policy that `asks` for
-/// attestations follows one that does not, or the other way round; and under which version it is recorded.
-async fn overtaken(asks: bool) -> (Result<(), String>, Vec<Option<i32>>) {
+/// What an enqueue waits for.
+#[derive(Clone, Copy)]
+enum Behind {
+    /// Another of its ordering key, which is recorded.
+    OrderingKey,
+    /// The same one, which comes to nothing.
+    Itself,
+}
+
+/// What becomes of an enqueue without an attestation that waits while a policy that `asks` for attestations follows one that
+/// does not, or the other way round; and under which version it is recorded.
+async fn overtaken(asks: bool, behind: Behind) -> (Result<(), String>, Vec<Option<i32>>) {
     let mut world = World::new().await;
     let mut office = Office::of(&world);
     let before = contract(&mut world, json!({"require_attestation": !asks})).await;
     office.activates(&document(RAIL, &before)).await;
-    let first = NewPayment { payload: b"a".to_vec(), ..payment("first") };
+    let (held, key, end) = match behind {
+        Behind::OrderingKey => ("first", ", p_ordering_key => 'account'", "commit"),
+        Behind::Itself => ("second", "", "rollback"),
+    };
+    let first = NewPayment { payload: b"a".to_vec(), ..payment(held) };
     let attestation_id = world.attest(&attestation(&first)).await.attestation_id;
     let mut holder = Actor::enter(&world.db, "t_ingest", "holder").await;
-    let key = ", p_ordering_key => 'account'";
     holder.does("begin").await;
-    holder.does(&enqueue_sql("first", "k", "a", &format!("{key}, p_attestation_id => '{attestation_id}'"))).await;
+    holder.does(&enqueue_sql(held, "k", "a", &format!("{key}, p_attestation_id => '{attestation_id}'"))).await;
     let mut waiting = Actor::enter(&world.db, "t_ingest", "waiting").await;
     waiting.starts(&enqueue_sql("second", "k", "a", key));
     waiting.waits(&mut world.dba).await;
     let after = contract(&mut world, json!({"require_attestation": asks})).await;
     office.activates(&document(RAIL, &after)).await;
-    holder.does("commit").await;
+    holder.does(end).await;
     let ended = waiting.ends().await.map(drop).map_err(|error| error.to_string());
     let versions = column(
         &mut world.dba,
@@ -88,8 +100,10 @@ async fn overtaken(asks: bool) -> (Result<(), String>, Vec<Option<i32>>) {
 
 #[tokio::test]
 async fn a_policy_that_is_put_in_force_while_an_enqueue_waits_judges_it_and_is_recorded() {
-    let (ended, versions) = overtaken(true).await;
-    assert!(ended.unwrap_err().contains("attestation_id is required by the contract of the rail"));
-    assert_eq!(versions, []);
-    assert_eq!(overtaken(false).await, (Ok(()), vec![Some(2)]));
+    for behind in [Behind::OrderingKey, Behind::Itself] {
+        let (ended, versions) = overtaken(true, behind).await;
+        assert!(ended.unwrap_err().contains("attestation_id is required by the contract of the rail"));
+        assert_eq!(versions, []);
+        assert_eq!(overtaken(false, behind).await, (Ok(()), vec![Some(2)]));
+    }
 }

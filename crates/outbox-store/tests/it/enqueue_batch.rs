@@ -221,3 +221,99 @@ async fn not_before_delays_and_not_after_is_kept() {
     .await;
     assert!(row[0].get::<bool, _>("at_once"));
 }
+
+/// Arguments of a plain payment, and their types.
+const PLAIN: [(&str, &str); 13] = [
+    ("'acme'", "text"),
+    ("'new'", "text"),
+    ("'k'", "text"),
+    ("'wire'", "text"),
+    ("'a'", "bytea"),
+    ("'text/plain'", "text"),
+    ("100", "bigint"),
+    ("'EUR'", "text"),
+    ("null", "timestamptz"),
+    ("null", "timestamptz"),
+    ("null", "text"),
+    ("null", "text"),
+    ("null", "uuid"),
+];
+
+/// What comes of it with other arguments, by place: whether it was created, or the refusal. The instruction `old` is recorded.
+const CHANGED: [(&str, &[(usize, &str)]); 33] = [
+    ("true", &[]),
+    ("false", &[(1, "'old'")]),
+    ("OB001", &[(1, "'old'"), (4, "'b'::bytea")]),
+    ("OB002", &[(1, "'old'"), (2, "'other'")]),
+    ("OB003", &[(1, "'old'"), (5, "'bad'")]),
+    ("OB003", &[(0, "null")]),
+    ("OB003", &[(1, "''")]),
+    ("OB003", &[(2, "repeat('x', 201)")]),
+    ("OB004", &[(3, "'nowhere'")]),
+    ("OB004", &[(3, "null")]),
+    ("OB021", &[(3, "'strict'")]),
+    ("true", &[(3, "'free'"), (6, "null"), (7, "null")]),
+    ("OB003", &[(3, "'free'"), (6, "null")]),
+    ("OB003", &[(4, "null")]),
+    ("OB003", &[(4, "convert_to(repeat('x', 1048577), 'UTF8')")]),
+    ("true", &[(5, "'Application/XML; charset=utf-8'")]),
+    ("OB003", &[(5, "'no media type'")]),
+    ("OB003", &[(6, "0")]),
+    ("OB003", &[(6, "null")]),
+    ("OB003", &[(6, "null"), (7, "null")]),
+    ("OB003", &[(7, "null")]),
+    ("OB003", &[(7, "'eur'")]),
+    ("true", &[(8, "'2999-01-01'")]),
+    ("OB003", &[(8, "'infinity'")]),
+    ("true", &[(9, "'2999-01-01'")]),
+    ("OB003", &[(9, "'infinity'")]),
+    ("OB003", &[(9, "'2020-01-01'")]),
+    ("OB003", &[(8, "'2999-01-02'"), (9, "'2999-01-01'")]),
+    ("true", &[(10, "'in order'")]),
+    ("OB003", &[(10, "''")]),
+    ("true", &[(11, "'00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'")]),
+    ("OB003", &[(11, "'00-AF'")]),
+    ("OB021", &[(12, "'00000000-0000-0000-0000-000000000001'")]),
+];
+
+/// An enqueue in the single form and as a batch of one.
+fn in_both_forms(changed: &[(usize, &str)]) -> [String; 2] {
+    let value = |place: usize| changed.iter().find(|(at, _)| *at == place).map_or(PLAIN[place].0, |(_, value)| *value);
+    let values: Vec<String> = (0..13).map(|place| format!("{}::{}", value(place), PLAIN[place].1)).collect();
+    let arrays: Vec<String> = values.iter().map(|value| format!("array[{value}]")).collect();
+    [("enqueue_payment_outbox", values), ("enqueue_payment_outbox_batch", arrays)]
+        .map(|(form, values)| format!("select created from outbox.{form}({})", values.join(", ")))
+}
+
+/// Everything that was recorded, but for ids and times.
+const RECORDED: &str = "select concat_ws(' ', i.participant_id, i.idempotency_key, i.generation, encode(i.identity_sha256, 'hex'), n.rail, \
+         n.payload_sha256, n.content_type, n.amount_minor, n.currency, n.attestation_id, n.not_before, n.not_after, n.ordering_key, n.traceparent, \
+         n.enqueued_by, n.policy_version, p.is_ordered, p.disposition, p.not_after, p.next_attempt_at > p.created_at, p.created_at = n.created_at, \
+         (select count(*) from outbox.payment_outbox_order)) \
+         from outbox.payment_outbox_identities i join outbox.payment_outbox_instructions n using (outbox_id) \
+         join outbox.payment_outbox_pending p using (outbox_id) order by i.instruction_id";
+
+/// The single form takes a shorter way for plain payments.
+#[tokio::test]
+async fn single_form_records_and_refuses_what_a_batch_of_one_does() {
+    let mut world = World::new().await;
+    for (rail, contract) in [("strict", "p_require_attestation => true"), ("free", "p_amount_required => false")] {
+        run(&mut world.dba, &format!("select outbox.set_payment_rail('{rail}', 'hold', {contract})")).await;
+    }
+    run(&mut world.dba, &in_both_forms(&[(1, "'old'")])[0]).await;
+    for (expected, changed) in CHANGED {
+        let mut came = Vec::new();
+        for form in in_both_forms(changed) {
+            run(&mut world.dba, "begin").await;
+            let told = sqlx::query(sqlx::AssertSqlSafe(form)).fetch_one(&mut world.dba).await;
+            came.push(match told {
+                Ok(row) => Ok((row.get::<bool, _>(0), crate::sql::column::<String>(&mut world.dba, RECORDED).await)),
+                Err(error) => Err(crate::sql::refusal_of(&error)),
+            });
+            run(&mut world.dba, "rollback").await;
+        }
+        assert_eq!(came[0], came[1], "{changed:?}");
+        let code = came.swap_remove(0).map_or_else(|refusal| refusal.code, |(created, _)| created.to_string());
+        assert_eq!(code, expected, "{changed:?}");
+    }
+}
