@@ -20,6 +20,7 @@ mod conservation;
 mod control;
 mod control_bounds;
 mod control_evidence;
+mod cost;
 mod detaching;
 mod enqueue_batch;
 mod enqueue_hint;

@@ -1,0 +1,147 @@
+//! What a payment costs in things that can be counted, each with a bound: bytes of log, locks of a call, and the plan of each hot
+//! statement with 100,000 others waiting. Never time. docs/PERFORMANCE.md has the same figures, measured at length.
+
+use std::collections::BTreeSet;
+
+use outbox_core::Outcome;
+use outbox_store::Completion;
+use outbox_testkit::{PgServer, PgVersion, ServerSettings, TestDb};
+
+use crate::batch_plans::plans_told;
+use crate::enqueue_identity::enqueue_sql;
+use crate::sql::{run, scalar};
+use crate::world::{World, completion, lease};
+
+/// Payments of a claim and of a completion, as a busy lane has them.
+const BATCH: u32 = 500;
+
+/// Bytes of log since `lsn`, without the whole pages that follow a checkpoint: how many there are depends on when that was.
+async fn log_since(world: &mut World, lsn: &str) -> i64 {
+    let sum = format!(
+        "select sum(record_length - fpi_length)::bigint from pg_get_wal_records_info('{lsn}', pg_current_wal_flush_lsn())"
+    );
+    scalar(&mut world.dba, &sum).await
+}
+
+async fn lsn(world: &mut World) -> String {
+    scalar(&mut world.dba, "select pg_current_wal_flush_lsn()::text").await
+}
+
+#[tokio::test]
+async fn a_payment_writes_no_more_log_than_is_written_down() {
+    const PAYMENTS: i64 = 5_000;
+    // Nobody else writes.
+    let configuration = vec!["autovacuum = off".to_owned()];
+    let settings = ServerSettings { configuration, ..ServerSettings::default() };
+    let server = PgServer::start_with(PgVersion::from_environment().unwrap(), &settings).unwrap();
+    let mut world = World::on(TestDb::create_on(server.address()).await.unwrap()).await;
+    run(&mut world.dba, "create extension pg_walinspect").await;
+    let mut ingest = world.db.connect_as("t_ingest").await.unwrap();
+
+    let begun = lsn(&mut world).await;
+    for number in 0..500 {
+        run(&mut ingest, &enqueue_sql(&format!("one-{number}"), "k", &"x".repeat(400), "")).await;
+    }
+    let one = log_since(&mut world, &begun).await / 500;
+
+    let begun = lsn(&mut world).await;
+    for part in 0..PAYMENTS / 1_000 {
+        world.enqueue(&format!("batch-{part}"), 1_000).await;
+    }
+    let batch = log_since(&mut world, &begun).await / PAYMENTS;
+
+    let begun = lsn(&mut world).await;
+    let (mut worker, mut cursor) = (world.worker("w"), None);
+    for _ in 0..PAYMENTS / i64::from(BATCH) {
+        let claimed = worker.claim_after(BATCH, cursor).await;
+        cursor = claimed.summary.cursor;
+        let results: Vec<Completion> =
+            claimed.leased.iter().map(|claimed| completion(lease(claimed), Outcome::Accepted)).collect();
+        assert_eq!(results.len(), usize::try_from(BATCH).unwrap());
+        worker.complete(&results).await;
+    }
+    let dispatched = log_since(&mut world, &begun).await / PAYMENTS;
+    // One in its own transaction with 400 bytes, one of a thousand with a few bytes, and claim with completion.
+    assert!((800..=1_320).contains(&one), "{one} bytes of log for a payment enqueued alone");
+    assert!((500..=910).contains(&batch), "{batch} bytes of log for one of a batch");
+    assert!((500..=860).contains(&dispatched), "{dispatched} bytes of log to dispatch a payment");
+}
+
+/// Locks that the transaction of `call` holds at its end, in a session that has made the same call before.
+async fn locks_of(world: &mut World, login: &str, call: &str) -> i64 {
+    let mut session = world.db.connect_as(login).await.unwrap();
+    run(&mut session, &format!("begin; {call}; rollback")).await;
+    run(&mut session, "begin").await;
+    run(&mut session, call).await;
+    let pid: i32 = scalar(&mut session, "select pg_backend_pid()").await;
+    let held = format!("select count(*) from pg_locks where pid = {pid} and relation is not null");
+    let held = scalar(&mut world.dba, &held).await;
+    run(&mut session, "rollback").await;
+    held
+}
+
+const CLAIM: &str = "select count(*) from outbox.claim_outbox_batch('wire', 'w', 500, 1, 0)";
+
+/// Keeps what was leased in a table, as a dispatcher keeps it in memory.
+const KEEP: &str = "create table kept as select outbox_id, attempt_count, lease_token from outbox.payment_outbox_pending \
+                    where lease_token is not null; analyze kept";
+
+/// Completes every kept lease as accepted.
+const COMPLETE: &str = "select count(*) from (select array_agg(outbox_id order by outbox_id) as a, array_agg(attempt_count order by outbox_id) as b, \
+     array_agg(lease_token order by outbox_id) as c, array_agg('ACCEPTED'::text) as d, array_agg(0::bigint) as e, \
+     array_agg(null::timestamptz) as f, array_agg('there'::text) as g, array_agg(null::bytea) as h, array_agg('ref'::text) as r, \
+     array_agg(null::text) as n from kept) as k, \
+     outbox.complete_outbox_batch('w', a, b, c, d, e, f, f, g, h, h, r, n, n, n)";
+
+#[tokio::test]
+async fn a_call_locks_no_more_relations_than_is_written_down() {
+    let mut world = World::new().await;
+    world.enqueue("a", 1_000).await;
+    let enqueue = locks_of(&mut world, "t_ingest", &enqueue_sql("one", "k", "x", "")).await;
+    let claim = locks_of(&mut world, "t_dispatcher", CLAIM).await;
+    run(&mut world.dba, CLAIM).await;
+    run(&mut world.dba, KEEP).await;
+    let complete = locks_of(&mut world, "postgres", COMPLETE).await;
+    // Each month has a table and an index, for each of two tables: a call that opened them all would hold a hundred.
+    assert!((1..=10).contains(&enqueue), "an enqueue locks {enqueue} relations");
+    assert!((1..=32).contains(&claim), "a claim locks {claim} relations");
+    assert!((1..=32).contains(&complete), "a completion locks {complete} relations");
+}
+
+/// The months whose tables the plans name.
+fn months_in(plans: &str) -> BTreeSet<&str> {
+    let marks = plans.match_indices("_y20").map(|(at, _)| &plans[at + 1..]);
+    marks.filter_map(|rest| rest.get(..8)).collect()
+}
+
+#[tokio::test]
+async fn hot_plans_go_by_an_index_and_open_one_month_with_100_000_others_waiting() {
+    let mut world = World::new().await;
+    world.enqueue("a", 1_000).await;
+    let others = "insert into outbox.payment_outbox_pending (outbox_id, rail, participant_id, created_at, next_attempt_at) \
+                  select gen_random_uuid(), 'wire', 'acme', now(), now() + n * interval '1 ms' + interval '1 hour' from generate_series(1, 100000) as n";
+    run(&mut world.dba, others).await;
+    run(&mut world.dba, "analyze outbox.payment_outbox_pending").await;
+    let (rows, claim) = plans_told(&world.db, CLAIM);
+    assert_eq!(rows, "501");
+    run(&mut world.dba, KEEP).await;
+    let (rows, complete) = plans_told(&world.db, COMPLETE);
+    assert_eq!(rows, "500");
+    let (_, enqueue) = plans_told(&world.db, &enqueue_sql("one", "k", "x", ""));
+    let batch = "select count(*) from (select array_agg('p'::text) as p, array_agg('i' || n) as i, array_agg('wire'::text) as w, array_agg('x'::bytea) as x, \
+                 array_agg('a/b'::text) as t, array_agg(1::bigint) as m, array_agg('EUR'::text) as c, array_agg(null::timestamptz) as d, array_agg(null::text) as z, \
+                 array_agg(null::uuid) as u from generate_series(1, 500) as n) as b, outbox.enqueue_payment_outbox_batch(p, i, i, w, x, t, m, c, d, d, z, z, u)";
+    let (_, batch) = plans_told(&world.db, batch);
+    for (call, plans) in
+        [("claim", &claim), ("complete", &complete), ("enqueue", &enqueue), ("enqueue of a batch", &batch)]
+    {
+        let reads_a_table = plans.lines().find(|line| line.contains("Seq Scan on payment_outbox"));
+        assert_eq!(reads_a_table, None, "{call}");
+        // Two around midnight at the end of a month.
+        assert!(months_in(plans).len() <= 2, "{call} opens {:?}", months_in(plans));
+    }
+    assert!(!months_in(&claim).is_empty() && !months_in(&complete).is_empty(), "no plan names a month: {claim}");
+    assert!(claim.contains("Index Scan using payment_outbox_pending_due"), "{claim}");
+    let found = complete.matches("Index Scan using payment_outbox_pending_pkey").count();
+    assert!(found >= 1, "completion finds its rows otherwise: {complete}");
+}
