@@ -2,6 +2,7 @@
 //! lost, how the server's clock was moved, who was stopped and killed. Judgement only; it makes no fault. What it
 //! does not understand it leaves out.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -107,6 +108,8 @@ pub struct Faults {
     pub kills: Vec<Kill>,
     /// Faults of rails and dispatchers.
     pub windows: Vec<Window>,
+    /// Those that have begun and not ended, by target: since when. One target has one fault at a time.
+    pub begun: BTreeMap<String, i64>,
     /// Times in which nothing could be settled.
     pub outages: Vec<(i64, i64)>,
     /// Payments that an operator was told to hold.
@@ -155,8 +158,10 @@ impl Faults {
                 let id = line.id.as_deref().map(key).transpose()?;
                 self.held_by_hand.extend(id);
             }
+            Some("begins") => self.begins(line.kind.as_deref().unwrap_or(""), line.target.unwrap_or_default(), at_us),
             Some("stopped") => self.windows.extend(window(line.target, at_us, line.until_us)),
             None if line.kind.is_some_and(|kind| SILENCING.contains(&kind.as_str())) => {
+                self.begun.remove(line.target.as_deref().unwrap_or(""));
                 self.windows.extend(window(line.target, at_us, line.until_us));
             }
             _ => {}
@@ -164,13 +169,25 @@ impl Faults {
         Ok(())
     }
 
+    /// A fault of `target` begins: the one before it is over, whether it took effect or not.
+    fn begins(&mut self, kind: &str, target: String, at_us: i64) {
+        if let Some(from_us) = self.begun.remove(&target) {
+            self.windows.push(Window { target: target.clone(), from_us, until_us: at_us });
+        }
+        if SILENCING.contains(&kind) {
+            self.begun.insert(target, at_us);
+        }
+    }
+
     /// Whether something was wrong with `rail`, or with the worker of that id, between two times of the machine.
     #[must_use]
     pub fn was_hit(&self, rail: &str, worker: &str, from_us: i64, until_us: i64) -> bool {
-        self.windows.iter().any(|window| {
+        let is_it = |target: &str| !target.is_empty() && (target == rail || worker.starts_with(target));
+        let was = self.windows.iter().any(|window| {
             let is_then = window.from_us - BEFORE_US <= until_us && from_us <= window.until_us + BEFORE_US;
-            is_then && !window.target.is_empty() && (window.target == rail || worker.starts_with(&window.target))
-        })
+            is_then && is_it(&window.target)
+        });
+        was || self.begun.iter().any(|(target, since_us)| since_us - BEFORE_US <= until_us && is_it(target))
     }
 
     /// Whether a failover may have taken away what the database wrote at that time by its own clock.
@@ -303,6 +320,19 @@ mod tests {
             windows.map(|(target, from_us, until_us)| Window { target: target.to_owned(), from_us, until_us });
         assert_eq!(found.windows, windows);
         assert!(Faults::default().take_in(b"[1]").is_err());
+    }
+
+    #[test]
+    fn a_fault_that_has_begun_lasts_until_its_end_is_told_or_the_next_one_of_its_target_begins() {
+        let begun = r#"{"event":"begins","at_us":50000000,"kind":"down","target":"sepa"}"#;
+        let hit = |found: &Faults, at_us| found.was_hit("sepa", "d1/x", at_us, at_us);
+        let found = faults(&[begun]);
+        assert!(!hit(&found, 40_000_000) && hit(&found, 50_000_000) && hit(&found, 900_000_000));
+        assert!(!found.was_hit("fedwire", "d1/x", 60_000_000, 60_000_000), "another rail");
+        let ended = faults(&[begun, r#"{"at_us":50000000,"until_us":60000000,"no":1,"kind":"down","target":"sepa"}"#]);
+        assert!(hit(&ended, 60_000_000) && !hit(&ended, 70_000_000));
+        let followed = faults(&[begun, r#"{"event":"begins","at_us":60000000,"kind":"hang","target":"sepa"}"#]);
+        assert!(hit(&followed, 60_000_000) && !hit(&followed, 70_000_000), "without effect, or not told");
     }
 
     #[test]
