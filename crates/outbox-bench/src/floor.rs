@@ -55,7 +55,7 @@ pub(crate) async fn drain(world: &World, count: u64) -> Result<Cost, BenchError>
         worker.await.map_err(|panic| BenchError::Wrong(panic.to_string()))??;
     }
     let seconds = began.elapsed().as_secs_f64();
-    let cost = meter.end(count, Some(seconds)).await?;
+    let cost = meter.end(count, seconds).await?;
     let left: i64 = value(&db, "select count(*) from leased where state <> 2").await?;
     if left == 0 { Ok(cost) } else { Err(BenchError::Wrong(format!("{left} rows are left"))) }
 }

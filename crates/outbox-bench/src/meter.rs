@@ -1,16 +1,26 @@
 //! What a piece of work cost: time, log, statements, processor time of the server and of this process.
 
 use std::fs;
-use std::time::Instant;
+use std::time::Duration;
 
-use outbox_testkit::{PgServer, TestDb};
+use outbox_testkit::{PgServer, TestDb, wait_until};
 use serde::Serialize;
 use sqlx::{AssertSqlSafe, Row as _};
 
 use crate::error::{BenchError, io, sql};
+use crate::world::value;
 
 /// Of `/proc`, in which times are counted: `USER_HZ`, 100 on every Linux.
 const TICKS_PER_S: f64 = 100.0;
+
+/// Longer than a session takes to end.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// The name of sessions that do nothing while others are measured.
+pub(crate) const IDLE: &str = "idle beside a measurement";
+
+const OTHERS: &str = "select count(*) = 0 from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() \
+                      and backend_type = 'client backend' and application_name <> 'idle beside a measurement'";
 
 /// What some payments cost.
 #[derive(Clone, Debug, Serialize)]
@@ -62,7 +72,6 @@ pub(crate) struct Meter<'a> {
     transactions: i64,
     postgres_ticks: u64,
     own_ticks: u64,
-    began: Instant,
 }
 
 impl<'a> Meter<'a> {
@@ -73,16 +82,22 @@ impl<'a> Meter<'a> {
     pub(crate) async fn begin(server: &'a PgServer, db: &'a TestDb) -> Result<Self, BenchError> {
         let (lsn, transactions) = read(db).await?;
         let (postgres_ticks, own_ticks) = (server_ticks(server)?, ticks_of("self")?);
-        Ok(Self { server, db, lsn, transactions, postgres_ticks, own_ticks, began: Instant::now() })
+        Ok(Self { server, db, lsn, transactions, postgres_ticks, own_ticks })
     }
 
-    /// Ends, after `seconds` that were measured elsewhere or else now, and for so many payments.
+    /// Ends, after `seconds` for so many payments, when the sessions that were measured have ended.
     ///
     /// # Errors
     /// When the server cannot be asked.
-    pub(crate) async fn end(self, payments: u64, seconds: Option<f64>) -> Result<Cost, BenchError> {
-        let seconds = seconds.unwrap_or_else(|| self.began.elapsed().as_secs_f64());
+    pub(crate) async fn end(self, payments: u64, seconds: f64) -> Result<Cost, BenchError> {
         let (postgres, own) = (server_ticks(self.server)? - self.postgres_ticks, ticks_of("self")? - self.own_ticks);
+        // A session reports the last of what it did when it ends, and leaves the list of sessions after that.
+        let mut looks = 0;
+        let have_ended = async || {
+            looks += 1;
+            value(self.db, OTHERS).await.unwrap_or(false)
+        };
+        wait_until("sessions that have ended", LIMIT, have_ended).await?;
         let (lsn, transactions) = read(self.db).await?;
         let mut dba = self.db.connect_as("postgres").await?;
         let sizes = format!(
@@ -95,8 +110,8 @@ impl<'a> Meter<'a> {
             seconds,
             wal_bytes: sizes.get::<Option<i64>, _>(0).unwrap_or(0),
             wal_full_page_bytes: sizes.get::<Option<i64>, _>(1).unwrap_or(0),
-            // Its own reading is one.
-            transactions: transactions - self.transactions - 1,
+            // Its own first reading and its looks are among them.
+            transactions: transactions - self.transactions - 1 - looks,
             postgres_cpu_s: real(postgres) / TICKS_PER_S,
             own_cpu_s: real(own) / TICKS_PER_S,
         })
@@ -107,7 +122,6 @@ async fn read(db: &TestDb) -> Result<(String, i64), BenchError> {
     const READ: &str =
         "select pg_current_wal_flush_lsn()::text, xact_commit from pg_stat_database where datname = current_database()";
     let mut dba = db.connect_as("postgres").await?;
-    // A session reports what it did when it ends or a second later: those that have ended are counted.
     let row = sqlx::query(READ).fetch_one(&mut dba).await.map_err(sql("the server's counters"))?;
     Ok((row.get(0), row.get(1)))
 }

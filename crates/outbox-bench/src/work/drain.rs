@@ -39,7 +39,7 @@ pub(crate) async fn of(
     // Counters of its sessions are whole when these have ended.
     dispatchers.stop().await?;
     let seconds = since_first_claim(db, ended).await?;
-    let cost = meter.end(count, Some(seconds)).await?;
+    let cost = meter.end(count, seconds).await?;
     all_gone(db, sent, count).await?;
     Ok(cost)
 }

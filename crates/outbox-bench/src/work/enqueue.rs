@@ -7,7 +7,7 @@ use sqlx::{Connection as _, Executor as _, PgConnection};
 
 use crate::daemon::RAIL;
 use crate::error::{BenchError, sql};
-use crate::meter::{Cost, Meter};
+use crate::meter::{Cost, IDLE, Meter};
 use crate::world::{BATCH, PAYLOAD_BYTES, World, enqueue_batch, run};
 
 /// Clients beside each other, each with single-row transactions.
@@ -57,7 +57,7 @@ pub(crate) async fn singles(world: &World, db: &TestDb, how: How, from: u64, eac
         client.await.map_err(|panic| BenchError::Wrong(panic.to_string()))??;
     }
     let seconds = began.elapsed().as_secs_f64();
-    meter.end(CLIENTS * each, Some(seconds)).await
+    meter.end(CLIENTS * each, seconds).await
 }
 
 async fn session(db: &TestDb, how: How) -> Result<PgConnection, BenchError> {
@@ -93,7 +93,7 @@ pub(crate) async fn batches(world: &World, db: &TestDb, how: How, from: u64, cou
     }
     let seconds = began.elapsed().as_secs_f64();
     session.close().await.map_err(sql("the end of a session"))?;
-    meter.end(count, Some(seconds)).await
+    meter.end(count, seconds).await
 }
 
 /// The table of plain inserts.
@@ -112,7 +112,9 @@ pub(crate) async fn make_plain(world: &World) -> Result<TestDb, BenchError> {
 /// When the server refuses.
 pub(crate) async fn asleep(db: &TestDb) -> Result<PgConnection, BenchError> {
     let mut lane = db.connect_as("postgres").await?;
-    let sleep = format!("listen outbox_{RAIL}; select pg_advisory_lock(outbox.wakeup_lock_key('{RAIL}'))");
+    let sleep = format!(
+        "set application_name = '{IDLE}'; listen outbox_{RAIL}; select pg_advisory_lock(outbox.wakeup_lock_key('{RAIL}'))"
+    );
     lane.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(sleep))).await.map_err(sql("a lane asleep"))?;
     Ok(lane)
 }

@@ -110,9 +110,10 @@ pub(crate) async fn drain(world: &World, dir: &Path, count: u64, settings: &[Str
 
 async fn dispatch(world: &World, db: &TestDb, sim: &Sim, count: u64, settings: &[String]) -> Result<Cost, BenchError> {
     let url = format!("{}/payments", sim.url());
-    let mut all =
-        vec![format!("rails.{}.url={url}", daemon::RAIL), format!("rails.{}.concurrency={CONNECTIONS}", daemon::RAIL)];
-    all.extend_from_slice(settings);
+    // Last, so that nothing said of the rail inside the process is meant: both clients have as many connections.
+    let rail = format!("rails.{}", daemon::RAIL);
+    let own = [format!("{rail}.url={url}"), format!("{rail}.concurrency={CONNECTIONS}")];
+    let all = [settings, own.as_slice()].concat();
     let config = daemon::configuration(db, "bench", &all)?;
     let made = outboxd::settings::http_rails(&config.rails[&daemon::rail_name()?], &[None], config.credentials);
     let settings = made.into_iter().next().ok_or_else(|| BenchError::Wrong("no endpoint".to_owned()))?;
@@ -125,7 +126,7 @@ async fn dispatch(world: &World, db: &TestDb, sim: &Sim, count: u64, settings: &
     let [daemon] = daemon;
     daemon.stop().await?;
     let seconds = since_first_claim(db, ended).await?;
-    meter.end(count, Some(seconds)).await
+    meter.end(count, seconds).await
 }
 
 #[cfg(test)]
