@@ -24,6 +24,9 @@ const PORT_TRIES: u32 = 5;
 /// A server that recovers after an immediate stop under load, on two busy cores, has needed up to 10 s.
 const READY_LIMIT: Duration = Duration::from_secs(60);
 
+/// Three times as long as Postgres gives its processes before it kills them.
+const IMMEDIATE_LIMIT: Duration = Duration::from_secs(15);
+
 /// What the server runs with. `fsync`, `synchronous_commit` and `full_page_writes` are written out
 /// although they are defaults: the daemon refuses a server without them, so the tests must have them.
 const DURABLE_CONFIGURATION: &str = "\
@@ -255,7 +258,16 @@ impl PgServer {
     /// # Errors
     /// When the server is not running.
     pub fn stop_immediate(&mut self) -> Result<(), TestkitError> {
-        self.stop(Signal::QUIT)
+        self.signal(self.pid, Signal::QUIT)?;
+        // A process that is killed inside libfaketime keeps the lock that all processes of the server share (0.9.10), and the
+        // last of them waits for it for ever.
+        let has_ended = || state_of(self.pid).is_none_or(|(state, _)| state == 'Z');
+        if wait_until_blocking("a server that was told to end at once", IMMEDIATE_LIMIT, has_ended).is_err() {
+            for pid in children_of(self.pid).into_iter().chain([self.pid]) {
+                let _ = self.signal(pid, Signal::KILL);
+            }
+        }
+        self.wait()
     }
 
     /// Stops the server in order, ending all sessions.
@@ -303,6 +315,10 @@ impl PgServer {
 
     fn stop(&mut self, signal: Signal) -> Result<(), TestkitError> {
         self.signal(self.pid, signal)?;
+        self.wait()
+    }
+
+    fn wait(&mut self) -> Result<(), TestkitError> {
         self.guard.wait()?;
         self.running = false;
         Ok(())
@@ -370,11 +386,14 @@ fn has_ended(pid: i32) -> bool {
 fn children_of(parent: i32) -> Vec<i32> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter(|pid| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // The name, in parentheses, may hold spaces; the fields after it are state and parent.
-        let parent_field = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1));
-        parent_field == Some(parent.to_string().as_str())
-    })
-    .collect()
+    pids.filter(|pid| state_of(*pid).is_some_and(|(_, of)| of == parent)).collect()
+}
+
+/// The state of a process and its parent (proc(5)); `Z`: it has ended and nobody has asked how.
+fn state_of(pid: i32) -> Option<(char, i32)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, may hold spaces.
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut fields = rest.split_whitespace();
+    Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
 }

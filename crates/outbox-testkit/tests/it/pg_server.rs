@@ -55,6 +55,22 @@ async fn committed_rows_survive_an_immediate_stop() {
     assert!(server.log().contains("database system was not properly shut down"), "{}", server.log());
 }
 
+/// Frozen it obeys as little as one whose processes wait for a lock that a killed one had.
+#[tokio::test]
+async fn server_that_does_not_obey_an_immediate_stop_is_killed_and_recovers() {
+    let mut server = PgServer::start(PgVersion::from_environment().unwrap()).unwrap();
+    let first_pid = server.pid();
+    let mut session = server.address().connect("postgres", "postgres").await.unwrap();
+    sqlx::raw_sql("create table kept (n int); insert into kept values (7)").execute(&mut session).await.unwrap();
+    server.sigstop().unwrap();
+    server.stop_immediate().unwrap();
+    assert!(!is_alive(first_pid));
+    server.restart().unwrap();
+    let mut session = server.address().connect("postgres", "postgres").await.unwrap();
+    let kept: i32 = sqlx::query_scalar("select n from kept").fetch_one(&mut session).await.unwrap();
+    assert_eq!(kept, 7);
+}
+
 #[tokio::test]
 async fn frozen_server_answers_nothing_until_it_is_continued() {
     let server = PgServer::start(PgVersion::from_environment().unwrap()).unwrap();
