@@ -217,7 +217,10 @@ async fn clock(world: &World, offset_s: i64, rng: &mut Rng) -> Result<Effect, Ne
 async fn notifications_fill(world: &World, rng: &mut Rng) -> Result<Effect, NemesisError> {
     let from_us = now_us();
     let mut deaf = world.session("postgres").await?;
-    execute(&mut deaf, "listen nemesis; begin; select 1").await?;
+    // Together they would be one transaction, and it is its commit that listens.
+    for statement in ["listen nemesis", "begin", "select 1"] {
+        execute(&mut deaf, statement).await?;
+    }
     let mut loud = world.session("postgres").await?;
     let fill = "select pg_notify('nemesis', n || repeat('x', 7000)) from generate_series(1, 30) as n";
     for _ in 0..20 {

@@ -45,7 +45,7 @@ pub use evidence::{
     AppliedMigration, ServerFacts, read_applied_migrations, read_catalogue, read_policy_checksum, read_server_facts,
 };
 pub use health::{OutboxHealth, check_epoch, read_health};
-pub use listener::WakeupListener;
+pub use listener::{Probed, WakeupListener};
 pub use memory::{EpochFault, LogMark, Memory};
 pub use migrate::{
     MIGRATION_TABLE, MIGRATIONS, MigrationFile, MigrationReport, check_migrations, migrate, migrate_files,

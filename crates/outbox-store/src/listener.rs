@@ -16,6 +16,15 @@ fn channel(rail: &RailName) -> String {
     format!("outbox_{rail}")
 }
 
+/// What a probe finds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Probed {
+    /// The process behind the connection.
+    pub backend_pid: i32,
+    /// How full the server's queue of notifications is, from 0 to 1. At 1 every commit that would notify fails.
+    pub queue_usage: f64,
+}
+
 /// A connection that listens for all lanes. After any error, or a `None` of [`next`](Self::next), it
 /// has lost its locks and perhaps notifications: drop it, connect another, sweep.
 #[derive(Debug)]
@@ -82,16 +91,19 @@ impl WakeupListener {
         self.ask("release_wakeup_lock", RELEASE_WAKEUP_LOCK, rail).await
     }
 
-    /// Asks the server for a sign of life and returns the process behind the connection. A half-open
-    /// connection says nothing by itself.
+    /// Asks the server for a sign of life: a half-open connection says nothing by itself.
+    ///
+    /// The question is not idle. A queue of notifications that was full stays full, whoever filled it being gone, until somebody asks how
+    /// full it is: that alone cuts off what everybody has read (PostgreSQL 13 to 18; seen).
     ///
     /// # Errors
     /// [`StoreError`]: the connection is lost.
-    pub async fn probe(&mut self) -> Result<i32, StoreError> {
+    pub async fn probe(&mut self) -> Result<Probed, StoreError> {
         const CALL: &str = "probe";
-        let probing = sqlx::query("select pg_catalog.pg_backend_pid()").fetch_one(&mut self.listener);
-        let row = within(CALL, self.call_timeout, probing).await?;
-        row.try_get(0).map_err(|source| StoreError::of(CALL, source))
+        const PROBE: &str = "select pg_catalog.pg_backend_pid(), pg_catalog.pg_notification_queue_usage()";
+        let row = within(CALL, self.call_timeout, sqlx::query(PROBE).fetch_one(&mut self.listener)).await?;
+        let read = || Ok(Probed { backend_pid: row.try_get(0)?, queue_usage: row.try_get(1)? });
+        read().map_err(|source| StoreError::of(CALL, source))
     }
 
     async fn ask(&mut self, call: &'static str, sql: &'static str, rail: &RailName) -> Result<bool, StoreError> {

@@ -89,6 +89,8 @@ events! {
     PAYMENT_HELD = "payment.held";
     /// The listener has a connection.
     LISTENER_CONNECTED = "listener.connected";
+    /// The server's queue of notifications is more than half full, and no lane sleeps; or, with `sleeping` true, less again.
+    LISTENER_QUEUE = "listener.queue";
     /// The listener lost its connection; lanes poll until it has another.
     LISTENER_LOST = "listener.lost";
     /// Another dispatcher missed its heartbeats.

@@ -227,7 +227,7 @@ async fn listener_that_lost_its_connection_says_so_and_lost_its_locks_with_it() 
     let rail = RailName::new(RAIL).unwrap();
     let settings = world.settings("t_dispatcher");
     let mut listener = WakeupListener::connect(&settings, std::slice::from_ref(&rail)).await.unwrap();
-    let pid = listener.probe().await.unwrap();
+    let pid = listener.probe().await.unwrap().backend_pid;
     assert!(listener.try_wakeup_lock(&rail).await.unwrap());
     let mut second = WakeupListener::connect(&settings, std::slice::from_ref(&rail)).await.unwrap();
     assert!(!second.try_wakeup_lock(&rail).await.unwrap());

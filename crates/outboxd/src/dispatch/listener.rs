@@ -16,6 +16,9 @@ use crate::events;
 use crate::health::Ticker;
 use crate::metrics::Metrics;
 
+/// From here on no lane sleeps: a commit that hints at one would soon fail. Postgres begins to warn here.
+const QUEUE_USAGE_MAX: f64 = 0.5;
+
 /// The loop ticks at least this often.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -28,6 +31,14 @@ pub(crate) struct Listener {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) handle: Handle,
     pub(crate) ticker: Ticker,
+}
+
+/// The wake-up locks of one connection.
+#[derive(Debug, Default)]
+struct Locks {
+    held: BTreeSet<RailName>,
+    /// None is taken now: the queue of notifications fills up.
+    refused: bool,
 }
 
 impl Listener {
@@ -75,7 +86,7 @@ impl Listener {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut stopping = self.handle.clone();
-        let mut held = BTreeSet::new();
+        let mut locks = Locks::default();
         loop {
             tokio::select! {
                 heard = listener.next() => match heard? {
@@ -83,35 +94,53 @@ impl Listener {
                     None => return Err(StoreError::ConnectionLost),
                 },
                 wish = self.wishes.recv() => match wish {
-                    Some(wish) => self.grant(&mut listener, &mut held, wish).await?,
+                    Some(wish) => self.grant(&mut listener, &mut locks, wish).await?,
                     None => return Ok(()),
                 },
-                _ = probes.tick() => { listener.probe().await?; }
+                _ = probes.tick() => {
+                    let usage = listener.probe().await?.queue_usage;
+                    self.judge_queue(&mut listener, &mut locks, usage).await?;
+                }
                 _ = ticks.tick() => self.ticker.tick(),
                 () = stopping.reached(Phase::Draining) => return Ok(()),
             }
         }
     }
 
-    /// `held`: the locks of this connection. One that it does not hold is not let go of, which the
-    /// server would answer with a warning.
-    async fn grant(
+    /// Wakes all lanes while the queue of notifications fills up: what is enqueued then hints at nobody, and commits.
+    async fn judge_queue(
         &self,
         listener: &mut WakeupListener,
-        held: &mut BTreeSet<RailName>,
-        wish: Sleep,
+        locks: &mut Locks,
+        usage: f64,
     ) -> Result<(), StoreError> {
+        let before = std::mem::replace(&mut locks.refused, usage >= QUEUE_USAGE_MAX);
+        if before == locks.refused {
+            return Ok(());
+        }
+        tracing::warn!(event = events::LISTENER_QUEUE, usage, sleeping = !locks.refused);
+        if locks.refused {
+            for rail in std::mem::take(&mut locks.held) {
+                listener.release_wakeup_lock(&rail).await?;
+            }
+            self.handle.tell(Event::ListenerRenewed).await;
+        }
+        Ok(())
+    }
+
+    async fn grant(&self, listener: &mut WakeupListener, locks: &mut Locks, wish: Sleep) -> Result<(), StoreError> {
         match wish {
             Sleep::Wanted(rail) => {
                 // A session lock counts: taken twice, it would outlast being let go of.
-                let taken = held.contains(&rail) || listener.try_wakeup_lock(&rail).await?;
+                let taken = !locks.refused && (locks.held.contains(&rail) || listener.try_wakeup_lock(&rail).await?);
                 if taken {
-                    held.insert(rail.clone());
+                    locks.held.insert(rail.clone());
                 }
                 let answer = if taken { LockAnswer::Taken } else { LockAnswer::NotTaken };
                 self.handle.tell(Event::WakeupLock(rail, answer)).await;
             }
-            Sleep::Over(rail) if !held.remove(&rail) => {}
+            // One that is not held is not let go of, which the server would answer with a warning.
+            Sleep::Over(rail) if !locks.held.remove(&rail) => {}
             Sleep::Over(rail) => {
                 listener.release_wakeup_lock(&rail).await?;
             }

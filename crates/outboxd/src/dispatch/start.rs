@@ -167,7 +167,7 @@ pub(super) async fn try_preflight(
         pids.push(outbox_store::preflight(session).await.map_err(ConnectionError::from)?.backend_pid);
     }
     let mut listener = WakeupListener::connect(database, rails).await.map_err(ConnectionError::from)?;
-    pids.push(listener.probe().await.map_err(ConnectionError::from)?);
+    pids.push(listener.probe().await.map_err(ConnectionError::from)?.backend_pid);
     let again = outbox_store::preflight(first.session().await?).await.map_err(ConnectionError::from)?.backend_pid;
     let shared = pids[0] == pids[1] || pids[1] == pids[2] || pids[0] == pids[2] || again != pids[0];
     first.close().await;

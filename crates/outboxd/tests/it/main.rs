@@ -44,6 +44,7 @@ mod leases;
 mod log_events;
 mod log_sink;
 mod metrics;
+mod notification_queue;
 mod outcomes;
 mod packaging;
 mod parked;
