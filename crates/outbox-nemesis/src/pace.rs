@@ -5,10 +5,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 /// Payments that may wait before no more are enqueued.
 const OPEN_MAX: u64 = 4_000;
 /// Payments by which a track may be ahead of those that are over: what is in the queue is there to be hit.
 const AHEAD: u64 = 600;
+/// Of so many payments one is kept back while there are faults left: the last of them needs somebody to hit.
+const KEPT_BACK: u64 = 33;
+/// Of those that are kept back, so many are let go each second for which there is nothing else.
+const TRICKLE: u64 = 10;
+const TRICKLE_EVERY: Duration = Duration::from_secs(1);
 /// Between two looks: far shorter than any fault.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -25,6 +32,8 @@ pub(crate) struct Pace {
     payments: u64,
     enqueued: AtomicU64,
     open: AtomicU64,
+    kept_back: AtomicU64,
+    let_go_at: Mutex<Option<Instant>>,
     shares: Mutex<Vec<Share>>,
     given_up: AtomicBool,
 }
@@ -37,6 +46,8 @@ impl Pace {
             payments,
             enqueued: AtomicU64::new(0),
             open: AtomicU64::new(0),
+            kept_back: AtomicU64::new(payments / KEPT_BACK),
+            let_go_at: Mutex::new(None),
             shares: Mutex::new(shares),
             given_up: AtomicBool::new(false),
         }
@@ -57,15 +68,32 @@ impl Pace {
                     return Some((done, count));
                 }
             }
+            if done + self.kept_back.load(Ordering::SeqCst) >= self.payments {
+                self.trickle();
+            }
             tokio::time::sleep(LOOK).await;
         }
     }
 
-    /// Payments that may be enqueued by now: as far as the slowest track is with the fault that it deals out.
+    /// Payments that may be enqueued by now: as far as the slowest track is with the fault that it deals out, but for what is
+    /// kept back until all are done.
     fn allowed(&self) -> u64 {
         let shares = self.shares();
+        if shares.iter().all(|share| share.dealt >= share.quota) {
+            return self.payments;
+        }
         let of = |share: &Share| ((share.dealt + 1) * self.payments).checked_div(share.quota);
-        shares.iter().filter_map(of).min().map_or(self.payments, |least| least.max(AHEAD))
+        let least = shares.iter().filter_map(of).min().map_or(self.payments, |least| least.max(AHEAD));
+        least.min(self.payments - self.kept_back.load(Ordering::SeqCst))
+    }
+
+    fn trickle(&self) {
+        let mut let_go_at = self.let_go_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if let_go_at.is_none_or(|at| at.elapsed() >= TRICKLE_EVERY) {
+            *let_go_at = Some(Instant::now());
+            let kept_back = self.kept_back.load(Ordering::SeqCst);
+            self.kept_back.store(kept_back.saturating_sub(TRICKLE), Ordering::SeqCst);
+        }
     }
 
     /// Waits until a further fault of `track` fits the payments that are over; false when its quota is dealt out.
@@ -164,6 +192,25 @@ mod tests {
         pace.dealt(0);
         let waits = tokio::time::timeout(Duration::from_secs(5), pace.may_begin(0)).await;
         assert!(waits.is_err(), "{waits:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_kept_back_for_the_last_fault_is_let_go_little_by_little() {
+        let pace = Pace::new(3_300, &[1]);
+        assert_eq!(pace.payments(5_000).await, Some((0, 3_300)), "who takes all at once is not held up");
+        let pace = Pace::new(3_300, &[1]);
+        assert_eq!(pace.payments(3_200).await, Some((0, 3_200)));
+        let began = Instant::now();
+        let mut taken = 3_200;
+        while let Some((_, count)) = pace.payments(10).await {
+            taken += count;
+        }
+        assert_eq!(taken, 3_300);
+        assert!(began.elapsed() >= Duration::from_secs(8), "{:?}", began.elapsed());
+        let pace = Pace::new(3_300, &[1]);
+        pace.dealt(0);
+        assert_eq!(pace.payments(3_250).await, Some((0, 3_250)));
+        assert_eq!(tokio::time::timeout(Duration::from_millis(1), pace.payments(50)).await, Ok(Some((3_250, 50))));
     }
 
     #[tokio::test(start_paused = true)]
