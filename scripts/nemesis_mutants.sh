@@ -25,7 +25,7 @@ declare -A FOUND_BY=(
   [forget_late]='late_evidence_forgotten'
   [fail_unknown]='failed_without_refusal|effect_of_ended'
   [lose]='lost_payment'
-  [no_fence]='lost_lease_completed'
+  [no_fence]='lost_lease_completed|lease_token_reused'
 )
 OUTPUT=$(mktemp -t outboxd-nemesis-mutants.XXXXXX)
 trap 'report_end; rm -f "$OUTPUT"' EXIT
