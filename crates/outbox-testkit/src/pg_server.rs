@@ -261,11 +261,16 @@ impl PgServer {
         self.signal(self.pid, Signal::QUIT)?;
         // A process that is killed inside libfaketime keeps the lock that all processes of the server share (0.9.10), and the
         // last of them waits for it for ever.
-        let has_ended = || state_of(self.pid).is_none_or(|(state, _)| state == 'Z');
-        if wait_until_blocking("a server that was told to end at once", IMMEDIATE_LIMIT, has_ended).is_err() {
-            for pid in children_of(self.pid).into_iter().chain([self.pid]) {
-                let _ = self.signal(pid, Signal::KILL);
+        let has_ended = |pid| state_of(pid).is_none_or(|(state, _)| state == 'Z');
+        let it_has = || has_ended(self.pid);
+        if wait_until_blocking("a server that was told to end at once", IMMEDIATE_LIMIT, it_has).is_err() {
+            let pids: Vec<i32> = children_of(self.pid).into_iter().chain([self.pid]).collect();
+            for pid in &pids {
+                let _ = self.signal(*pid, Signal::KILL);
             }
+            // The next server refuses to start beside one that still has its memory.
+            let all_have = || pids.iter().all(|pid| has_ended(*pid));
+            wait_until_blocking("the end of a server that was killed", IMMEDIATE_LIMIT, all_have)?;
         }
         self.wait()
     }
