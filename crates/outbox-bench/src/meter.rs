@@ -19,9 +19,6 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// The name of sessions that do nothing while others are measured.
 pub(crate) const IDLE: &str = "idle beside a measurement";
 
-const OTHERS: &str = "select count(*) = 0 from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() \
-                      and backend_type = 'client backend' and application_name <> 'idle beside a measurement'";
-
 /// What some payments cost.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Cost {
@@ -92,10 +89,14 @@ impl<'a> Meter<'a> {
     pub(crate) async fn end(self, payments: u64, seconds: f64) -> Result<Cost, BenchError> {
         let (postgres, own) = (server_ticks(self.server)? - self.postgres_ticks, ticks_of("self")? - self.own_ticks);
         // A session reports the last of what it did when it ends, and leaves the list of sessions after that.
+        let others = format!(
+            "select count(*) = 0 from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() \
+             and backend_type = 'client backend' and application_name <> '{IDLE}'"
+        );
         let mut looks = 0;
         let have_ended = async || {
             looks += 1;
-            value(self.db, OTHERS).await.unwrap_or(false)
+            value(self.db, &others).await.unwrap_or(false)
         };
         wait_until("sessions that have ended", LIMIT, have_ended).await?;
         let (lsn, transactions) = read(self.db).await?;

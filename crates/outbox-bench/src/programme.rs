@@ -11,7 +11,7 @@ use crate::meter::Cost;
 use crate::report::Report;
 use crate::work::enqueue::{How, asleep, batches, make_plain, singles};
 use crate::work::wakeup::{Beside, latencies};
-use crate::work::{burst, depth, drain, http, mixed, partitions, pinned, scale_out};
+use crate::work::{burst, depth, drain, http, mixed, partitions, pinned};
 use crate::world::{World, run};
 
 /// How much of each work.
@@ -98,7 +98,7 @@ impl Programme<'_> {
     pub(crate) async fn drain(&mut self) -> Result<(), BenchError> {
         for _ in 0..self.sizes.rounds {
             let floor = floor::drain(self.world, self.sizes.drain).await?;
-            let ours = drain::drain(self.world, self.sizes.drain, &self.settings).await?;
+            let ours = drain::drain(self.world, self.sizes.drain, 1, &self.settings).await?;
             self.report.raw("drain", "floor", &floor);
             self.report.raw("drain", "daemon", &ours);
             self.report.figure("drain_floor_per_s", floor.rate());
@@ -237,7 +237,7 @@ impl Programme<'_> {
     /// A burst against a drain of as many.
     pub(crate) async fn burst(&mut self) -> Result<(), BenchError> {
         for _ in 0..self.sizes.rounds.min(3) {
-            let drained = drain::drain(self.world, self.sizes.burst, &self.settings).await?;
+            let drained = drain::drain(self.world, self.sizes.burst, 1, &self.settings).await?;
             let rate = burst::rate(self.world, self.sizes.burst, self.sizes.idle, &self.settings).await?;
             self.report.raw("burst", "drain", &drained);
             self.report.figure("burst_per_s", rate);
@@ -269,7 +269,7 @@ impl Programme<'_> {
             self.report.raw("partitions", &months.to_string(), &cost);
         }
         for daemons in self.sizes.daemons.clone() {
-            let cost = scale_out::drain(self.world, self.sizes.drain, daemons, &self.settings).await?;
+            let cost = drain::drain(self.world, self.sizes.drain, daemons, &self.settings).await?;
             self.report.raw("scale_out", &daemons.to_string(), &cost);
         }
         if self.sizes.windows > 0 {

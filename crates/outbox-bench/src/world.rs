@@ -1,7 +1,9 @@
 //! A durable server of the benchmark's own, databases on it, and payments in them.
 
+use outbox_core::OutboxId;
 use outbox_testkit::{PgServer, PgVersion, ServerSettings, TestDb};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _};
+use uuid::Uuid;
 
 use crate::daemon::RAIL;
 use crate::error::BenchError;
@@ -80,17 +82,21 @@ impl World {
     }
 }
 
-/// One batch.
+/// One batch, numbered from `from` on; the ids of its payments.
 ///
 /// # Errors
-/// When the server refuses.
-pub(crate) async fn enqueue_batch(producer: &mut PgConnection, from: u64, count: u64) -> Result<(), BenchError> {
-    const ENQUEUE: &str = "select count(*) filter (where e.created) from outbox.enqueue_payment_outbox_batch($1, $2, $2, $3, $4, \
-                           $5, $6, $7, $8, $8, $7, $7, $9) as e";
+/// When the server refuses, or one of them is there already.
+pub(crate) async fn enqueue_batch(
+    producer: &mut PgConnection,
+    from: u64,
+    count: u64,
+) -> Result<Vec<OutboxId>, BenchError> {
+    const ENQUEUE: &str = "select e.outbox_id from outbox.enqueue_payment_outbox_batch($1, $2, $2, $3, $4, $5, $6, $7, $8, $8, $7, $7, $9) as e \
+                           where e.created";
     let size = usize::try_from(count).unwrap_or(usize::MAX);
     let ids: Vec<String> = (from..from + count).map(|number| format!("I{number:012}")).collect();
     let text = |value: &str| vec![value.to_owned(); size];
-    let created: i64 = sqlx::query(ENQUEUE)
+    let created = sqlx::query(ENQUEUE)
         .bind(text("bench"))
         .bind(ids)
         .bind(text(RAIL))
@@ -99,15 +105,14 @@ pub(crate) async fn enqueue_batch(producer: &mut PgConnection, from: u64, count:
         .bind(vec![None::<i64>; size])
         .bind(vec![None::<String>; size])
         .bind(vec![None::<time::OffsetDateTime>; size])
-        .bind(vec![None::<uuid::Uuid>; size])
-        .fetch_one(producer)
+        .bind(vec![None::<Uuid>; size])
+        .fetch_all(producer)
         .await
-        .map_err(sql("enqueue"))?
-        .get(0);
-    if created != i64::try_from(count).unwrap_or(i64::MAX) {
-        return Err(BenchError::Wrong(format!("{created} of {count} payments were recorded anew")));
+        .map_err(sql("enqueue"))?;
+    if created.len() != size {
+        return Err(BenchError::Wrong(format!("{} of {count} payments were recorded anew", created.len())));
     }
-    Ok(())
+    Ok(created.iter().map(|row| OutboxId(row.get::<Uuid, _>(0))).collect())
 }
 
 /// Statements of the superuser.

@@ -9,15 +9,15 @@ use crate::error::BenchError;
 use crate::meter::{Cost, Meter};
 use crate::world::{World, value};
 
-/// Drains `count` payments that were recorded before.
+/// Drains `count` payments that were recorded before, by so many `daemons`.
 ///
 /// # Errors
 /// When the daemon fails, or a payment is left.
-pub(crate) async fn drain(world: &World, count: u64, settings: &[String]) -> Result<Cost, BenchError> {
+pub(crate) async fn drain(world: &World, count: u64, daemons: usize, settings: &[String]) -> Result<Cost, BenchError> {
     let db = world.outbox().await?;
     world.enqueue(&db, 0, count).await?;
     world.settle(&db).await?;
-    of(world, &db, count, 1, settings).await
+    of(world, &db, count, daemons, settings).await
 }
 
 /// Drains the `count` payments that are in `db` by so many `daemons`.

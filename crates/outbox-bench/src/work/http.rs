@@ -12,11 +12,12 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use uuid::Uuid;
 
+use super::all_gone;
 use super::drain::since_first_claim;
 use crate::daemon::{self, Daemon, settled};
 use crate::error::{BenchError, io};
 use crate::meter::{Cost, Meter, real};
-use crate::world::{PAYLOAD_BYTES, World, value};
+use crate::world::{PAYLOAD_BYTES, World};
 
 /// Connections to the rail at once, of either.
 const CONNECTIONS: usize = 32;
@@ -101,10 +102,7 @@ pub(crate) async fn drain(world: &World, dir: &Path, count: u64, settings: &[Str
     let cost = dispatch(world, &db, &sim, count, settings).await?;
     let effects = sim.stats().effects;
     sim.stop().await;
-    let left: i64 = value(&db, "select count(*) from outbox.payment_outbox_pending").await?;
-    if left > 0 || effects != count {
-        return Err(BenchError::Wrong(format!("of {count} payments {left} are left, and {effects} were executed")));
-    }
+    all_gone(&db, effects, count).await?;
     Ok(cost)
 }
 

@@ -7,27 +7,23 @@ use std::time::{Duration, Instant};
 use outbox_core::OutboxId;
 use outbox_testkit::TestDb;
 use serde::Serialize;
-use sqlx::{Connection as _, PgConnection, Row as _};
-use uuid::Uuid;
+use sqlx::Connection as _;
 
 use super::{Arrivals, Dispatchers};
-use crate::daemon::RAIL;
 use crate::error::{BenchError, io, sql};
 use crate::noop_rail::NoopRail;
 use crate::report::quantile;
-use crate::world::{PAYLOAD_BYTES, World, value};
+use crate::world::{World, enqueue_batch, value};
 
 /// Between two batches, and how many payments each has: 1,000 a second.
 const EVERY: Duration = Duration::from_millis(10);
-const TOGETHER: usize = 10;
+const TOGETHER: u64 = 10;
 
 /// One in so many exchanges ends without an answer.
 const DOUBT_EVERY: u64 = 100;
 
 /// What is looked at together.
 const WINDOW: Duration = Duration::from_secs(10);
-
-const ENQUEUE: &str = "select e.outbox_id from outbox.enqueue_payment_outbox_batch($1, $2, $2, $3, $4, $5, $6, $7, $8, $8, $7, $7, $9) as e";
 
 /// One window.
 #[derive(Clone, Debug, Serialize)]
@@ -65,7 +61,7 @@ pub(crate) async fn windows(world: &World, count: u32, settings: &[String]) -> R
         let until = Instant::now() + WINDOW;
         while Instant::now() < until {
             ticks.tick().await;
-            let ids = enqueue(&mut producer, number).await?;
+            let ids = enqueue_batch(&mut producer, number, TOGETHER).await?;
             number += TOGETHER;
             let now = Instant::now();
             committed.extend(ids.into_iter().map(|id| (id, now)));
@@ -73,7 +69,7 @@ pub(crate) async fn windows(world: &World, count: u32, settings: &[String]) -> R
         windows.push(window(&db, &mut arrivals, &mut committed).await?);
     }
     producer.close().await.map_err(sql("the end of a session"))?;
-    dispatchers.settled(u64::try_from(number).unwrap_or(u64::MAX)).await?;
+    dispatchers.settled(number).await?;
     dispatchers.stop().await?;
     Ok(windows)
 }
@@ -101,25 +97,6 @@ async fn window(
         index_bytes: value(db, &format!("select pg_indexes_size({pending})")).await?,
         resident_bytes: resident()?,
     })
-}
-
-async fn enqueue(producer: &mut PgConnection, from: usize) -> Result<Vec<OutboxId>, BenchError> {
-    let ids: Vec<String> = (from..from + TOGETHER).map(|number| format!("I{number:012}")).collect();
-    let text = |value: &str| vec![value.to_owned(); TOGETHER];
-    let rows = sqlx::query(ENQUEUE)
-        .bind(text("bench"))
-        .bind(ids)
-        .bind(text(RAIL))
-        .bind(vec![vec![b'x'; PAYLOAD_BYTES]; TOGETHER])
-        .bind(text("application/json"))
-        .bind(vec![None::<i64>; TOGETHER])
-        .bind(vec![None::<String>; TOGETHER])
-        .bind(vec![None::<time::OffsetDateTime>; TOGETHER])
-        .bind(vec![None::<Uuid>; TOGETHER])
-        .fetch_all(producer)
-        .await
-        .map_err(sql("enqueue"))?;
-    Ok(rows.iter().map(|row| OutboxId(row.get::<Uuid, _>(0))).collect())
 }
 
 /// Resident memory of this process, in bytes.

@@ -8,7 +8,6 @@ pub(crate) mod http;
 pub(crate) mod mixed;
 pub(crate) mod partitions;
 pub(crate) mod pinned;
-pub(crate) mod scale_out;
 pub(crate) mod wakeup;
 
 use std::sync::Arc;

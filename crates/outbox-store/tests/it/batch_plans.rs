@@ -75,8 +75,12 @@ fn assert_within(db: &TestDb, call: &str, most_per_payment: usize) {
 const LEASES: &str = "array_agg(outbox_id order by outbox_id), array_agg(attempt_count order by outbox_id), \
                       array_agg(lease_token order by outbox_id)";
 
+/// Keeps what was leased in a table, as a dispatcher keeps it in memory.
+pub(crate) const KEEP: &str = "create table kept as select outbox_id, attempt_count, lease_token from outbox.payment_outbox_pending \
+                               where lease_token is not null; analyze kept";
+
 /// Completes every lease of the queue, whoever holds it now, as `outcome`.
-fn complete_all(outcome: &str) -> String {
+pub(crate) fn complete_all(outcome: &str) -> String {
     let each = |value: &str| format!("array_agg({value} order by outbox_id)");
     let nulls = ["timestamptz", "timestamptz", "text", "bytea", "bytea"].map(|kind| each(&format!("null::{kind}")));
     let texts = ["'ref'::text", "null::text", "null::text", "null::text"].map(each);
@@ -107,8 +111,7 @@ impl World {
     /// Claims everything and keeps what was leased in a table, as a dispatcher keeps it in memory.
     async fn claim_all(&mut self) {
         assert_linear(&self.db, CLAIM);
-        let keep = "create table kept as select outbox_id, attempt_count, lease_token from outbox.payment_outbox_pending; analyze kept";
-        run(&mut self.dba, keep).await;
+        run(&mut self.dba, KEEP).await;
     }
 
     async fn change_all(&mut self, assignments: &str) {

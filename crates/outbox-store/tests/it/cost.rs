@@ -7,7 +7,7 @@ use outbox_core::Outcome;
 use outbox_store::Completion;
 use outbox_testkit::{PgServer, PgVersion, ServerSettings, TestDb};
 
-use crate::batch_plans::plans_told;
+use crate::batch_plans::{KEEP, complete_all, plans_told};
 use crate::enqueue_identity::enqueue_sql;
 use crate::sql::{run, scalar};
 use crate::world::{World, completion, lease};
@@ -82,17 +82,6 @@ async fn locks_of(world: &mut World, login: &str, call: &str) -> i64 {
 
 const CLAIM: &str = "select count(*) from outbox.claim_outbox_batch('wire', 'w', 500, 1, 0)";
 
-/// Keeps what was leased in a table, as a dispatcher keeps it in memory.
-const KEEP: &str = "create table kept as select outbox_id, attempt_count, lease_token from outbox.payment_outbox_pending \
-                    where lease_token is not null; analyze kept";
-
-/// Completes every kept lease as accepted.
-const COMPLETE: &str = "select count(*) from (select array_agg(outbox_id order by outbox_id) as a, array_agg(attempt_count order by outbox_id) as b, \
-     array_agg(lease_token order by outbox_id) as c, array_agg('ACCEPTED'::text) as d, array_agg(0::bigint) as e, \
-     array_agg(null::timestamptz) as f, array_agg('there'::text) as g, array_agg(null::bytea) as h, array_agg('ref'::text) as r, \
-     array_agg(null::text) as n from kept) as k, \
-     outbox.complete_outbox_batch('w', a, b, c, d, e, f, f, g, h, h, r, n, n, n)";
-
 #[tokio::test]
 async fn a_call_locks_no_more_relations_than_is_written_down() {
     let mut world = World::new().await;
@@ -101,7 +90,7 @@ async fn a_call_locks_no_more_relations_than_is_written_down() {
     let claim = locks_of(&mut world, "t_dispatcher", CLAIM).await;
     run(&mut world.dba, CLAIM).await;
     run(&mut world.dba, KEEP).await;
-    let complete = locks_of(&mut world, "postgres", COMPLETE).await;
+    let complete = locks_of(&mut world, "postgres", &complete_all("ACCEPTED")).await;
     // Each month has a table and an index, for each of two tables: a call that opened them all would hold a hundred.
     assert!((1..=10).contains(&enqueue), "an enqueue locks {enqueue} relations");
     assert!((1..=32).contains(&claim), "a claim locks {claim} relations");
@@ -125,7 +114,7 @@ async fn hot_plans_go_by_an_index_and_open_one_month_with_100_000_others_waiting
     let (rows, claim) = plans_told(&world.db, CLAIM);
     assert_eq!(rows, "501");
     run(&mut world.dba, KEEP).await;
-    let (rows, complete) = plans_told(&world.db, COMPLETE);
+    let (rows, complete) = plans_told(&world.db, &complete_all("ACCEPTED"));
     assert_eq!(rows, "500");
     let (_, enqueue) = plans_told(&world.db, &enqueue_sql("one", "k", "x", ""));
     let batch = "select count(*) from (select array_agg('p'::text) as p, array_agg('i' || n) as i, array_agg('wire'::text) as w, array_agg('x'::bytea) as x, \
