@@ -1,6 +1,7 @@
 create or replace function outbox.unpark_successors(p_outbox_ids uuid[]) returns void
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
 set enable_seqscan = off
 as $$
 #variable_conflict use_column

@@ -3,12 +3,13 @@
 use outbox_core::{AttemptState, Outcome};
 use outbox_store::{Completion, CompletionVerdict};
 use sqlx::Row as _;
+use time::OffsetDateTime;
 
 use crate::conservation::assert_conserved;
 use crate::interleavings::complete_sql;
 use crate::sql::{column, fetch, refused, scalar};
 use crate::steps::Actor;
-use crate::world::{World, completion, lease};
+use crate::world::{World, completion, forged_lease, lease};
 
 fn is_dispatched(verdict: &CompletionVerdict) -> bool {
     matches!(verdict, CompletionVerdict::Applied { state: AttemptState::Dispatched, .. })
@@ -139,6 +140,63 @@ async fn unknown_outcomes_missing_ids_and_uneven_arrays_are_refused_whole() {
     let row = world.pending(one.lease.outbox_id).await.unwrap();
     assert_eq!(row.get::<i32, _>("attempt_count"), 1);
     assert_eq!(fetch(&mut connection, &good).await[0].get::<String, _>("verdict"), "applied");
+}
+
+/// A batch that names a payment twice is judged result by result; what it says of an acceptance is what the shorter way has to say.
+#[tokio::test]
+async fn an_acceptance_is_recorded_alike_alone_and_where_each_result_is_judged() {
+    const ATTEMPTS: &str = "select (to_jsonb(a) - array['outbox_id', 'lease_token', 'completed_at'])::text from outbox.payment_outbox_attempts as a \
+                            where state = 'DISPATCHED'";
+    for doubt in
+        ["late_success = false", "in_doubt_since = clock_timestamp(), disposition = 'IN_DOUBT', late_success = true"]
+    {
+        let mut world = World::new().await;
+        world.contract("on_unknown = 'inquire'").await;
+        for id in world.enqueue("a", 2).await {
+            world.tamper(id, doubt).await;
+        }
+        let claimed = world.worker("w").claim(2).await.leased;
+        let long = Some("\u{20ac}".repeat(600));
+        let [alone, judged]: [Completion; 2] = [0, 1].map(|number| Completion {
+            endpoint: long.clone(),
+            rail_reference: long.clone(),
+            rail_code: long.clone(),
+            error_class: long.clone(),
+            error_detail: long.clone(),
+            first_byte_at: Some(OffsetDateTime::UNIX_EPOCH),
+            last_byte_at: Some(OffsetDateTime::UNIX_EPOCH),
+            response_sha256: Some([9; 32]),
+            ..completion(lease(&claimed[number]), Outcome::Accepted)
+        });
+        world.tamper(alone.lease.outbox_id, "policy_version = 7").await;
+        world.tamper(judged.lease.outbox_id, "policy_version = 7").await;
+        let mut other = world.worker("other");
+        assert!(is_dispatched(&other.complete(&[alone]).await[0]));
+        let verdicts = other.complete(&[judged.clone(), judged]).await;
+        assert!(is_dispatched(&verdicts[0]) && verdicts[1] == CompletionVerdict::Busy, "{verdicts:?}");
+        let rows: Vec<String> = column(&mut world.dba, ATTEMPTS).await;
+        assert_eq!(rows.len(), 2);
+        assert_eq!(rows[0], rows[1]);
+        for what in ["\"policy_version\": 7", "\"worker_id\": \"w/", "\"request_sha256\": \"", "\"first_byte_at\": \""]
+        {
+            assert!(rows[0].contains(what), "{what}: {}", rows[0]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_result_of_a_mixed_batch_is_answered_once_and_in_its_place() {
+    let mut world = World::new().await;
+    let mut completions = accepted(&world, 6).await;
+    completions[1].outcome = Outcome::Refused;
+    completions[3].lease = forged_lease(completions[3].lease.outbox_id, 1);
+    completions[4].rail_reference = None;
+    let verdicts = world.worker("w").complete(&completions).await;
+    assert_eq!(verdicts.iter().map(is_dispatched).collect::<Vec<_>>(), [true, false, true, false, false, true]);
+    assert!(matches!(verdicts[1], CompletionVerdict::Applied { state: AttemptState::Failed, .. }));
+    assert_eq!(verdicts[3], CompletionVerdict::Fenced);
+    assert!(matches!(verdicts[4], CompletionVerdict::Applied { state: AttemptState::InDoubt, .. }));
+    assert_conserved(&mut world.dba).await;
 }
 
 #[tokio::test]

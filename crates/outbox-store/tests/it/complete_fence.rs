@@ -50,21 +50,24 @@ async fn stale_lease_cannot_complete_after_reclaim() {
 
 #[tokio::test]
 async fn fence_needs_the_token_and_the_attempt_number_and_the_time() {
-    let mut world = World::new().await;
-    let id = world.enqueue("a", 1).await[0];
-    let mut worker = world.worker("w");
-    let good = lease(&worker.claim_one().await);
-    let other_token = HeldLease { lease_token: LeaseToken(Uuid::new_v4()), ..good };
-    let other_number = HeldLease { attempt_no: AttemptNo(2), ..good };
-    for bad in [other_token, other_number, forged_lease(id, 1), forged_lease(OutboxId(Uuid::now_v7()), 1)] {
-        assert_eq!(worker.complete_one(bad, Outcome::Refused).await, CompletionVerdict::Fenced);
+    // An acceptance is recorded by a step of its own, with the same fence.
+    for outcome in [Outcome::Accepted, Outcome::Refused] {
+        let mut world = World::new().await;
+        let id = world.enqueue("a", 1).await[0];
+        let mut worker = world.worker("w");
+        let good = lease(&worker.claim_one().await);
+        let other_token = HeldLease { lease_token: LeaseToken(Uuid::new_v4()), ..good };
+        let other_number = HeldLease { attempt_no: AttemptNo(2), ..good };
+        for bad in [other_token, other_number, forged_lease(id, 1), forged_lease(OutboxId(Uuid::now_v7()), 1)] {
+            assert_eq!(worker.complete_one(bad, outcome).await, CompletionVerdict::Fenced);
+        }
+        world.lose_lease(id).await;
+        assert_eq!(worker.complete_one(good, outcome).await, CompletionVerdict::Fenced);
+        assert_eq!(world.attempts(id).await, Vec::<String>::new());
+        world.tamper(id, "lease_expires_at = clock_timestamp() + interval '1 minute', late_success = false").await;
+        assert!(matches!(worker.complete_one(good, outcome).await, CompletionVerdict::Applied { .. }), "{outcome:?}");
+        assert_conserved(&mut world.dba).await;
     }
-    world.lose_lease(id).await;
-    assert_eq!(worker.complete_one(good, Outcome::Refused).await, CompletionVerdict::Fenced);
-    assert_eq!(world.attempts(id).await, Vec::<String>::new());
-    world.tamper(id, "lease_expires_at = clock_timestamp() + interval '1 minute'").await;
-    assert!(matches!(worker.complete_one(good, Outcome::Refused).await, CompletionVerdict::Applied { .. }));
-    assert_conserved(&mut world.dba).await;
 }
 
 #[tokio::test]

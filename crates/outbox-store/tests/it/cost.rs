@@ -116,20 +116,27 @@ async fn hot_plans_go_by_an_index_and_open_one_month_with_100_000_others_waiting
     run(&mut world.dba, KEEP).await;
     let (rows, complete) = plans_told(&world.db, &complete_all("ACCEPTED"));
     assert_eq!(rows, "500");
+    let (rows, late) = plans_told(&world.db, &complete_all("UNKNOWN"));
+    assert_eq!(rows, "500");
     let (_, enqueue) = plans_told(&world.db, &enqueue_sql("one", "k", "x", ""));
     let batch = "select count(*) from (select array_agg('p'::text) as p, array_agg('i' || n) as i, array_agg('wire'::text) as w, array_agg('x'::bytea) as x, \
                  array_agg('a/b'::text) as t, array_agg(1::bigint) as m, array_agg('EUR'::text) as c, array_agg(null::timestamptz) as d, array_agg(null::text) as z, \
                  array_agg(null::uuid) as u from generate_series(1, 500) as n) as b, outbox.enqueue_payment_outbox_batch(p, i, i, w, x, t, m, c, d, d, z, z, u)";
     let (_, batch) = plans_told(&world.db, batch);
-    for (call, plans) in
-        [("claim", &claim), ("complete", &complete), ("enqueue", &enqueue), ("enqueue of a batch", &batch)]
-    {
+    for (call, plans) in [
+        ("claim", &claim),
+        ("complete", &complete),
+        ("complete too late", &late),
+        ("enqueue", &enqueue),
+        ("enqueue of a batch", &batch),
+    ] {
         let reads_a_table = plans.lines().find(|line| line.contains("Seq Scan on payment_outbox"));
         assert_eq!(reads_a_table, None, "{call}");
         // Two around midnight at the end of a month.
         assert!(months_in(plans).len() <= 2, "{call} opens {:?}", months_in(plans));
     }
-    assert!(!months_in(&claim).is_empty() && !months_in(&complete).is_empty(), "no plan names a month: {claim}");
+    assert!(!months_in(&claim).is_empty() && !months_in(&late).is_empty(), "no plan names a month: {claim}");
+    assert!(months_in(&complete).is_empty(), "acceptances look into the ledger: {complete}");
     assert!(claim.contains("Index Scan using payment_outbox_pending_due"), "{claim}");
     let found = complete.matches("Index Scan using payment_outbox_pending_pkey").count();
     assert!(found >= 1, "completion finds its rows otherwise: {complete}");
