@@ -75,7 +75,8 @@ struct Options {
     /// What the report begins with: lines of commit, machine and the like.
     #[arg(long, default_value = "")]
     head: String,
-    /// Where the rails' ledgers go.
+    /// Where the files of the server and the rails' ledgers go: on a disk, since what a commit waits for is part of what is
+    /// measured. The server's account must be able to enter it.
     #[arg(long)]
     dir: PathBuf,
     /// Where the raw figures go.
@@ -97,7 +98,7 @@ async fn main() -> ExitCode {
 }
 
 async fn measure(options: Options) -> Result<(), BenchError> {
-    let world = World::start(PgVersion::parse(&options.postgres, "--postgres")?)?;
+    let world = World::start(PgVersion::parse(&options.postgres, "--postgres")?, &options.dir)?;
     let sizes = if options.form == Form::Full { Sizes::full() } else { Sizes::short() };
     let settings = SETTINGS.map(str::to_owned).into_iter().chain(options.settings).collect();
     let mut programme = Programme { world: &world, sizes, settings, report: Report::default() };

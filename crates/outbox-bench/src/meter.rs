@@ -127,15 +127,26 @@ async fn read(db: &TestDb) -> Result<(String, i64), BenchError> {
     Ok((row.get(0), row.get(1)))
 }
 
-/// Of all processes of the server, those that have ended included.
+/// Of all processes of the server, those that have ended included. Read again if one of them was buried meanwhile: it would count
+/// twice, or not at all.
 fn server_ticks(server: &PgServer) -> Result<u64, BenchError> {
     let postmaster = server.pid().to_string();
-    let mut ticks = ticks_with_children(&postmaster)?;
+    loop {
+        let before = ticks_with_children(&postmaster)?;
+        let living = ticks_of_children(&postmaster)?;
+        if ticks_with_children(&postmaster)? == before {
+            return Ok(before + living);
+        }
+    }
+}
+
+fn ticks_of_children(parent: &str) -> Result<u64, BenchError> {
+    let mut ticks = 0;
     for entry in fs::read_dir("/proc").map_err(io("/proc"))?.flatten() {
         let name = entry.file_name();
         let Some(pid) = name.to_str().filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())) else { continue };
         let Some(fields) = stat(pid) else { continue };
-        if fields.get(1) == Some(&postmaster) {
+        if fields.get(1).is_some_and(|of| of == parent) {
             ticks += number(&fields, 11) + number(&fields, 12);
         }
     }

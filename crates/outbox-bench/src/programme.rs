@@ -11,7 +11,7 @@ use crate::meter::Cost;
 use crate::report::Report;
 use crate::work::enqueue::{How, asleep, batches, make_plain, singles};
 use crate::work::wakeup::{Beside, latencies};
-use crate::work::{burst, depth, drain, http, mixed, partitions, pinned};
+use crate::work::{Dispatchers, all_gone, burst, depth, drain, http, mixed, partitions, pinned};
 use crate::world::{World, run};
 
 /// How much of each work.
@@ -180,7 +180,11 @@ impl Programme<'_> {
 
     /// The same table after everything was dispatched and vacuumed, with statistics that say that it is empty.
     async fn emptied(&mut self, db: &TestDb, recorded: u64) -> Result<(), BenchError> {
-        drain::of(self.world, db, recorded, 1, &self.settings).await?;
+        let dispatchers = Dispatchers::start(db, 1, &self.settings)?;
+        dispatchers.settled(recorded).await?;
+        let sent = dispatchers.submissions();
+        dispatchers.stop().await?;
+        all_gone(db, sent, recorded).await?;
         self.world.settle(db).await?;
         let cost = singles(self.world, db, How::Hinting, recorded, self.sizes.singles).await?;
         self.report.raw("enqueue", "emptied and vacuumed, 8 clients", &cost);
@@ -269,7 +273,8 @@ impl Programme<'_> {
             self.report.raw("partitions", &months.to_string(), &cost);
         }
         for daemons in self.sizes.daemons.clone() {
-            let cost = drain::drain(self.world, self.sizes.drain, daemons, &self.settings).await?;
+            // They hear of the end of a pause within half a second of each other: enough of them that it does not count.
+            let cost = drain::drain(self.world, 4 * self.sizes.drain, daemons, &self.settings).await?;
             self.report.raw("scale_out", &daemons.to_string(), &cost);
         }
         if self.sizes.windows > 0 {

@@ -1,5 +1,7 @@
 //! A durable server of the benchmark's own, databases on it, and payments in them.
 
+use std::path::Path;
+
 use outbox_core::OutboxId;
 use outbox_testkit::{PgServer, PgVersion, ServerSettings, TestDb};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _};
@@ -20,12 +22,13 @@ const CONTRACT: &str = "'resend', p_idempotency_window_ms => 86400000, p_rail_ti
                         p_processing_bound_ms => 1000, p_lease_duration_ms => 60000, p_amount_required => false";
 
 /// What the server is told beside the settings of every test server: room for the log of a run between two checkpoints, so
-/// that what is compared meets none, and memory like that of a small server of its own.
+/// that what is compared meets none; segments of it that are used again, as those of a server are that has run for a while; and
+/// memory like that of a small server of its own.
 const SETTINGS: [&str; 6] = [
     "shared_buffers = 1GB",
     "max_wal_size = 16GB",
     "checkpoint_timeout = 1h",
-    "wal_keep_size = 8GB",
+    "min_wal_size = 4GB",
     "autovacuum = on",
     "huge_pages = off",
 ];
@@ -36,13 +39,13 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Starts it.
+    /// Starts it, with its files in `dir`.
     ///
     /// # Errors
     /// When it does not come up.
-    pub(crate) fn start(version: PgVersion) -> Result<Self, BenchError> {
+    pub(crate) fn start(version: PgVersion, dir: &Path) -> Result<Self, BenchError> {
         let configuration = SETTINGS.map(str::to_owned).to_vec();
-        let settings = ServerSettings { configuration, ..ServerSettings::default() };
+        let settings = ServerSettings { configuration, disk: Some(dir.to_path_buf()), ..ServerSettings::default() };
         Ok(Self { server: PgServer::start_with(version, &settings)? })
     }
 
@@ -70,6 +73,14 @@ impl World {
             next += batch;
         }
         producer.close().await.map_err(sql("the end of a session"))
+    }
+
+    /// Pauses the rail, or ends its pause.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub(crate) async fn pause(&self, db: &TestDb, paused: bool) -> Result<(), BenchError> {
+        run(db, &format!("select outbox.set_payment_rail('{RAIL}', p_paused => {paused})")).await
     }
 
     /// A checkpoint, so that what follows writes whole pages as seldom as it can, and fresh statistics.

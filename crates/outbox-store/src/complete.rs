@@ -20,28 +20,25 @@ const CALL: &str = "complete_outbox_batch";
 pub async fn complete(
     session: &mut Session,
     worker_id: &WorkerId,
-    completions: &[Completion],
+    completions: &[&Completion],
 ) -> Result<Vec<CompletionVerdict>, StoreError> {
     let mut verdicts = Vec::with_capacity(completions.len());
     // A stack of parts still to do, the next one last.
     let mut parts = vec![completions];
     let mut broken = None;
     while let Some(part) = parts.pop() {
-        match call(session, worker_id, part).await {
-            Ok(done) => verdicts.extend(done),
-            Err(StoreError::BadValue { .. }) if part.len() > 1 => {
+        match (call(session, worker_id, part).await, part) {
+            (Ok(done), _) => verdicts.extend(done),
+            (Err(StoreError::BadValue { .. }), [one]) => match call_bare(session, worker_id, one).await {
+                Ok(done) => verdicts.extend(done),
+                Err(error @ StoreError::Invariant { .. }) => broken = broken.or(Some(error)),
+                Err(error) => return Err(error),
+            },
+            (Err(StoreError::BadValue { .. }), _) => {
                 let (left, right) = part.split_at(part.len() / 2);
-                parts.push(right);
-                parts.push(left);
+                parts.extend([right, left]);
             }
-            Err(StoreError::BadValue { .. }) if part.len() == 1 => {
-                match call_bare(session, worker_id, &part[0]).await {
-                    Ok(done) => verdicts.extend(done),
-                    Err(error @ StoreError::Invariant { .. }) => broken = broken.or(Some(error)),
-                    Err(error) => return Err(error),
-                }
-            }
-            Err(error) => return Err(error),
+            (Err(error), _) => return Err(error),
         }
     }
     broken.map_or(Ok(verdicts), Err)
@@ -54,7 +51,7 @@ async fn call_bare(
     worker_id: &WorkerId,
     completion: &Completion,
 ) -> Result<Vec<CompletionVerdict>, StoreError> {
-    let result = call(session, worker_id, &[without_free_text(completion)]).await;
+    let result = call(session, worker_id, &[&without_free_text(completion)]).await;
     result.map_err(|error| match error {
         StoreError::BadValue { call, source } => {
             let (id, attempt_no) = (completion.lease.outbox_id, completion.lease.attempt_no);
@@ -83,7 +80,7 @@ fn without_free_text(completion: &Completion) -> Completion {
 async fn call(
     session: &mut Session,
     worker_id: &WorkerId,
-    completions: &[Completion],
+    completions: &[&Completion],
 ) -> Result<Vec<CompletionVerdict>, StoreError> {
     if completions.is_empty() {
         return Ok(Vec::new());

@@ -2,8 +2,8 @@
 
 use std::time::SystemTime;
 
-use super::Dispatchers;
 use super::drain::since_first_claim;
+use super::{Dispatchers, WARM};
 use crate::error::BenchError;
 use crate::meter::real;
 use crate::world::World;
@@ -17,12 +17,11 @@ const FIRST: u64 = 20_000;
 /// When the daemon fails.
 pub(crate) async fn rate(world: &World, due: u64, settings: &[String]) -> Result<f64, BenchError> {
     let db = world.outbox().await?;
-    world.enqueue(&db, 0, due).await?;
-    world.settle(&db).await?;
-    let first = FIRST.min(due);
     let dispatchers = Dispatchers::start(&db, 1, settings)?;
-    dispatchers.settled(first).await?;
-    let settled = dispatchers.settled_now();
+    dispatchers.wait_for(world, &db, due).await?;
+    world.pause(&db, false).await?;
+    dispatchers.settled(WARM + FIRST.min(due)).await?;
+    let settled = dispatchers.settled_now() - WARM;
     let ended = SystemTime::now();
     dispatchers.stop().await?;
     Ok(real(settled) / since_first_claim(&db, ended).await?)

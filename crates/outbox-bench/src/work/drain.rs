@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use outbox_testkit::TestDb;
 
-use super::{Dispatchers, all_gone};
+use super::{Dispatchers, WARM, all_gone};
 use crate::error::BenchError;
 use crate::meter::{Cost, Meter};
 use crate::world::{World, value};
@@ -12,44 +12,45 @@ use crate::world::{World, value};
 /// Drains `count` payments that were recorded before, by so many `daemons`.
 ///
 /// # Errors
-/// When the daemon fails, or a payment is left.
+/// When a daemon fails, a payment is left, or one was sent twice.
 pub(crate) async fn drain(world: &World, count: u64, daemons: usize, settings: &[String]) -> Result<Cost, BenchError> {
-    let db = world.outbox().await?;
-    world.enqueue(&db, 0, count).await?;
-    world.settle(&db).await?;
-    of(world, &db, count, daemons, settings).await
+    within(world, &world.outbox().await?, count, daemons, settings).await
 }
 
-/// Drains the `count` payments that are in `db` by so many `daemons`.
+/// The same within `db`, which is empty.
 ///
 /// # Errors
-/// When a daemon fails, a payment is left, or one was sent twice.
-pub(crate) async fn of(
+/// The same.
+pub(crate) async fn within(
     world: &World,
     db: &TestDb,
     count: u64,
     daemons: usize,
     settings: &[String],
 ) -> Result<Cost, BenchError> {
-    let meter = Meter::begin(&world.server, db).await?;
     let dispatchers = Dispatchers::start(db, daemons, settings)?;
-    dispatchers.settled(count).await?;
+    dispatchers.wait_for(world, db, count).await?;
+    let meter = Meter::begin(&world.server, db).await?;
+    world.pause(db, false).await?;
+    dispatchers.settled(WARM + count).await?;
     let ended = SystemTime::now();
     let sent = dispatchers.submissions();
     // Counters of its sessions are whole when these have ended.
     dispatchers.stop().await?;
     let seconds = since_first_claim(db, ended).await?;
     let cost = meter.end(count, seconds).await?;
-    all_gone(db, sent, count).await?;
+    all_gone(db, sent, WARM + count).await?;
     Ok(cost)
 }
 
-/// What the daemon does before its first claim, once in its life, is not counted.
+/// How long the claims have gone on that came after the daemons were warm.
 ///
 /// # Errors
 /// When the server refuses.
 pub(crate) async fn since_first_claim(db: &TestDb, ended: SystemTime) -> Result<f64, BenchError> {
-    const BEGAN: &str = "select extract(epoch from min(claimed_at))::float8 from outbox.payment_outbox_attempts";
-    let began: f64 = value(db, BEGAN).await?;
+    let began = format!(
+        "select extract(epoch from claimed_at)::float8 from outbox.payment_outbox_attempts order by claimed_at offset {WARM} limit 1"
+    );
+    let began: f64 = value(db, &began).await?;
     Ok(ended.duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64()) - began)
 }

@@ -12,8 +12,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use uuid::Uuid;
 
-use super::all_gone;
 use super::drain::since_first_claim;
+use super::{WARM, all_gone, warm};
 use crate::daemon::{self, Daemon, settled};
 use crate::error::{BenchError, io};
 use crate::meter::{Cost, Meter, real};
@@ -96,13 +96,11 @@ fn is_whole(answer: &[u8]) -> Result<bool, BenchError> {
 /// When the daemon fails, a payment is left, or one was executed twice.
 pub(crate) async fn drain(world: &World, dir: &Path, count: u64, settings: &[String]) -> Result<Cost, BenchError> {
     let db = world.outbox().await?;
-    world.enqueue(&db, 0, count).await?;
-    world.settle(&db).await?;
     let sim = rail(dir).await?;
     let cost = dispatch(world, &db, &sim, count, settings).await?;
     let effects = sim.stats().effects;
     sim.stop().await;
-    all_gone(&db, effects, count).await?;
+    all_gone(&db, effects, WARM + count).await?;
     Ok(cost)
 }
 
@@ -117,9 +115,11 @@ async fn dispatch(world: &World, db: &TestDb, sim: &Sim, count: u64, settings: &
     let settings = made.into_iter().next().ok_or_else(|| BenchError::Wrong("no endpoint".to_owned()))?;
     let client = HttpRail::new(settings).map_err(|error| BenchError::Wrong(error.to_string()))?;
     let client: Arc<dyn Rail> = Arc::new(client);
-    let meter = Meter::begin(&world.server, db).await?;
     let daemon = [Daemon::start(db, "bench", &client, &all)?];
-    settled(&daemon, count).await?;
+    warm(world, db, &daemon, count).await?;
+    let meter = Meter::begin(&world.server, db).await?;
+    world.pause(db, false).await?;
+    settled(&daemon, WARM + count).await?;
     let ended = SystemTime::now();
     let [daemon] = daemon;
     daemon.stop().await?;

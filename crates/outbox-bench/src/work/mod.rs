@@ -21,7 +21,11 @@ use tokio::sync::mpsc;
 use crate::daemon::{Daemon, settled};
 use crate::error::BenchError;
 use crate::noop_rail::NoopRail;
-use crate::world::value;
+use crate::world::{World, value};
+
+/// What daemons dispatch before they are measured: what one does once in its life, and each of its sessions, is not what a payment
+/// costs. The sessions of the floor are open before, too.
+pub(crate) const WARM: u64 = 2_000;
 
 /// Daemons at work on a rail that accepts at once.
 pub(crate) struct Dispatchers {
@@ -69,6 +73,14 @@ impl Dispatchers {
         settled(&self.daemons, count).await
     }
 
+    /// Has them dispatch the first payments of `db`, and has `count` more wait.
+    ///
+    /// # Errors
+    /// When the server refuses, or a daemon ends.
+    pub(crate) async fn wait_for(&self, world: &World, db: &TestDb, count: u64) -> Result<(), BenchError> {
+        warm(world, db, &self.daemons, count).await
+    }
+
     /// How many are settled.
     pub(crate) fn settled_now(&self) -> u64 {
         self.daemons.iter().map(Daemon::settled).sum()
@@ -89,6 +101,18 @@ impl Dispatchers {
         }
         Ok(())
     }
+}
+
+/// Has `daemons` dispatch the first payments of `db`, and has `count` more wait until their rail is no longer paused.
+///
+/// # Errors
+/// When the server refuses, or a daemon ends.
+pub(crate) async fn warm(world: &World, db: &TestDb, daemons: &[Daemon], count: u64) -> Result<(), BenchError> {
+    world.enqueue(db, 0, WARM).await?;
+    settled(daemons, WARM).await?;
+    world.pause(db, true).await?;
+    world.enqueue(db, WARM, count).await?;
+    world.settle(db).await
 }
 
 /// Refuses a run after which payments are left, or in which not each was sent once.

@@ -24,9 +24,7 @@ pub(crate) async fn drain(world: &World, count: u64, months: i64, settings: &[St
     } else if months > made {
         run(&db, &more(months - made)).await?;
     }
-    world.enqueue(&db, 0, count).await?;
-    world.settle(&db).await?;
-    drain::of(world, &db, count, 1, settings).await
+    drain::within(world, &db, count, 1, settings).await
 }
 
 /// Months before those that there are, empty like those of a quiet past.

@@ -2,7 +2,7 @@
 
 use sqlx::{Connection as _, Executor as _};
 
-use super::{Dispatchers, all_gone};
+use super::{Dispatchers, WARM, all_gone};
 use crate::error::{BenchError, sql};
 use crate::meter::real;
 use crate::world::World;
@@ -13,25 +13,25 @@ use crate::world::World;
 /// When the daemon fails, or a payment is left.
 pub(crate) async fn ratio(world: &World, count: u64, settings: &[String]) -> Result<[f64; 2], BenchError> {
     let db = world.outbox().await?;
-    world.enqueue(&db, 0, count).await?;
-    world.settle(&db).await?;
+    let dispatchers = Dispatchers::start(&db, 1, settings)?;
+    dispatchers.wait_for(world, &db, count).await?;
     let mut pin = db.connect_as("postgres").await?;
     pin.execute("begin isolation level repeatable read").await.map_err(sql("begin"))?;
     pin.execute("select count(*) from outbox.payment_rails").await.map_err(sql("a snapshot"))?;
     let part = (count / 10).min(10_000);
-    let dispatchers = Dispatchers::start(&db, 1, settings)?;
+    world.pause(&db, false).await?;
     // The first batch is on its way when the first part begins.
-    let began = dispatchers.settled(1).await?;
+    let began = dispatchers.settled(WARM + 1).await?;
     let base = dispatchers.settled_now();
     let first = dispatchers.settled(base + part).await?;
-    let before = dispatchers.settled(count - part).await?;
+    let before = dispatchers.settled(WARM + count - part).await?;
     let last_base = dispatchers.settled_now();
-    let last = dispatchers.settled(count).await?;
+    let last = dispatchers.settled(WARM + count).await?;
     let sent = dispatchers.submissions();
     dispatchers.stop().await?;
     pin.execute("commit").await.map_err(sql("commit"))?;
     pin.close().await.map_err(sql("the end of a session"))?;
-    all_gone(&db, sent, count).await?;
+    all_gone(&db, sent, WARM + count).await?;
     let rate = |payments: u64, seconds: f64| real(payments) / seconds;
-    Ok([rate(part, (first - began).as_secs_f64()), rate(count - last_base, (last - before).as_secs_f64())])
+    Ok([rate(part, (first - began).as_secs_f64()), rate(WARM + count - last_base, (last - before).as_secs_f64())])
 }

@@ -29,7 +29,7 @@ async fn ledger_names_who_was_granted_the_lease_whoever_reports() {
     let mut worker = world.worker("w");
     let held = lease(&worker.claim_one().await);
     let other = WorkerId::new("other", Uuid::new_v4()).unwrap();
-    complete(&mut worker.session, &other, &[completion(held, Outcome::NotExecuted)]).await.unwrap();
+    complete(&mut worker.session, &other, &[&completion(held, Outcome::NotExecuted)]).await.unwrap();
     let text = format!("select worker_id from outbox.payment_outbox_attempts where outbox_id = '{id}'");
     assert_eq!(scalar::<String>(&mut world.dba, &text).await, worker.id.as_str());
 }

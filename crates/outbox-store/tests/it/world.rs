@@ -159,7 +159,7 @@ impl Worker {
         &mut self,
         completions: &[Completion],
     ) -> Result<Vec<CompletionVerdict>, StoreError> {
-        complete(&mut self.session, &self.id, completions).await
+        complete(&mut self.session, &self.id, &completions.iter().collect::<Vec<_>>()).await
     }
 
     pub(crate) async fn complete_one(&mut self, lease: HeldLease, outcome: Outcome) -> CompletionVerdict {

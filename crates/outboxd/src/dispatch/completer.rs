@@ -195,7 +195,7 @@ impl Completer {
         let mut releases = Vec::new();
         for item in items {
             match &item.settlement {
-                Settlement::Complete(completion) => completions.push(Completion::clone(completion)),
+                Settlement::Complete(completion) => completions.push(completion.as_ref()),
                 Settlement::Release(lease) => releases.push(*lease),
             }
         }

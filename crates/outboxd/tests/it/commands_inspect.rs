@@ -74,7 +74,7 @@ async fn the_timeline_tells_each_step_until_the_payment_waits_for_a_person() {
     assert!(in_flight.out.contains("claimed by pay-1/00000000-"), "{in_flight:?}");
     assert!(in_flight.out.contains("lease until 2"), "{in_flight:?}");
 
-    complete(&mut session, &worker(), &[unknown(&payment)]).await.unwrap();
+    complete(&mut session, &worker(), &[&unknown(&payment)]).await.unwrap();
     let id = payment.outbox_id.to_string();
     let held = desk.run("t_operator", &["inspect", &id]);
     assert_eq!((held.code, held.err.as_str()), (Some(0), ""));
@@ -101,10 +101,10 @@ async fn a_late_outcome_is_part_of_the_timeline() {
     enqueued(&desk).await;
     let mut session = dispatcher(&desk);
     let payment = claimed(&mut session).await;
-    complete(&mut session, &worker(), &[unknown(&payment)]).await.unwrap();
+    complete(&mut session, &worker(), &[&unknown(&payment)]).await.unwrap();
     let mut late = unknown(&payment);
     (late.outcome, late.rail_reference) = (Outcome::Accepted, Some("ref-9".to_owned()));
-    complete(&mut session, &worker(), &[late]).await.unwrap();
+    complete(&mut session, &worker(), &[&late]).await.unwrap();
     let ended = desk.run("t_operator", &["inspect", "i"]);
     assert!(ended.out.contains("late outcome of attempt 1"), "{ended:?}");
     assert!(ended.out.contains("outcome ACCEPTED") && ended.out.contains("reference ref-9"), "{ended:?}");
