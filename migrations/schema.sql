@@ -909,10 +909,10 @@ $$;
 
 ALTER FUNCTION outbox.check_epoch(p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint, p_memory_id uuid, p_seen_beat bigint) OWNER TO outbox_owner;
 
-CREATE FUNCTION outbox.claim_outbox_batch(p_rail text, p_worker_id text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_after_at timestamp with time zone DEFAULT NULL::timestamp with time zone, p_after_id uuid DEFAULT NULL::uuid, p_environment text DEFAULT NULL::text, p_endpoint text DEFAULT NULL::text, p_seen_epoch_us bigint DEFAULT 0, p_seen_log_position bigint DEFAULT 0, p_memory_id uuid DEFAULT NULL::uuid, p_seen_beat bigint DEFAULT 0, p_policy_version integer DEFAULT NULL::integer) RETURNS TABLE(kind text, outbox_id uuid, attempt_no integer, lease_token uuid, lease_ms bigint, due_at timestamp with time zone, participant_id text, endpoint text, payload bytea, content_type text, traceparent text, not_after timestamp with time zone, crash_count integer, is_resend boolean, hold_reason text, db_now timestamp with time zone, next_due_at timestamp with time zone, held_count integer, expired_count integer, suspect_count integer, parked_count integer, paused boolean, log_position bigint, epoch_us bigint)
-    LANGUAGE plpgsql SECURITY DEFINER
+CREATE FUNCTION outbox.choose_payments(p_rail text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_after_at timestamp with time zone, p_after_id uuid, p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint, p_memory_id uuid, p_seen_beat bigint, p_policy_version integer, OUT now timestamp with time zone, OUT on_unknown text, OUT lease_ms bigint, OUT policy_version integer, OUT paused boolean, OUT chosen uuid[], OUT least_id uuid, OUT greatest_id uuid, OUT held_ids uuid[], OUT held_attempt_nos integer[], OUT held_reasons text[], OUT last_due_at timestamp with time zone, OUT last_id uuid, OUT next_due_at timestamp with time zone, OUT expired integer, OUT suspects integer, OUT parked integer, OUT log_position bigint, OUT epoch_us bigint) RETURNS record
+    LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
-    SET plan_cache_mode TO 'force_custom_plan'
+    SET plan_cache_mode TO 'force_generic_plan'
     SET jit TO 'off'
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
@@ -921,24 +921,19 @@ CREATE FUNCTION outbox.claim_outbox_batch(p_rail text, p_worker_id text, p_limit
     SET enable_sort TO 'off'
     AS $$
 #variable_conflict use_column
--- Purpose: leases at most p_limit due payments of one rail, and applies contract, rate, order and pauses.
--- Parameters: p_min_lease_ms, what one send and its completion need; p_in_flight, the lane's sends under way:
---   a payment that crashed two workers is claimed only at 0, and alone; p_after_*, the claim cursor, null for a sweep;
---   p_environment, what the dispatcher is configured for; p_endpoint, where its lane sends now; p_seen_* and p_memory_id, what it remembers; p_policy_version, whose tables it reads answers by.
--- Results: SUBMIT, a payment to send (is_resend: an earlier attempt was not certainly unsent;
---   endpoint: where, for one that was ever in doubt the one it was sent to); INQUIRE, one to ask after,
---   without its payload; HELD, one that now waits for a person;
---   last SUMMARY: due_at and outbox_id are the greatest pair looked at, expired_count lost leases were settled
---   and are due again, suspect_count crashers wait for an empty lane, parked_count stand behind another of their ordering key.
+-- Purpose: locks at most p_limit due payments of one rail, settles, holds or parks those that must not be leased, and says
+--   which of the others are. Internal to claim, which says what its parameters mean.
+-- Results: the clock; of the contract what the lease needs; the chosen, in due order, with the bounds of their ids; those that now wait for a
+--   person; the greatest pair looked at, when the next is due, and the counts of a claim's summary.
 -- Locks taken: the rows, for no key update, in due order, skip locked.
 -- Hazards: the locking select stands alone, for inside an `in (…)` its limit may be run many times; the clock
 --   is a variable, for in a `where` it is volatile and no index condition; what the select saw is used from
 --   arrays, and later statements have fresh snapshots. Look-ups are lateral with a limit, updates go to the
---   ctid found: no plan reads a whole table believed empty, or the batch again for each row.
+--   ctid found: no plan reads a whole table believed empty, or the batch again for each row. Plans are kept: what is read here has no
+--   months, and the due index is the only way that the settings leave, whatever the tables held when a plan was made.
 declare
     v_rail outbox.payment_rails; v_now timestamptz; v_limit integer := p_limit; v_next timestamptz; v_stopped text[];
-    v_ids uuid[]; v_due timestamptz[]; v_lost boolean[]; v_reasons text[]; v_crashes integer[]; v_apart uuid[]; v_behind uuid[] := '{}'; v_chosen uuid[]; v_lo uuid; v_hi uuid;
-    v_held integer := 0; v_expired integer := 0; v_suspects integer := 0;
+    v_ids uuid[]; v_due timestamptz[]; v_lost boolean[]; v_reasons text[]; v_crashes integer[]; v_apart uuid[]; v_behind uuid[] := '{}'; v_suspects integer;
 begin
     v_rail := outbox.rail_to_claim(p_rail, p_limit, p_min_lease_ms, p_in_flight, p_environment, p_seen_epoch_us, p_seen_log_position, p_memory_id, p_seen_beat, p_policy_version);
     v_now := clock_timestamp();
@@ -962,56 +957,31 @@ begin
                    for no key update skip locked) as s;
     end if;
     if cardinality(v_ids) > p_limit then raise exception 'claim of % payments locked %', p_limit, cardinality(v_ids) using errcode = 'OB008'; end if;
-    kind := 'HELD';
+    expired := 0;
     if true = any (v_lost) then
-        v_expired := cardinality(array_positions(v_lost, true));
-        for outbox_id, attempt_no, hold_reason in
-            select s.outbox_id, s.attempt_no, s.hold_reason
-              from outbox.settle_lost_leases(array(select c.id from unnest(v_ids, v_lost) as c (id, lost) where c.lost), v_now) as s
-             where s.hold_reason is not null
-        loop
-            v_held := v_held + 1; return next;
-        end loop;
+        expired := cardinality(array_positions(v_lost, true));
+        select array_agg(s.outbox_id), array_agg(s.attempt_no), array_agg(s.hold_reason) into held_ids, held_attempt_nos, held_reasons
+          from outbox.settle_lost_leases(array(select c.id from unnest(v_ids, v_lost) as c (id, lost) where c.lost), v_now) as s
+         where s.hold_reason is not null;
     end if;
-    for outbox_id, attempt_no, hold_reason in
+    with held as (
         update outbox.payment_outbox_pending p set disposition = 'HELD', hold_reason = c.reason, hold_requested = false
           from unnest(v_ids, v_lost, v_reasons) as c (id, lost, reason)
          cross join lateral (select q.ctid as tid from outbox.payment_outbox_pending q where q.outbox_id = c.id limit 1) as l
          where p.ctid = l.tid and not c.lost and c.reason is not null
-        returning p.outbox_id, p.attempt_count, p.hold_reason
-    loop
-        v_held := v_held + 1; return next;
-    end loop;
+        returning p.outbox_id, p.attempt_count, p.hold_reason)
+    select held_ids || array_agg(h.outbox_id), held_attempt_nos || array_agg(h.attempt_count), held_reasons || array_agg(h.hold_reason)
+      into held_ids, held_attempt_nos, held_reasons from held h;
     if v_apart is not null then v_behind := outbox.park_unclaimable(p_rail, v_apart, v_now); end if;
     v_suspects := (select count(*) from unnest(v_ids, v_lost, v_reasons, v_crashes) as c (id, lost, reason, crashes) where not c.lost and c.reason is null and c.crashes >= 2 and c.id <> all (v_behind));
-    v_chosen := array(select c.id from unnest(v_ids, v_lost, v_reasons, v_crashes) with ordinality as c (id, lost, reason, crashes, place)
+    chosen := array(select c.id from unnest(v_ids, v_lost, v_reasons, v_crashes) with ordinality as c (id, lost, reason, crashes, place)
                        where not c.lost and c.reason is null and c.id <> all (v_behind) and (c.crashes >= 2) = (p_in_flight = 0 and v_suspects > 0)
                        order by c.place limit case when p_in_flight = 0 and v_suspects > 0 then 1 end);
     if v_rail.max_sends_per_s is not null then
-        perform outbox.rate_used(p_rail, v_rail.max_sends_per_s, cardinality(v_chosen), v_now);
+        perform outbox.rate_used(p_rail, v_rail.max_sends_per_s, cardinality(chosen), v_now);
     end if;
-    select (array_agg(c.id order by c.id))[1], (array_agg(c.id order by c.id desc))[1] into v_lo, v_hi from unnest(v_chosen) as c (id);
-    return query
-    with leased as (
-        update outbox.payment_outbox_pending p
-           set disposition = outbox.disposition_of(v_rail.on_unknown, p.in_doubt_since is not null or p.late_success), attempt_count = p.attempt_count + 1,
-               first_sent_at = coalesce(p.first_sent_at, v_now),
-               endpoint = case when p.quarantine_until is null and p.in_doubt_since is null and not p.late_success then p_endpoint else p.endpoint end, claimed_by = p_worker_id, claimed_at = v_now,
-               lease_token = gen_random_uuid(), lease_expires_at = v_now + v_rail.lease_duration_ms * interval '1 ms', policy_version = v_rail.policy_version
-         where p.outbox_id = any (v_chosen)
-        returning p.outbox_id, p.attempt_count, p.lease_token, p.next_attempt_at, p.not_after, p.crash_count, outbox.attempt_kind_of(p.disposition) as kind,
-                  p.first_sent_at < v_now or p.possible_duplicate as is_resend,
-                  p.participant_id, p.endpoint)
-    select l.kind, l.outbox_id, l.attempt_count, l.lease_token, v_rail.lease_duration_ms, l.next_attempt_at, l.participant_id, l.endpoint, i.payload,
-           i.content_type, i.traceparent, l.not_after, l.crash_count, l.is_resend, null::text, v_now, null::timestamptz, null::integer, null::integer, null::integer, null::integer, null::boolean, null::bigint, null::bigint
-      from leased l
-     cross join lateral (select case l.kind when 'SUBMIT' then n.payload end as payload, n.content_type, n.traceparent from outbox.payment_outbox_instructions n
-                          where n.outbox_id = l.outbox_id and n.outbox_id between v_lo and v_hi limit 1) as i;
-
-    kind := 'SUMMARY'; attempt_no := null; hold_reason := null;
-    db_now := v_now; held_count := v_held; expired_count := v_expired; suspect_count := v_suspects; parked_count := cardinality(v_behind); paused := v_rail.paused;
-    log_position := pg_current_wal_flush_lsn() - '0/0'; epoch_us := coalesce((select outbox.epoch_us(c) from outbox.outbox_cluster c order by c.epoch_no desc limit 1), 0);
-    select c.id, c.due into outbox_id, due_at from unnest(v_ids, v_due) as c (id, due) order by c.due desc, c.id desc limit 1;
+    select (array_agg(c.id order by c.id))[1], (array_agg(c.id order by c.id desc))[1] into least_id, greatest_id from unnest(chosen) as c (id);
+    select c.id, c.due into last_id, last_due_at from unnest(v_ids, v_due) as c (id, due) order by c.due desc, c.id desc limit 1;
     if not v_rail.paused and coalesce(cardinality(v_ids), 0) < v_limit then
         select p.next_attempt_at into next_due_at from outbox.payment_outbox_pending p
          where p.rail = p_rail and p.disposition in ('READY', 'IN_DOUBT') and p.next_attempt_at > v_now
@@ -1019,7 +989,68 @@ begin
     elsif v_limit < p_limit then
         next_due_at := v_next;
     end if;
-    return next; end
+    now := v_now; on_unknown := v_rail.on_unknown; lease_ms := v_rail.lease_duration_ms; policy_version := v_rail.policy_version; paused := v_rail.paused;
+    suspects := v_suspects; parked := cardinality(v_behind);
+    log_position := pg_current_wal_flush_lsn() - '0/0'; epoch_us := coalesce((select outbox.epoch_us(c) from outbox.outbox_cluster c order by c.epoch_no desc limit 1), 0);
+end
+$$;
+
+ALTER FUNCTION outbox.choose_payments(p_rail text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_after_at timestamp with time zone, p_after_id uuid, p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint, p_memory_id uuid, p_seen_beat bigint, p_policy_version integer, OUT now timestamp with time zone, OUT on_unknown text, OUT lease_ms bigint, OUT policy_version integer, OUT paused boolean, OUT chosen uuid[], OUT least_id uuid, OUT greatest_id uuid, OUT held_ids uuid[], OUT held_attempt_nos integer[], OUT held_reasons text[], OUT last_due_at timestamp with time zone, OUT last_id uuid, OUT next_due_at timestamp with time zone, OUT expired integer, OUT suspects integer, OUT parked integer, OUT log_position bigint, OUT epoch_us bigint) OWNER TO outbox_owner;
+
+CREATE FUNCTION outbox.claim_outbox_batch(p_rail text, p_worker_id text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_after_at timestamp with time zone DEFAULT NULL::timestamp with time zone, p_after_id uuid DEFAULT NULL::uuid, p_environment text DEFAULT NULL::text, p_endpoint text DEFAULT NULL::text, p_seen_epoch_us bigint DEFAULT 0, p_seen_log_position bigint DEFAULT 0, p_memory_id uuid DEFAULT NULL::uuid, p_seen_beat bigint DEFAULT 0, p_policy_version integer DEFAULT NULL::integer) RETURNS TABLE(kind text, outbox_id uuid, attempt_no integer, lease_token uuid, lease_ms bigint, due_at timestamp with time zone, participant_id text, endpoint text, payload bytea, content_type text, traceparent text, not_after timestamp with time zone, crash_count integer, is_resend boolean, hold_reason text, db_now timestamp with time zone, next_due_at timestamp with time zone, held_count integer, expired_count integer, suspect_count integer, parked_count integer, paused boolean, log_position bigint, epoch_us bigint)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET plan_cache_mode TO 'force_custom_plan'
+    SET jit TO 'off'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_sort TO 'off'
+    AS $$
+#variable_conflict use_column
+-- Purpose: leases at most p_limit due payments of one rail, and applies contract, rate, order and pauses.
+-- Parameters: p_min_lease_ms, what one send and its completion need; p_in_flight, the lane's sends under way:
+--   a payment that crashed two workers is claimed only at 0, and alone; p_after_*, the claim cursor, null for a sweep;
+--   p_environment, what the dispatcher is configured for; p_endpoint, where its lane sends now; p_seen_* and p_memory_id, what it remembers; p_policy_version, whose tables it reads answers by.
+-- Results: SUBMIT, a payment to send (is_resend: an earlier attempt was not certainly unsent;
+--   endpoint: where, for one that was ever in doubt the one it was sent to); INQUIRE, one to ask after,
+--   without its payload; HELD, one that now waits for a person;
+--   last SUMMARY: due_at and outbox_id are the greatest pair looked at, expired_count lost leases were settled
+--   and are due again, suspect_count crashers wait for an empty lane, parked_count stand behind another of their ordering key.
+-- Locks taken: those of `choose_payments`.
+-- Hazards: those of `choose_payments`; plans are made anew here: the bounds of the chosen ids leave out all months but their own.
+declare
+    v_c record;
+begin
+    select c.* into v_c from outbox.choose_payments(p_rail, p_limit, p_min_lease_ms, p_in_flight, p_after_at, p_after_id, p_environment,
+        p_seen_epoch_us, p_seen_log_position, p_memory_id, p_seen_beat, p_policy_version) as c;
+    if v_c.held_ids is not null then
+        kind := 'HELD';
+        for outbox_id, attempt_no, hold_reason in select h.id, h.attempt_no, h.reason from unnest(v_c.held_ids, v_c.held_attempt_nos, v_c.held_reasons) as h (id, attempt_no, reason) loop
+            return next;
+        end loop;
+    end if;
+    return query
+    with leased as (
+        update outbox.payment_outbox_pending p
+           set disposition = outbox.disposition_of(v_c.on_unknown, p.in_doubt_since is not null or p.late_success), attempt_count = p.attempt_count + 1,
+               first_sent_at = coalesce(p.first_sent_at, v_c.now),
+               endpoint = case when p.quarantine_until is null and p.in_doubt_since is null and not p.late_success then p_endpoint else p.endpoint end, claimed_by = p_worker_id, claimed_at = v_c.now,
+               lease_token = gen_random_uuid(), lease_expires_at = v_c.now + v_c.lease_ms * interval '1 ms', policy_version = v_c.policy_version
+         where p.outbox_id = any (v_c.chosen)
+        returning p.outbox_id, p.attempt_count, p.lease_token, p.next_attempt_at, p.not_after, p.crash_count, outbox.attempt_kind_of(p.disposition) as kind,
+                  p.first_sent_at < v_c.now or p.possible_duplicate as is_resend,
+                  p.participant_id, p.endpoint)
+    select l.kind, l.outbox_id, l.attempt_count, l.lease_token, v_c.lease_ms, l.next_attempt_at, l.participant_id, l.endpoint, i.payload,
+           i.content_type, i.traceparent, l.not_after, l.crash_count, l.is_resend, null::text, v_c.now, null::timestamptz, null::integer, null::integer, null::integer, null::integer, null::boolean, null::bigint, null::bigint
+      from leased l
+     cross join lateral (select case l.kind when 'SUBMIT' then n.payload end as payload, n.content_type, n.traceparent from outbox.payment_outbox_instructions n
+                          where n.outbox_id = l.outbox_id and n.outbox_id between v_c.least_id and v_c.greatest_id limit 1) as i;
+    return query
+    select 'SUMMARY', v_c.last_id, null::integer, null::uuid, null::bigint, v_c.last_due_at, null, null, null::bytea, null, null, null::timestamptz, null::integer, null::boolean, null,
+           v_c.now, v_c.next_due_at, coalesce(cardinality(v_c.held_ids), 0), v_c.expired, v_c.suspects, v_c.parked, v_c.paused, v_c.log_position, v_c.epoch_us;
+end
 $$;
 
 ALTER FUNCTION outbox.claim_outbox_batch(p_rail text, p_worker_id text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_after_at timestamp with time zone, p_after_id uuid, p_environment text, p_endpoint text, p_seen_epoch_us bigint, p_seen_log_position bigint, p_memory_id uuid, p_seen_beat bigint, p_policy_version integer) OWNER TO outbox_owner;
@@ -2644,6 +2675,7 @@ ALTER FUNCTION outbox.outbox_id_floor(p_at timestamp with time zone) OWNER TO ou
 CREATE FUNCTION outbox.park_unclaimable(p_rail text, p_outbox_ids uuid[], p_now timestamp with time zone) RETURNS uuid[]
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET plan_cache_mode TO 'force_custom_plan'
     SET enable_seqscan TO 'off'
     AS $$
 #variable_conflict use_column
@@ -2704,11 +2736,13 @@ $$;
 ALTER FUNCTION outbox.partition_headroom_months() OWNER TO outbox_owner;
 
 CREATE FUNCTION outbox.paused_participants(p_rail text) RETURNS text[]
-    LANGUAGE sql STABLE
+    LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
--- Purpose: the participants that may not be sent for on this rail.
-    select array(select u.participant_id from outbox.outbox_pauses u where u.participant_id is not null and coalesce(u.rail, p_rail) = p_rail)
+-- Purpose: the participants that may not be sent for on this rail. In PL/pgSQL, whose statement is planned once a session.
+begin
+    return array(select u.participant_id from outbox.outbox_pauses u where u.participant_id is not null and coalesce(u.rail, p_rail) = p_rail);
+end
 $$;
 
 ALTER FUNCTION outbox.paused_participants(p_rail text) OWNER TO outbox_owner;
@@ -6845,6 +6879,8 @@ REVOKE ALL ON FUNCTION outbox.booked_before(p_statement_id uuid, p_outbox_id uui
 
 REVOKE ALL ON FUNCTION outbox.check_epoch(p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint, p_memory_id uuid, p_seen_beat bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION outbox.check_epoch(p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint, p_memory_id uuid, p_seen_beat bigint) TO outbox_dispatcher;
+
+REVOKE ALL ON FUNCTION outbox.choose_payments(p_rail text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_after_at timestamp with time zone, p_after_id uuid, p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint, p_memory_id uuid, p_seen_beat bigint, p_policy_version integer, OUT now timestamp with time zone, OUT on_unknown text, OUT lease_ms bigint, OUT policy_version integer, OUT paused boolean, OUT chosen uuid[], OUT least_id uuid, OUT greatest_id uuid, OUT held_ids uuid[], OUT held_attempt_nos integer[], OUT held_reasons text[], OUT last_due_at timestamp with time zone, OUT last_id uuid, OUT next_due_at timestamp with time zone, OUT expired integer, OUT suspects integer, OUT parked integer, OUT log_position bigint, OUT epoch_us bigint) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION outbox.claim_outbox_batch(p_rail text, p_worker_id text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_after_at timestamp with time zone, p_after_id uuid, p_environment text, p_endpoint text, p_seen_epoch_us bigint, p_seen_log_position bigint, p_memory_id uuid, p_seen_beat bigint, p_policy_version integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION outbox.claim_outbox_batch(p_rail text, p_worker_id text, p_limit integer, p_min_lease_ms bigint, p_in_flight integer, p_after_at timestamp with time zone, p_after_id uuid, p_environment text, p_endpoint text, p_seen_epoch_us bigint, p_seen_log_position bigint, p_memory_id uuid, p_seen_beat bigint, p_policy_version integer) TO outbox_dispatcher;

@@ -32,6 +32,9 @@ async fn claim_grants_numbered_leases_for_the_time_of_the_contract() {
     )
     .await;
     assert!(held_for);
+    let shown = format!("{claimed:?}");
+    let bytes = claimed.payload.len();
+    assert!(shown.contains(&id.to_string()) && shown.contains(&format!("payload_bytes: {bytes}")), "{shown}");
 }
 
 #[tokio::test]

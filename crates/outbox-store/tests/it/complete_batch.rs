@@ -72,7 +72,7 @@ async fn bad_text_of_one_rail_answer_costs_only_that_text() {
     let mut world = World::new().await;
     let mut completions = accepted(&world, 20).await;
     completions[7].error_detail = Some("not\0text".to_owned());
-    completions[7].endpoint = Some("https://rail.example/".to_owned());
+    completions[7].endpoint = Some("https://rail.example/\0".to_owned());
     completions[13].rail_reference = Some("R\0-13".to_owned());
     completions[15].rail_reference = Some("\0".to_owned());
     let verdicts = world.worker("w").complete(&completions).await;

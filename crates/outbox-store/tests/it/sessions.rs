@@ -33,10 +33,26 @@ async fn connection_carries_the_limits_that_the_server_keeps() {
     ] {
         assert_eq!(show(&mut connection, setting).await, value, "{setting}");
     }
+    let mut session = Session::new(Arc::new(settings.clone()));
+    assert!(preflight(&mut session).await.unwrap().limits_in_force, "the server says that it keeps other limits");
+    assert!(format!("{settings:?}").contains("password: Ambient"), "{settings:?}");
     let options = format!("{:?}", settings.options().unwrap());
     for setting in ["tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count", "tcp_user_timeout"] {
         assert!(options.contains(setting), "{setting} is not asked for: {options}");
     }
+}
+
+#[tokio::test]
+async fn a_session_that_was_told_to_disconnect_calls_on_another_connection() {
+    let world = World::new().await;
+    let mut session = world.session("t_dispatcher");
+    assert!(!session.is_connected());
+    let before = preflight(&mut session).await.unwrap().backend_pid;
+    assert!(session.is_connected());
+    assert_eq!(preflight(&mut session).await.unwrap().backend_pid, before);
+    session.disconnect();
+    assert!(!session.is_connected());
+    assert_ne!(preflight(&mut session).await.unwrap().backend_pid, before);
 }
 
 #[tokio::test]
