@@ -26,6 +26,8 @@ async fn payload_bytes_come_back_from_claim_unchanged() {
         .enumerate()
         .map(|(n, payload)| NewPayment { payload: payload.clone(), ..payment(&n.to_string()) })
         .collect();
+    let shown = format!("{:?}", payments[6]);
+    assert!(shown.contains("payload_bytes: 1048576") && shown.len() < 200, "{shown}");
     let ids = enqueue_batch(&mut world.session("t_ingest"), &payments, Hint::Wake).await.unwrap();
     let batch = world.worker("w").claim(100).await;
     for (enqueued, payload) in ids.iter().zip(&payloads) {

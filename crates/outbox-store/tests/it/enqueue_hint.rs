@@ -1,12 +1,12 @@
 //! The wake-up hint: sent exactly when a lane is asleep, and never where NOTIFY is not allowed.
 
 use outbox_core::RailName;
-use outbox_store::WakeupListener;
+use outbox_store::{Hint, WakeupListener, enqueue_batch};
 use sqlx::postgres::{PgListener, PgPoolOptions};
 
 use crate::enqueue_identity::enqueue_sql;
 use crate::sql::{refused, run, scalar};
-use crate::world::{RAIL, World};
+use crate::world::{RAIL, World, payment};
 
 /// An enqueue of one payment as each form has it.
 fn forms(instruction: &str, hint: bool) -> [String; 2] {
@@ -57,6 +57,18 @@ async fn hint_is_sent_exactly_while_a_lane_holds_its_wake_up_lock() {
         assert!(lane.release_wakeup_lock(&rail).await.unwrap());
         run(&mut ingest, &forms("awake again", true)[place]).await;
         assert_eq!(heard(&mut world, &mut ear).await, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_program_says_of_each_batch_whether_a_sleeping_lane_is_woken() {
+    let mut world = World::new().await;
+    let (mut lane, mut ear, rail) = lane_and_ear(&world).await;
+    assert!(lane.try_wakeup_lock(&rail).await.unwrap());
+    let mut session = world.session("t_ingest");
+    for (instruction, hint, hints) in [("quiet", Hint::Quiet, 0), ("loud", Hint::Wake, 1)] {
+        enqueue_batch(&mut session, &[payment(instruction)], hint).await.unwrap();
+        assert_eq!(heard(&mut world, &mut ear).await, hints, "{hint:?}");
     }
 }
 
