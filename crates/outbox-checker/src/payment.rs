@@ -242,6 +242,14 @@ impl Payment {
         self.identity != 0 || self.instruction != 0 || self.pending.is_some() || !self.attempts.is_empty()
     }
 
+    /// When it was recorded, by the database's clock. Of an identity whose instruction was never seen, by its id: a UUID of version 7
+    /// begins with the milliseconds since 1970 (RFC 9562, section 5.7).
+    #[must_use]
+    pub fn recorded_us(&self) -> i64 {
+        let of_id_us = i64::try_from(self.id >> 80).map_or(0, |ms| ms * 1_000);
+        if self.created_us == 0 { of_id_us } else { self.created_us }
+    }
+
     /// Its first terminal attempt.
     #[must_use]
     pub fn terminal(&self) -> Option<&Attempt> {

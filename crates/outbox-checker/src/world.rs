@@ -125,7 +125,7 @@ impl World {
     pub(crate) fn identity(&mut self, id: u128, digest: u64) {
         let (place, reading) = (self.place(id), self.reading);
         let payment = self.at_mut(place);
-        let (before, written_us) = (payment.identity, payment.created_us);
+        let (before, written_us) = (payment.identity, payment.recorded_us());
         (payment.identity, payment.identity_seen) = (digest.max(1), reading);
         if before == 0 {
             self.appeared(place);
@@ -319,7 +319,7 @@ impl World {
             let payment = self.at(place);
             // Of an identity without an instruction nothing but the reading itself tells whether it is still there.
             if payment.identity != 0 && payment.identity_seen != reading {
-                let written_us = payment.created_us;
+                let written_us = payment.recorded_us();
                 self.at_mut(place).identity = 0;
                 self.differs(place, Check::HistoryShrank, "its identity is gone".to_owned(), written_us);
             }
@@ -350,5 +350,21 @@ impl World {
         } else {
             self.strangers.remove(&place);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_whose_instruction_was_never_seen_was_recorded_when_its_id_says() {
+        let id = 0x01a2_2e2e_29e4_751a_a426_bd8f_a053_c2c2;
+        let mut world = World { reading: 1, ..World::default() };
+        world.identity(id, 5);
+        world.reading = 2;
+        world.end_complete_reading(|_| false);
+        let gone: Vec<i64> = world.differences.iter().map(|difference| difference.written_us).collect();
+        assert_eq!(gone, [1_796_071_107_044_000]);
     }
 }

@@ -177,7 +177,7 @@ impl Case<'_> {
     pub fn may_miss_attempts(&self) -> bool {
         let faults = self.faults;
         // A time of the database that came twice is taken for the one at which it may have been so.
-        let created_us = faults.earliest_host_us(self.payment.created_us);
+        let created_us = faults.earliest_host_us(self.payment.recorded_us());
         let end_us = self.payment.terminal().map_or(i64::MAX, |end| faults.host_us(end.completed_us));
         faults.failovers.iter().any(|failover| {
             let lost_from_us = faults.earliest_host_us(failover.lost_from_us);
