@@ -184,7 +184,8 @@ pub(super) struct State {
     pub(super) pauses: BTreeMap<Scope, ()>,
     pub(super) actions: BTreeMap<u8, Action>,
     pub(super) granted: BTreeMap<LeaseName, u8>,
-    pub(super) cursors: BTreeMap<u8, (Instant, Pay)>,
+    /// Each with how often it was noted: a claim that ends where the one before it ended notes it anew.
+    pub(super) cursors: BTreeMap<u8, ((Instant, Pay), u32)>,
     pub(super) beats: BTreeMap<u8, Beat>,
     /// What an open transaction of another session keeps from this one, and what this one keeps.
     pub(super) foreign: Locks,

@@ -37,7 +37,7 @@ impl State {
             Op::Enqueue { items, .. } => self.enqueue(items),
             Op::Claim { short: true, .. } => vec!["OB007".to_owned()],
             Op::Claim { worker, limit, in_flight, from_cursor, endpoint, .. } => {
-                let after = self.cursors.get(worker).copied().filter(|_| *from_cursor);
+                let after = self.cursor(*worker).filter(|_| *from_cursor);
                 let limit = usize::from(*limit);
                 self.claim(Claim { worker: *worker, limit, in_flight: *in_flight, after, endpoint: *endpoint })
             }
@@ -45,7 +45,7 @@ impl State {
             Op::Complete { worker, reports } => return self.complete(*worker, reports).join("; "),
             Op::Release { worker, leases } => return self.release(*worker, leases).join("; "),
             Op::Expire { limit, cursor_of } => {
-                let after = cursor_of.and_then(|worker| self.cursors.get(&worker).copied());
+                let after = cursor_of.and_then(|worker| self.cursor(worker));
                 self.expire(usize::from(*limit), after)
             }
             Op::Unpark { limit } => self.unpark(usize::from(*limit)),

@@ -21,6 +21,11 @@ impl State {
         (self.lives[&pay].due, self.lives[&pay].born)
     }
 
+    /// The cursor of a worker's last claim.
+    pub(super) fn cursor(&self, worker: u8) -> Option<(Instant, Pay)> {
+        self.cursors.get(&worker).map(|(cursor, _)| *cursor)
+    }
+
     fn after(&self, cursor: Option<(Instant, Pay)>) -> Option<(Instant, u32)> {
         cursor.map(|(due, pay)| (due, self.lives[&pay].born))
     }
@@ -123,7 +128,8 @@ impl State {
             self.is_paused()
         ));
         if let Some(last) = last {
-            self.cursors.insert(claim.worker, last);
+            let noted = self.cursors.get(&claim.worker).map_or(0, |(_, noted)| *noted);
+            self.cursors.insert(claim.worker, (last, noted + 1));
         }
         told
     }

@@ -139,8 +139,8 @@ pub(super) struct System {
     pub(super) tokens: BTreeMap<LeaseName, String>,
     pub(super) actions: BTreeMap<u8, Seen>,
     pub(super) requests: BTreeMap<u8, (Request, [String; 2])>,
-    /// Microseconds, an id, and the span in which that was.
-    cursors: BTreeMap<u8, (String, String, i64)>,
+    /// Microseconds, an id, the span in which that was, and how often it was noted.
+    cursors: BTreeMap<u8, (String, String, i64, u32)>,
     pub(super) beats: [u32; 2],
     at: i64,
 }
@@ -311,7 +311,7 @@ impl System {
 
     /// The cursor of a worker's last claim, as SQL.
     pub(super) fn cursor(&self, worker: u8) -> String {
-        let Some((micros, id, at)) = self.cursors.get(&worker) else { return "null, null".to_owned() };
+        let Some((micros, id, at, _)) = self.cursors.get(&worker) else { return "null, null".to_owned() };
         let passed = (self.at - at) * i64::try_from(SPAN_MS).unwrap_or(i64::MAX) * 1_000;
         format!("timestamptz 'epoch' + ({micros} - {passed}) * interval '1 microsecond', '{id}'")
     }
@@ -349,7 +349,8 @@ impl System {
                     && !id.is_empty()
                 {
                     let micros = micros.split('.').next().unwrap_or_default().to_owned();
-                    self.cursors.insert(*worker, (micros, (*id).to_owned(), self.at));
+                    let noted = self.cursors.get(worker).map_or(0, |(.., noted)| *noted);
+                    self.cursors.insert(*worker, (micros, (*id).to_owned(), self.at, noted + 1));
                 }
             }
             Op::Claim { .. } if words[0] != "HELD" => {
