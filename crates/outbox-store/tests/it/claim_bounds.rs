@@ -2,7 +2,8 @@
 
 use outbox_core::{AttemptKind, HoldReason, Outcome, RailName};
 use outbox_store::{
-    ClaimRequest, CompletionVerdict, HeldLease, Hint, NewPayment, claim, enqueue_batch, release_leases as release,
+    ClaimRequest, CompletionVerdict, ContractChange, HeldLease, Hint, NewPayment, claim, enqueue_batch,
+    release_leases as release, set_payment_rail,
 };
 
 use crate::sql::{run, scalar};
@@ -18,6 +19,17 @@ async fn payment_is_claimed_when_it_is_due_and_not_before() {
     assert_eq!(batch.leased.iter().map(|claimed| claimed.outbox_id).collect::<Vec<_>>(), [all[1]]);
     world.tamper(all[0], "next_attempt_at = clock_timestamp()").await;
     assert_eq!(worker.claim_one().await.outbox_id, all[0]);
+}
+
+#[tokio::test]
+async fn setting_a_contract_says_whether_the_rail_is_new() {
+    let world = World::new().await;
+    let mut session = world.session("t_operator");
+    let rail = RailName::new("sepa").unwrap();
+    let change = ContractChange { on_unknown: Some("hold".to_owned()), ..ContractChange::default() };
+    for is_new in [true, false] {
+        assert_eq!(set_payment_rail(&mut session, &rail, &change).await.unwrap(), is_new);
+    }
 }
 
 #[tokio::test]

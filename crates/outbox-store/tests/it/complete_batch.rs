@@ -75,6 +75,7 @@ async fn bad_text_of_one_rail_answer_costs_only_that_text() {
     completions[7].endpoint = Some("https://rail.example/\0".to_owned());
     completions[13].rail_reference = Some("R\0-13".to_owned());
     completions[15].rail_reference = Some("\0".to_owned());
+    completions[15].rail_code = Some("AC\0".to_owned());
     let verdicts = world.worker("w").complete(&completions).await;
     assert!(verdicts.iter().all(is_dispatched), "{verdicts:?}");
     let text = format!(
