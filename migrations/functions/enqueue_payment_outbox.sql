@@ -59,7 +59,7 @@ begin
             p_attestation_id, p_not_before, p_not_after, p_ordering_key, p_traceparent, session_user, v_now, v_policy);
     insert into outbox.payment_outbox_pending (outbox_id, rail, participant_id, is_ordered, next_attempt_at, not_after, created_at)
     values (v_id, p_rail, p_participant_id, false, greatest(v_now, p_not_before), p_not_after, v_now);
-    if p_hint then perform outbox.hint_outbox_lanes(array[p_rail]); end if;
+    if p_hint then perform outbox.hint_outbox_lane(p_rail); end if;
     outbox_id := v_id;
     created := true;
     return next;

@@ -8,10 +8,11 @@ as $$
 -- Purpose: whether a payment certainly has no bad value and no attestation to be looked at, told cheaply. Internal to
 --   enqueue; of every other refuse_bad_payments says what is bad, if anything is.
 -- Parameters: p_amount_required and p_require_attestation, of the rail's contract; null: there is no such rail.
--- Hazard: it must never say yes to what refuse_bad_payments refuses. It need not say yes to all else.
+-- Hazards: it must never say yes to what refuse_bad_payments refuses. It need not say yes to all else. A regular expression costs
+--   a twentieth of what recording a payment of a batch costs: the commonest types are told without.
     select coalesce(not p_require_attestation and p_attestation_id is null
         and length(p_participant_id) between 1 and 200 and length(p_instruction_id) between 1 and 200 and length(p_idempotency_key) between 1 and 200
-        and octet_length(p_payload) <= 1048576 and p_content_type ~ '^[a-z]{1,30}/[-+.a-z0-9]{1,90}$'
+        and octet_length(p_payload) <= 1048576 and (p_content_type in ('application/json', 'application/xml') or p_content_type ~ '^[a-z]{1,30}/[-+.a-z0-9]{1,90}$')
         and case when p_amount_minor is null then p_currency is null and not p_amount_required else p_amount_minor > 0 and p_currency ~ '^[A-Z]{3}$' end
         and (p_not_before is null or isfinite(p_not_before))
         and (p_not_after is null or (isfinite(p_not_after) and (p_not_before is null or p_not_after > p_not_before)))

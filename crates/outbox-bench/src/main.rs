@@ -25,7 +25,7 @@ use world::World;
 
 /// What a rail that answers at once, and a database beside it, are best served with. Each can be said otherwise with `--set`.
 const SETTINGS: [&str; 3] =
-    ["dispatcher.claim_batch_max=500", "dispatcher.completion_batch_size=500", "rails.bench.concurrency=1000"];
+    ["dispatcher.claim_batch_max=1000", "dispatcher.completion_batch_size=1000", "rails.bench.concurrency=4000"];
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -13,12 +13,16 @@ use crate::world::{BATCH, PAYLOAD_BYTES, World, enqueue_batch, run};
 /// Clients beside each other, each with single-row transactions.
 pub(crate) const CLIENTS: u64 = 8;
 
-/// The table of the plain insert: what a system would write that promises nothing but to have the bytes.
+/// The table of the plain insert: all that a producer says of a payment, in one table that promises nothing but to have it.
 const PLAIN: &str = "create extension if not exists pg_walinspect; create table plain \
-    (id bigint generated always as identity primary key, payload bytea not null, created_at timestamptz not null default now())";
+    (id bigint generated always as identity primary key, participant_id text not null, instruction_id text not null, \
+     idempotency_key text not null, rail text not null, payload bytea not null, content_type text not null, \
+     created_at timestamptz not null default now())";
 
-const INSERT: &str = "insert into plain (payload) values ($1)";
-const INSERT_BATCH: &str = "insert into plain (payload) select unnest($1::bytea[])";
+const INSERT: &str = "insert into plain (participant_id, instruction_id, idempotency_key, rail, payload, content_type) \
+    values ('bench', $1, $1, $2, $3, 'application/json')";
+const INSERT_BATCH: &str = "insert into plain (participant_id, instruction_id, idempotency_key, rail, payload, content_type) \
+    select * from unnest($1::text[], $2::text[], $2::text[], $3::text[], $4::bytea[], $5::text[])";
 const ENQUEUE: &str =
     "select created from outbox.enqueue_payment_outbox('bench', $1, $1, $2, $3, 'application/json', p_hint => $4)";
 
@@ -65,13 +69,9 @@ async fn session(db: &TestDb, how: How) -> Result<PgConnection, BenchError> {
 }
 
 async fn single(session: &mut PgConnection, how: How, number: u64) -> Result<(), BenchError> {
-    let payload = vec![b'x'; PAYLOAD_BYTES];
-    let query = match how {
-        How::Plain => sqlx::query(INSERT).bind(payload),
-        How::Hinting | How::Silent => {
-            sqlx::query(ENQUEUE).bind(format!("I{number:012}")).bind(RAIL).bind(payload).bind(how == How::Hinting)
-        }
-    };
+    let query = if how == How::Plain { INSERT } else { ENQUEUE };
+    let query = sqlx::query(query).bind(format!("I{number:012}")).bind(RAIL).bind(vec![b'x'; PAYLOAD_BYTES]);
+    let query = if how == How::Plain { query } else { query.bind(how == How::Hinting) };
     query.execute(session).await.map(drop).map_err(sql("a single row"))
 }
 
@@ -85,8 +85,7 @@ pub(crate) async fn batches(world: &World, db: &TestDb, how: How, from: u64, cou
     let began = Instant::now();
     for batch in 0..count / BATCH {
         if how == How::Plain {
-            let payloads = vec![vec![b'x'; PAYLOAD_BYTES]; usize::try_from(BATCH).unwrap_or(0)];
-            sqlx::query(INSERT_BATCH).bind(payloads).execute(&mut session).await.map_err(sql("a batch"))?;
+            plain_batch(&mut session, from + batch * BATCH).await?;
         } else {
             enqueue_batch(&mut session, from + batch * BATCH, BATCH).await?;
         }
@@ -94,6 +93,18 @@ pub(crate) async fn batches(world: &World, db: &TestDb, how: How, from: u64, cou
     let seconds = began.elapsed().as_secs_f64();
     session.close().await.map_err(sql("the end of a session"))?;
     meter.end(count, seconds).await
+}
+
+async fn plain_batch(session: &mut PgConnection, from: u64) -> Result<(), BenchError> {
+    let size = usize::try_from(BATCH).unwrap_or(0);
+    let text = |value: &str| vec![value.to_owned(); size];
+    let query = sqlx::query(INSERT_BATCH)
+        .bind(text("bench"))
+        .bind((from..from + BATCH).map(|number| format!("I{number:012}")).collect::<Vec<_>>())
+        .bind(text(RAIL))
+        .bind(vec![vec![b'x'; PAYLOAD_BYTES]; size])
+        .bind(text("application/json"));
+    query.execute(session).await.map(drop).map_err(sql("a batch"))
 }
 
 /// The table of plain inserts.

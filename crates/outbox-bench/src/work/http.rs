@@ -20,7 +20,7 @@ use crate::meter::{Cost, Meter, real};
 use crate::world::{PAYLOAD_BYTES, World};
 
 /// Connections to the rail at once, of either.
-const CONNECTIONS: usize = 32;
+const CONNECTIONS: usize = 128;
 
 /// Larger than any answer of the simulated rail.
 const ANSWER_BYTES_MAX: usize = 4_096;
