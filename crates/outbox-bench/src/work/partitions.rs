@@ -12,7 +12,7 @@ use crate::world::{World, run, value};
 pub(crate) async fn drain(world: &World, count: u64, months: i64, settings: &[String]) -> Result<Cost, BenchError> {
     const NOT_NOW: &str = "select coalesce(string_agg(format('drop table outbox.%I', c.relname), ';'), '') \
         from pg_class c join pg_namespace n on n.oid = c.relnamespace \
-        where n.nspname = 'outbox' and c.relispartition and c.relkind = 'r' \
+        where n.nspname = 'outbox' and c.relispartition and c.relkind = 'r' and c.relname ~ '_y[0-9]{4}m[0-9]{2}$' \
           and c.relname !~ (to_char(now() at time zone 'utc', '\"_y\"YYYY\"m\"MM') || '$')";
     let db = world.outbox().await?;
     let made: i64 =
