@@ -1209,8 +1209,10 @@ $$;
 create or replace function outbox.paused_participants(p_rail text) returns text[]
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
 as $$
--- Purpose: the participants that may not be sent for on this rail. In PL/pgSQL, whose statement is planned once a session.
+-- Purpose: the participants that may not be sent for on this rail.
+-- Hazard: a statement may call it for each row: its plan is kept, whatever the caller's setting.
 begin
     return array(select u.participant_id from outbox.outbox_pauses u where u.participant_id is not null and coalesce(u.rail, p_rail) = p_rail);
 end
@@ -1816,7 +1818,7 @@ end
 $$;
 
 create or replace function outbox.record_acceptances(
-    p_locked uuid[], p_now timestamptz, p_outbox_ids uuid[], p_attempt_nos integer[], p_lease_tokens uuid[], p_outcomes text[],
+    p_unlocked uuid[], p_now timestamptz, p_outbox_ids uuid[], p_attempt_nos integer[], p_lease_tokens uuid[], p_outcomes text[],
     p_first_byte_ats timestamptz[], p_last_byte_ats timestamptz[], p_endpoints text[], p_request_sha256s bytea[],
     p_response_sha256s bytea[], p_rail_references text[], p_rail_codes text[], p_error_classes text[], p_error_details text[]
 ) returns integer[]
@@ -1827,8 +1829,8 @@ as $$
 -- Purpose: records the acceptances of a batch whose leases hold, and takes their payments from the queue. An acceptance with
 --   a reference is DISPATCHED under every contract, whatever the payment's state: of all that follows from an outcome nothing
 --   has to be worked out, which is most of what completing costs. Internal to complete.
--- Parameters: p_locked, the rows that the caller has locked, null if it has locked all of them; p_now, its clock after that;
---   then the arrays of the batch, in which no payment is named twice.
+-- Parameters: p_unlocked, the payments of the batch whose rows the caller has not locked, which are few: a kept plan goes through them for each payment;
+--   p_now, its clock after the lock; then the arrays of the batch, in which no payment is named twice.
 -- Results: the places of those that were recorded, in order. All others are the caller's: without a reference, fenced, busy.
 -- Hazard: the one plan that is kept must not depend on what the tables hold. The look-up is lateral with a limit, and the
 --   delete goes to the ctid found (the caller's locks keep it); the row is judged as it is locked.
@@ -1842,7 +1844,7 @@ begin
                as c (outbox_id, attempt_no, lease_token, outcome, first_byte_at, last_byte_at, endpoint, request_sha256,
                      response_sha256, rail_reference, rail_code, error_class, error_detail, place)
          cross join lateral (select q.ctid as tid from outbox.payment_outbox_pending q where q.outbox_id = c.outbox_id limit 1) as l
-         where p.ctid = l.tid and c.outcome = 'ACCEPTED' and c.rail_reference <> '' and (p_locked is null or c.outbox_id = any (p_locked))
+         where p.ctid = l.tid and c.outcome = 'ACCEPTED' and c.rail_reference <> '' and c.outbox_id <> all (p_unlocked)
            and p.attempt_count = c.attempt_no and p.lease_token = c.lease_token and p.lease_expires_at > p_now
         returning c.*, p.rail, p.disposition, p.claimed_by, p.claimed_at, p.policy_version
     ), recorded as (
@@ -1896,7 +1898,7 @@ begin
                       p_request_sha256s, p_response_sha256s, p_rail_references, p_rail_codes, p_error_classes, p_error_details) with ordinality
                as c (outbox_id, attempt_no, lease_token, outcome, delay_ms, first_byte_at, last_byte_at, endpoint, request_sha256,
                      response_sha256, rail_reference, rail_code, error_class, error_detail, ordinal)
-         where c.ordinal <> all (p_accepted)
+         where c.ordinal::integer <> all (p_accepted)
     ), judged as materialized (
         select g.*, p.tid, p.rail, p.claimed_by, p.claimed_at, p.policy_version, n.*, r.on_unknown, (r.rail_timeout_ms + r.processing_bound_ms) * interval '1 ms' as doubt,
                case when p.outbox_id is not null and (g.nth > 1 or g.outbox_id <> all (p_locked)) then 'busy'
@@ -1987,6 +1989,7 @@ declare
     v_locked uuid[];
     v_ordered boolean;
     v_now timestamptz;
+    v_unlocked uuid[] := '{}';
     v_accepted integer[] := '{}';
 begin
     perform outbox.refuse_bad_completions(cardinality(p_outbox_ids), p_outcomes, array[cardinality(p_attempt_nos), cardinality(p_lease_tokens),
@@ -1999,7 +2002,10 @@ begin
              order by p.outbox_id for no key update skip locked) as s;
     v_now := clock_timestamp();
     if cardinality(v_sorted) = cardinality(p_outbox_ids) then
-        v_accepted := outbox.record_acceptances(case when cardinality(v_locked) < cardinality(v_sorted) then v_locked end, v_now,
+        if cardinality(v_locked) < cardinality(v_sorted) then
+            v_unlocked := array(select c.id from unnest(v_sorted) as c (id) except select l.id from unnest(v_locked) as l (id));
+        end if;
+        v_accepted := outbox.record_acceptances(v_unlocked, v_now,
             p_outbox_ids, p_attempt_nos, p_lease_tokens, p_outcomes, p_first_byte_ats, p_last_byte_ats, p_endpoints,
             p_request_sha256s, p_response_sha256s, p_rail_references, p_rail_codes, p_error_classes, p_error_details);
     end if;

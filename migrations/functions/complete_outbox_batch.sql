@@ -29,6 +29,7 @@ declare
     v_locked uuid[];
     v_ordered boolean;
     v_now timestamptz;
+    v_unlocked uuid[] := '{}';
     v_accepted integer[] := '{}';
 begin
     perform outbox.refuse_bad_completions(cardinality(p_outbox_ids), p_outcomes, array[cardinality(p_attempt_nos), cardinality(p_lease_tokens),
@@ -41,7 +42,10 @@ begin
              order by p.outbox_id for no key update skip locked) as s;
     v_now := clock_timestamp();
     if cardinality(v_sorted) = cardinality(p_outbox_ids) then
-        v_accepted := outbox.record_acceptances(case when cardinality(v_locked) < cardinality(v_sorted) then v_locked end, v_now,
+        if cardinality(v_locked) < cardinality(v_sorted) then
+            v_unlocked := array(select c.id from unnest(v_sorted) as c (id) except select l.id from unnest(v_locked) as l (id));
+        end if;
+        v_accepted := outbox.record_acceptances(v_unlocked, v_now,
             p_outbox_ids, p_attempt_nos, p_lease_tokens, p_outcomes, p_first_byte_ats, p_last_byte_ats, p_endpoints,
             p_request_sha256s, p_response_sha256s, p_rail_references, p_rail_codes, p_error_classes, p_error_details);
     end if;

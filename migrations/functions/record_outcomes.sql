@@ -37,7 +37,7 @@ begin
                       p_request_sha256s, p_response_sha256s, p_rail_references, p_rail_codes, p_error_classes, p_error_details) with ordinality
                as c (outbox_id, attempt_no, lease_token, outcome, delay_ms, first_byte_at, last_byte_at, endpoint, request_sha256,
                      response_sha256, rail_reference, rail_code, error_class, error_detail, ordinal)
-         where c.ordinal <> all (p_accepted)
+         where c.ordinal::integer <> all (p_accepted)
     ), judged as materialized (
         select g.*, p.tid, p.rail, p.claimed_by, p.claimed_at, p.policy_version, n.*, r.on_unknown, (r.rail_timeout_ms + r.processing_bound_ms) * interval '1 ms' as doubt,
                case when p.outbox_id is not null and (g.nth > 1 or g.outbox_id <> all (p_locked)) then 'busy'
