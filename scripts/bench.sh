@@ -5,7 +5,7 @@
 #   scripts/bench.sh [short|full] [--no-install] [--postgres 15|16|17|18] [--only WORK]... [--set KEY=VALUE]... [--out FILE]
 #
 # short, which is the default, takes under six minutes; full has a queue of five million and ten minutes of payments that come and
-# go. --only: drain, enqueue, wakeup, depth, pinned, burst, http or rest; --set: of the daemon's configuration. The raw figures go to
+# go. --only: drain, enqueue, wakeup, depth, pinned, burst, http, partitions, scale-out or mixed; --set: of the daemon's configuration. The raw figures go to
 # evidence/bench/, under the name of the form, or to FILE. The last line begins with BENCH. No figure is a bound: nothing fails because a machine is slow.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

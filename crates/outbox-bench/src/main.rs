@@ -53,8 +53,12 @@ enum Work {
     Burst,
     /// Over HTTP.
     Http,
-    /// Months, daemons, and ten minutes of coming and going.
-    Rest,
+    /// A drain with few and with many months; nothing in the short form.
+    Partitions,
+    /// A drain by several daemons; nothing in the short form.
+    ScaleOut,
+    /// Payments that come and go; nothing in the short form.
+    Mixed,
 }
 
 /// What is measured.
@@ -114,7 +118,9 @@ async fn measure(options: Options) -> Result<(), BenchError> {
             Work::Pinned => programme.pinned().await?,
             Work::Burst => programme.burst().await?,
             Work::Http => programme.http(&options.dir).await?,
-            Work::Rest => programme.rest().await?,
+            Work::Partitions => programme.partitions().await?,
+            Work::ScaleOut => programme.scale_out().await?,
+            Work::Mixed => programme.mixed().await?,
         }
     }
     let report = programme.report;

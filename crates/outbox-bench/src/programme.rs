@@ -266,17 +266,27 @@ impl Programme<'_> {
         Ok(())
     }
 
-    /// Many months, many daemons, and ten minutes of payments that come and go: of the full form alone.
-    pub(crate) async fn rest(&mut self) -> Result<(), BenchError> {
+    /// With few and with many months: of the full form alone, like the two that follow.
+    pub(crate) async fn partitions(&mut self) -> Result<(), BenchError> {
         for months in self.sizes.months.clone() {
             let cost = partitions::drain(self.world, self.sizes.drain, months, &self.settings).await?;
             self.report.raw("partitions", &months.to_string(), &cost);
         }
+        Ok(())
+    }
+
+    /// By one daemon and by several.
+    pub(crate) async fn scale_out(&mut self) -> Result<(), BenchError> {
         for daemons in self.sizes.daemons.clone() {
             // They hear of the end of a pause within half a second of each other: enough of them that it does not count.
             let cost = drain::drain(self.world, 4 * self.sizes.drain, daemons, &self.settings).await?;
             self.report.raw("scale_out", &daemons.to_string(), &cost);
         }
+        Ok(())
+    }
+
+    /// Payments that come and go.
+    pub(crate) async fn mixed(&mut self) -> Result<(), BenchError> {
         if self.sizes.windows > 0 {
             let windows = mixed::windows(self.world, self.sizes.windows, &self.settings).await?;
             self.report.raw("mixed", "windows of 10 s", &windows);
