@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::conservation::assert_conserved;
 use crate::history::unguarded;
-use crate::partitions::{locks_of, make_older_months};
+use crate::partitions::{locked_by, make_older_months};
 use crate::sql::{column, fetch, refused, run, scalar};
 use crate::steps::Actor;
 use crate::world::{World, payment};
@@ -402,18 +402,19 @@ async fn enqueue_looks_at_no_attestation_and_no_revocation_where_none_is_given_o
 async fn locks_of_an_attested_enqueue_do_not_grow_with_the_months() {
     let mut world = World::new().await;
     let mut ingest = Actor::enter(&world.db, "t_ingest", "ingest").await;
-    let mut counted = Vec::new();
+    let mut locked = Vec::new();
     for round in ["first", "second"] {
         ingest.does("begin").await;
         let id: Uuid =
             ingest.asks(&record(round, &format!("p_instruction_id => '{round}'"))).await[0].get("attestation_id");
         ingest.does(&record(round, &format!("p_instruction_id => '{round}'"))).await;
         ingest.does(&enqueue(round, &format!("'{id}'"))).await;
-        counted.push(locks_of(&mut world.dba, "t_ingest").await);
+        locked.push(locked_by(&mut world.dba, "t_ingest").await);
         ingest.does("commit").await;
         if round == "first" {
             make_older_months(&mut world.dba, 94).await;
         }
     }
-    assert_eq!(counted[0], counted[1]);
+    // The names of the partitions of the identities differ with the instruction.
+    assert_eq!(locked[0].len(), locked[1].len(), "{:#?} and then {:#?}", locked[0], locked[1]);
 }

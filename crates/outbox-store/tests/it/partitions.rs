@@ -273,12 +273,18 @@ async fn locks(world: &mut World, instruction: &str) -> (i64, i64) {
     (enqueuing, dispatching)
 }
 
-pub(crate) async fn locks_of(dba: &mut PgConnection, login: &str) -> i64 {
+async fn locks_of(dba: &mut PgConnection, login: &str) -> i64 {
+    i64::try_from(locked_by(dba, login).await.len()).unwrap()
+}
+
+/// The relations that the session of a login has locked in its open transaction.
+pub(crate) async fn locked_by(dba: &mut PgConnection, login: &str) -> Vec<String> {
     let text = format!(
-        "select count(*) from pg_locks l join pg_stat_activity a using (pid)
-          where a.datname = current_database() and a.usename = '{login}' and l.locktype = 'relation' and a.state = 'idle in transaction'"
+        "select l.relation::regclass::text from pg_locks l join pg_stat_activity a using (pid)
+          where a.datname = current_database() and a.usename = '{login}' and l.locktype = 'relation' and a.state = 'idle in transaction'
+          order by 1"
     );
-    scalar(dba, &text).await
+    column(dba, &text).await
 }
 
 #[tokio::test]
