@@ -11,7 +11,7 @@ use crate::meter::Cost;
 use crate::report::Report;
 use crate::work::enqueue::{How, asleep, batches, make_plain, singles};
 use crate::work::wakeup::{Beside, latencies};
-use crate::work::{Dispatchers, all_gone, burst, depth, drain, http, mixed, partitions, pinned};
+use crate::work::{Dispatchers, burst, depth, drain, http, mixed, partitions, pinned};
 use crate::world::{World, run};
 
 /// How much of each work.
@@ -182,9 +182,7 @@ impl Programme<'_> {
     async fn emptied(&mut self, db: &TestDb, recorded: u64) -> Result<(), BenchError> {
         let dispatchers = Dispatchers::start(db, 1, &self.settings)?;
         dispatchers.settled(recorded).await?;
-        let sent = dispatchers.submissions();
-        dispatchers.stop().await?;
-        all_gone(db, sent, recorded).await?;
+        dispatchers.finish(db, recorded).await?;
         self.world.settle(db).await?;
         let cost = singles(self.world, db, How::Hinting, recorded, self.sizes.singles).await?;
         self.report.raw("enqueue", "emptied and vacuumed, 8 clients", &cost);

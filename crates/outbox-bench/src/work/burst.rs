@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::{Connection as _, Executor as _};
 
-use super::{Dispatchers, all_gone};
+use super::Dispatchers;
 use crate::error::{BenchError, sql};
 use crate::meter::real;
 use crate::world::{BATCH, World, enqueue_batch};
@@ -29,9 +29,7 @@ pub(crate) async fn rate(world: &World, count: u64, idle: Duration, settings: &[
     let began = Instant::now();
     producer.execute("commit").await.map_err(sql("commit"))?;
     let ended = dispatchers.settled(2 * count).await?;
-    let sent = dispatchers.submissions();
-    dispatchers.stop().await?;
     producer.close().await.map_err(sql("the end of a session"))?;
-    all_gone(&db, sent, 2 * count).await?;
+    dispatchers.finish(&db, 2 * count).await?;
     Ok(real(count) / (ended - began).as_secs_f64())
 }

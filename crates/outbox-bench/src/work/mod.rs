@@ -91,6 +91,16 @@ impl Dispatchers {
         self.rail.submissions()
     }
 
+    /// Ends them in order, and refuses a run after which payments of `db` are left, or in which not each of `count` was sent once.
+    ///
+    /// # Errors
+    /// Then, or when one ends otherwise.
+    pub(crate) async fn finish(self, db: &TestDb, count: u64) -> Result<(), BenchError> {
+        let sent = self.submissions();
+        self.stop().await?;
+        all_gone(db, sent, count).await
+    }
+
     /// Ends them in order.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use sqlx::{Connection as _, Executor as _};
 
-use super::{Dispatchers, WARM, all_gone};
+use super::{Dispatchers, WARM};
 use crate::error::{BenchError, sql};
 use crate::meter::real;
 use crate::world::World;
@@ -27,11 +27,9 @@ pub(crate) async fn ratio(world: &World, count: u64, settings: &[String]) -> Res
     let before = dispatchers.settled(WARM + count - part).await?;
     let last_base = dispatchers.settled_now();
     let last = dispatchers.settled(WARM + count).await?;
-    let sent = dispatchers.submissions();
-    dispatchers.stop().await?;
     pin.execute("commit").await.map_err(sql("commit"))?;
     pin.close().await.map_err(sql("the end of a session"))?;
-    all_gone(&db, sent, WARM + count).await?;
+    dispatchers.finish(&db, WARM + count).await?;
     let rate = |payments: u64, seconds: f64| real(payments) / seconds;
     Ok([rate(part, (first - began).as_secs_f64()), rate(WARM + count - last_base, (last - before).as_secs_f64())])
 }
