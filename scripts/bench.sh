@@ -2,11 +2,14 @@
 # What a payment costs and how fast it goes, beside a floor that is measured in the same run (crates/outbox-bench): on a durable
 # Postgres of its own, through the daemon's own code. docs/PERFORMANCE.md says what each figure means.
 #
-#   scripts/bench.sh [short|full] [--no-install] [--postgres 15|16|17|18] [--only WORK]... [--set KEY=VALUE]... [--out FILE]
+#   scripts/bench.sh [smoke|short|full] [--no-install] [--postgres 15|16|17|18] [--only WORK]... [--set KEY=VALUE]... [--out FILE]
 #
 # short, which is the default, takes under six minutes; full has a queue of five million and ten minutes of payments that come and
-# go. --only: drain, enqueue, wakeup, depth, pinned, burst, http, partitions, scale-out or mixed; --set: of the daemon's configuration. The raw figures go to
-# evidence/bench/, under the name of the form, or to FILE. The last line begins with BENCH. No figure is a bound: nothing fails because a machine is slow.
+# go; smoke does each work once, to see that it runs: its figures mean nothing, and are kept only if --out says where.
+# --only: drain, enqueue, wakeup, depth, pinned, burst, http, partitions, scale-out or mixed; --set: of the daemon's configuration.
+# The raw figures go to evidence/bench/, under the name of the form, or to FILE. BENCH_BIN names a folder of programs that are built
+# already. The last line begins with BENCH. No figure is a bound: nothing fails because a machine is slow, but what is lost or sent
+# twice on the way does.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$ROOT"
@@ -20,7 +23,7 @@ usage() {
 }
 while [ "$#" -gt 0 ]; do
   case "$1" in
-    short | full) FORM=$1 ;;
+    smoke | short | full) FORM=$1 ;;
     --no-install) INSTALL=no ;;
     --postgres | --only | --set | --out)
       [ -n "${2:-}" ] || usage
@@ -36,7 +39,7 @@ while [ "$#" -gt 0 ]; do
   shift
 done
 [[ "$POSTGRES" =~ ^1[5-8]$ ]] || usage
-OUT=${OUT:-evidence/bench/$FORM.json}
+BIN=${BENCH_BIN:-${CARGO_TARGET_DIR:-target}/release}
 . scripts/lib/report.sh
 . scripts/lib/evidence.sh
 . scripts/lib/install.sh
@@ -53,21 +56,29 @@ install_everything() {
     MISSING_PACKAGES+=(postgresql-15)
   fi
   install_missing
-  require_cargo
+  [ -n "${BENCH_BIN:-}" ] || require_cargo
   ensure_postgres "$POSTGRES"
 }
 
+build() {
+  [ -n "${BENCH_BIN:-}" ] || cargo build --release --locked --quiet -p outbox-bench </dev/null
+}
+
 measure() {
-  local head
+  local head programs=release
+  [ -z "${BENCH_BIN:-}" ] || programs='built before'
   mkdir -p "$(dirname "$OUT")"
-  head=$(evidence_header "$COMMAND" 'outbox-bench, release' "$POSTGRES, durable")
-  "${CARGO_TARGET_DIR:-target}/release/outbox-bench" "$FORM" --postgres "$POSTGRES" --dir "$WORK" --head "$head" --out "$OUT" \
+  head=$(evidence_header "$COMMAND" "outbox-bench, $programs" "$POSTGRES, durable")
+  "$BIN/outbox-bench" "$FORM" --postgres "$POSTGRES" --dir "$WORK" --head "$head" --out "$OUT" \
     "${CHOICE[@]}" </dev/null | tee "$WORK/figures"
 }
 
 # On a disk, unless TMPDIR is none: a commit waits for it. The server's account has to enter.
 WORK=$(mktemp -d -t outboxd-bench.XXXXXX)
 chmod 755 "$WORK"
+if [ -z "$OUT" ]; then
+  if [ "$FORM" = smoke ]; then OUT=$WORK/smoke.json; else OUT=evidence/bench/$FORM.json; fi
+fi
 end() {
   local code=$?
   grep '^BENCH' "$WORK/figures" 2>/dev/null || true
@@ -76,5 +87,5 @@ end() {
 }
 trap end EXIT
 step install install_everything
-step build cargo build --release --locked --quiet -p outbox-bench
+step build build
 step "$FORM" measure

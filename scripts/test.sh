@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Everything that must hold before a change lands: formatting, lints, every test on Postgres 15 and the
 # database's tests again on 18, the service unit, the installation steps, the migrations' and the workflow's
-# linters, a sample of the mutants in SQL, the demonstration with the mutants that it must tell from the product, and the
-# nemesis with 20,000 payments and 300 faults.
+# linters, a sample of the mutants in SQL, the demonstration with the mutants that it must tell from the product, each work of
+# the benchmark once, and the nemesis with 20,000 payments and 300 faults.
 #
 #   scripts/test.sh [--no-install]
 #
@@ -25,18 +25,10 @@ esac
 . scripts/lib/install.sh
 . scripts/lib/postgres.sh
 . scripts/lib/linters.sh
+. scripts/lib/tests.sh
 
-# The crates whose tests reach a database: what the second Postgres version can change.
-DATABASE_CRATES=(-p outbox-testkit -p outbox-store -p outbox-checker -p outboxd)
-
-# What cargo-nextest leaves of a run: .config/nextest.toml.
-JUNIT=target/nextest/default/junit.xml
-
-# A git hook or an editor's variables must not steer the tests' own git and Postgres.
-unset GIT_DIR GIT_WORK_TREE PGHOST PGPORT PGUSER PGDATABASE PGPASSWORD PGSERVICE DATABASE_URL
-export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never} NEXTEST_HIDE_PROGRESS_BAR=1
-# The same random sequences in every build; scripts/state_machine.sh tries others.
-export OUTBOXD_TEST_SEED=${OUTBOXD_TEST_SEED:-20261130}
+# What the second Postgres version can change. The daemon's tests on it are in scripts/test_versions.sh.
+DATABASE_CRATES=(-p outbox-testkit -p outbox-store -p outbox-checker)
 
 install_everything() {
   need_test_programs
@@ -52,20 +44,6 @@ install_everything() {
   ensure_postgres 15
   ensure_postgres 18
   ensure_linters
-}
-
-# run_tests VERSION PACKAGE_ARGUMENT...: tests with one shared private server of that version beside them.
-run_tests() {
-  local version=$1
-  shift
-  # What an earlier run left says nothing of this one.
-  rm -f "$JUNIT"
-  if cargo nextest --version >/dev/null 2>&1; then
-    # One more than there are processors: most tests of a daemon wait.
-    target/debug/testkit-pg "$version" cargo nextest run --test-threads "$(($(nproc) + 1))" "$@" </dev/null
-  else
-    target/debug/testkit-pg "$version" cargo test "$@" --lib --bins --tests </dev/null
-  fi
 }
 
 check_unit() {
@@ -135,5 +113,6 @@ export DEMO_BIN=$ROOT/target/debug
 step 'demonstration, short' scripts/demo.sh --no-install --payments 600
 step 'demonstration, mutants' scripts/demo_mutants.sh --no-install
 step 'mutants in SQL, short' scripts/mutants.sh --no-install --short
-export NEMESIS_BIN=$ROOT/target/debug
+export BENCH_BIN=$ROOT/target/debug NEMESIS_BIN=$ROOT/target/debug
+step 'benchmark, smoke' scripts/bench.sh smoke --no-install
 step 'nemesis, short' scripts/nemesis.sh --no-install --seed "${NEMESIS_SEED:-1}"

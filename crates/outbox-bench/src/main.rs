@@ -30,6 +30,8 @@ const SETTINGS: [&str; 3] =
 /// How much is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Form {
+    /// Each work once, to see that it runs.
+    Smoke,
     /// Under six minutes.
     Short,
     /// With a queue of five million and ten minutes of payments that come and go.
@@ -103,7 +105,11 @@ async fn main() -> ExitCode {
 
 async fn measure(options: Options) -> Result<(), BenchError> {
     let world = World::start(PgVersion::parse(&options.postgres, "--postgres")?, &options.dir)?;
-    let sizes = if options.form == Form::Full { Sizes::full() } else { Sizes::short() };
+    let sizes = match options.form {
+        Form::Smoke => Sizes::smoke(),
+        Form::Short => Sizes::short(),
+        Form::Full => Sizes::full(),
+    };
     let settings = SETTINGS.map(str::to_owned).into_iter().chain(options.settings).collect();
     let mut programme = Programme { world: &world, sizes, settings, report: Report::default() };
     for work in Work::value_variants() {
