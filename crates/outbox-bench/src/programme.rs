@@ -6,7 +6,7 @@ use std::time::Duration;
 use outbox_testkit::TestDb;
 
 use crate::error::BenchError;
-use crate::floor;
+use crate::floor::{self, Floor};
 use crate::meter::Cost;
 use crate::report::Report;
 use crate::work::enqueue::{How, asleep, batches, make_plain, singles};
@@ -113,17 +113,22 @@ pub(crate) struct Programme<'a> {
 }
 
 impl Programme<'_> {
-    /// Floor and daemon in turns.
+    /// Floors and daemon in turns.
     pub(crate) async fn drain(&mut self) -> Result<(), BenchError> {
         for _ in 0..self.sizes.rounds {
-            let floor = floor::drain(self.world, self.sizes.drain).await?;
+            let floor = floor::drain(self.world, Floor::Bare, self.sizes.drain).await?;
+            let archiving = floor::drain(self.world, Floor::Archiving, self.sizes.drain).await?;
             let ours = drain::drain(self.world, self.sizes.drain, 1, &self.settings).await?;
             self.report.raw("drain", "floor", &floor);
+            self.report.raw("drain", "archiving floor", &archiving);
             self.report.raw("drain", "daemon", &ours);
             self.report.figure("drain_floor_per_s", floor.rate());
             self.report.figure("drain_per_s", ours.rate());
             self.report.figure("drain_vs_floor", ours.rate() / floor.rate());
+            self.report.figure("drain_archiving_per_s", archiving.rate());
+            self.report.figure("drain_vs_archiving", ours.rate() / archiving.rate());
             self.report.figure("wal_floor", floor.wal_per_payment());
+            self.report.figure("wal_archiving", archiving.wal_per_payment());
             self.report.figure("wal_drain", ours.wal_per_payment());
             self.report.figure("statements_per_payment", ours.statements_per_payment());
             self.cpu(&ours);
