@@ -59,7 +59,7 @@ unset PGHOST PGPORT PGUSER PGDATABASE PGPASSWORD PGSERVICE PGOPTIONS DATABASE_UR
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never}
 
 BIN=$(realpath -m "${NEMESIS_BIN:-${CARGO_TARGET_DIR:-target}/release}")
-DISK='' OTHER_TREE=''
+DISK='' OTHER_BIN=''
 
 install_everything() {
   need_build_programs
@@ -77,11 +77,19 @@ build() {
   [ -n "${NEMESIS_BIN:-}" ] ||
     cargo build --release --locked --quiet -p outboxd -p outbox-checker -p outbox-nemesis </dev/null
   [ -n "$OTHER" ] || return 0
+  local profile=release options=(--release)
+  if [ "$(basename "$BIN")" = debug ]; then profile=debug options=(); fi
   OTHER_TREE=target/nemesis-other
   if [ ! -d "$OTHER_TREE" ]; then git clone -q --no-checkout . "$OTHER_TREE"; fi
   git -C "$OTHER_TREE" fetch -q origin
   git -C "$OTHER_TREE" checkout -q --detach "$(git rev-parse "$OTHER^{commit}")"
-  (cd "$OTHER_TREE" && cargo build --release --locked --quiet -p outboxd </dev/null)
+  # What both depend on is built once.
+  if [ ! -d "$OTHER_TREE/target/$profile" ]; then
+    mkdir -p "$OTHER_TREE/target/$profile"
+    cp -al "$BIN/deps" "$BIN/build" "$BIN/.fingerprint" "$OTHER_TREE/target/$profile" || rm -rf "$OTHER_TREE/target/$profile"
+  fi
+  OTHER_BIN=$ROOT/$OTHER_TREE/target/$profile
+  (cd "$OTHER_TREE" && env -u CARGO_TARGET_DIR cargo build "${options[@]}" --locked --quiet -p outboxd </dev/null)
 }
 
 # A file system of the database's own, which the harness makes as small as what it holds.
@@ -98,7 +106,7 @@ make_disk() {
 nemesis() {
   local options=(--seed "$SEED" --payments "$PAYMENTS" --faults "$FAULTS" --postgres "$POSTGRES" --bin "$BIN" --dir "$WORK/run")
   [ -z "$DISK" ] || options+=(--disk "$DISK")
-  [ -z "$OTHER_TREE" ] || options+=(--other-bin "$ROOT/$OTHER_TREE/target/release")
+  [ -z "$OTHER_BIN" ] || options+=(--other-bin "$OTHER_BIN")
   if [ -n "$MUTANT" ]; then
     # The harness is no psql: it includes nothing.
     cat scripts/demo/mutate.sql "scripts/demo/mutant_$MUTANT.sql" | grep -v '^\\ir ' >"$WORK/mutant.sql"
@@ -136,7 +144,7 @@ end() {
   case "$code" in
     0) rm -rf "$WORK" ;;
     *)
-      say "$REPORT_NAME: FAILED in step '$REPORT_STEP' with code $code; again: --seed $SEED --payments $PAYMENTS --faults $FAULTS --postgres $POSTGRES"
+      say "$REPORT_NAME: FAILED in step '$REPORT_STEP' with code $code; again: $COMMAND"
       say "ledgers, logs and the journal are in $WORK"
       ;;
   esac

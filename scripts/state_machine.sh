@@ -55,7 +55,8 @@ run() {
 write_evidence() {
   {
     evidence_header "$COMMAND" 'the tests of outbox-store' "${VERSIONS[*]}, those of scripts/test.sh"
-    printf 'postgres contract sequences seed, and how often what was done or said. Differences from the model: none, or no file\n'
+    printf 'postgres contract sequences seed, differences that did not come again in five tries (moments), and how often what was\n'
+    printf 'done or said. Other differences from the model: none, or no file\n'
     cat "$FIGURES" "$FIGURES.times"
     printf '\n'
   } >>"$OUT"

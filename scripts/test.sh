@@ -27,8 +27,12 @@ esac
 . scripts/lib/linters.sh
 . scripts/lib/tests.sh
 
-# What the second Postgres version can change. The daemon's tests on it are in scripts/test_versions.sh.
-DATABASE_CRATES=(-p outbox-testkit -p outbox-store -p outbox-checker)
+# What the second Postgres version can change, and what only it can do. The daemon's other tests on it are in
+# scripts/test_versions.sh.
+DATABASE_TESTS='package(outbox-testkit) + package(outbox-store) + package(outbox-checker) + test(/^notification_queue::/)'
+
+# The dispatcher of the nemesis that daemons change to. A clone without history does without.
+OTHER_VERSION=f463857
 
 install_everything() {
   need_test_programs
@@ -95,6 +99,17 @@ check_invariants() {
   fi
 }
 
+# On 18, which is the first with a notification queue that can be filled.
+nemesis() {
+  local options=(--no-install --seed "${NEMESIS_SEED:-1}" --postgres 18)
+  if git cat-file -e "$OTHER_VERSION^{commit}" 2>/dev/null; then
+    options+=(--other "$OTHER_VERSION")
+  else
+    say "SKIPPED: this clone has no $OTHER_VERSION; daemons do not change versions"
+  fi
+  scripts/nemesis.sh "${options[@]}"
+}
+
 step install install_everything
 step format cargo fmt --all --check
 step clippy cargo clippy --workspace --all-targets --quiet -- -D warnings
@@ -104,8 +119,8 @@ step 'installation steps' scripts/check_install_steps.sh --debug
 step 'alert rules' check_alerts
 step zizmor "$LINTERS/zizmor" --offline --no-progress --quiet .github/workflows
 step 'doc tests' cargo test --workspace --doc --quiet
-step 'database tests on Postgres 18' run_tests 18 "${DATABASE_CRATES[@]}"
-step 'all tests on Postgres 15' run_tests 15 --workspace
+step 'database tests on Postgres 18' run_tests 18 "$DATABASE_TESTS"
+step 'all tests on Postgres 15' run_tests 15
 step 'implemented invariants' check_invariants
 step 'gates, and their evidence' scripts/audit/run_all.sh
 # On the programs built above: what they do is judged here, not how fast.
@@ -115,4 +130,4 @@ step 'demonstration, mutants' scripts/demo_mutants.sh --no-install
 step 'mutants in SQL, short' scripts/mutants.sh --no-install --short
 export BENCH_BIN=$ROOT/target/debug NEMESIS_BIN=$ROOT/target/debug
 step 'benchmark, smoke' scripts/bench.sh smoke --no-install
-step 'nemesis, short' scripts/nemesis.sh --no-install --seed "${NEMESIS_SEED:-1}"
+step 'nemesis, short' nemesis

@@ -38,5 +38,5 @@ install_everything() {
 step install install_everything
 step build cargo build --workspace --bins --quiet
 for version in "${VERSIONS[@]}"; do
-  step "Postgres $version" run_tests "$version" -p outbox-testkit -p outbox-store -p outbox-checker -p outboxd
+  step "Postgres $version" run_tests "$version" 'package(outbox-testkit) + package(outbox-store) + package(outbox-checker) + package(outboxd)'
 done

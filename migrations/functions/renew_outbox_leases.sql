@@ -11,13 +11,14 @@ set enable_hashjoin = off
 set enable_mergejoin = off
 as $$
 #variable_conflict use_column
--- Purpose: extends leases that still hold to the contract's lease_duration_ms from now.
+-- Purpose: extends leases that still hold to the contract's lease_duration_ms from now, and shortens none.
 -- Parameters: arrays of one length, a lease an element.
 -- Results: by ordinal. renewed, with the lease's new length; fenced: it is lost, and no renewal brings it
 --   back; busy: somebody has the row locked, try again.
 -- Locks taken: the rows, for no key update, in order of id, skip locked.
 -- Hazards: the clock is read after the locks; a lease that ran out during a wait is lost. The update goes to
---   the ctid found (the rows are locked): another join may rescan the batch for each row.
+--   the ctid found (the rows are locked): another join may rescan the batch for each row. From a clock that was put back
+--   for a moment a lease would be renewed to an end before the one it had, and lost as soon as the clock is right.
 declare
     v_locked uuid[];
     v_now timestamptz;
@@ -36,7 +37,7 @@ begin
           left join outbox.payment_rails r on r.rail = p.rail
     ), renewed as (
         update outbox.payment_outbox_pending p
-           set lease_expires_at = v_now + j.lease_duration_ms * interval '1 ms'
+           set lease_expires_at = greatest(p.lease_expires_at, v_now + j.lease_duration_ms * interval '1 ms')
           from judged j
          where p.ctid = j.tid and j.verdict = 'renewed'
     )

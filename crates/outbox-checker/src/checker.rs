@@ -60,6 +60,8 @@ pub struct Checker {
     files_reading: u32,
     faults: FaultsFile,
     failovers_taken: usize,
+    /// Whether this pass is the first that knows of a failover.
+    is_promoted: bool,
     enqueued_taken: usize,
     untold_since: Option<Instant>,
     settling: VecDeque<(Instant, u32)>,
@@ -82,6 +84,7 @@ impl Checker {
             files_reading: 0,
             faults: FaultsFile::new(&settings.faults),
             failovers_taken: 0,
+            is_promoted: false,
             enqueued_taken: 0,
             untold_since: None,
             settling: VecDeque::new(),
@@ -109,8 +112,8 @@ impl Checker {
     pub async fn pass(&mut self) -> Result<(), CheckError> {
         self.faults.read()?;
         self.read_files()?;
-        let is_promoted = self.faults.faults.failovers.len() > self.failovers_taken;
-        let everything = self.reader.is_new() || is_promoted;
+        self.is_promoted = self.faults.faults.failovers.len() > self.failovers_taken;
+        let everything = self.reader.is_new() || self.is_promoted;
         match self.read_database(everything).await {
             Err(CheckError::FailoverUntold) if self.was_untold_long_enough() => self.read_database(true).await?,
             read => read?,
@@ -127,6 +130,7 @@ impl Checker {
     /// Why it could not be made.
     pub async fn finish(&mut self) -> Result<Report, CheckError> {
         self.faults.read()?;
+        self.is_promoted = self.faults.faults.failovers.len() > self.failovers_taken;
         self.world.forget_wires();
         for place in 0..self.files.len() {
             let before = self.files[place].rewind();
@@ -268,7 +272,8 @@ impl Checker {
         for shrunk in std::mem::take(&mut self.reader.other.shrunk) {
             let is_excused = match shrunk.written_us {
                 Some(written_us) => faults.may_have_lost(written_us),
-                None => !faults.failovers.is_empty(),
+                // Every table is read anew in that pass, and in no later one is a failover a reason.
+                None => self.is_promoted,
             };
             if !is_excused {
                 self.findings.of(shrunk.table.to_owned(), "-", Flaw::new(Check::HistoryShrank, shrunk.detail));
@@ -373,6 +378,7 @@ impl Checker {
             held_by_reason,
             crashes: 0,
             recovered_max_s: None,
+            recovered_with_outages_max_s: None,
             slowest_recoveries: Vec::new(),
             database_lives: self.session.lives,
         };

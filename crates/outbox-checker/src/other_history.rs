@@ -59,7 +59,6 @@ impl OtherHistory {
 
     /// Compares every table, row by row.
     pub(crate) async fn compare_all(&mut self, session: &mut Session) -> Result<(), CheckError> {
-        self.counts.clear();
         for number in 0..queries::OTHER_HISTORY.len() {
             self.compare(session, number).await?;
         }
@@ -80,6 +79,8 @@ impl OtherHistory {
 
     fn take_rows(&mut self, number: usize, now: HashMap<u64, Option<i64>>) {
         let table = queries::OTHER_HISTORY[number].0;
+        // The counts of the passes after this reading go on from it.
+        self.counts.insert(number, i64::try_from(now.len()).unwrap_or(i64::MAX));
         let before = self.rows.insert(number, now).unwrap_or_default();
         let now = &self.rows[&number];
         for (digest, written_us) in before.into_iter().filter(|(digest, _)| !now.contains_key(digest)) {

@@ -74,8 +74,10 @@ pub struct Report {
     pub held_by_reason: BTreeMap<&'static str, u64>,
     /// Crashes that left a lease open.
     pub crashes: u64,
-    /// The longest recovery, in seconds; `null` if there was no crash.
+    /// The longest recovery, in seconds, without the time in which nothing could be settled; `null` if there was no crash.
     pub recovered_max_s: Option<f64>,
+    /// The longest recovery with that time.
+    pub recovered_with_outages_max_s: Option<f64>,
     /// The recoveries that took longest.
     pub slowest_recoveries: Vec<Recovery>,
     /// What could not be excused or found because of what the harness did, and how often the database was away.
@@ -88,6 +90,8 @@ impl Report {
         recoveries.sort_by_key(|recovery| std::cmp::Reverse(recovery.took_ms));
         self.crashes = recoveries.len() as u64;
         self.recovered_max_s = recoveries.first().map(|worst| seconds(worst.took_ms));
+        let with_outages = recoveries.iter().map(|recovery| recovery.took_ms + recovery.outages_ms).max();
+        self.recovered_with_outages_max_s = with_outages.map(seconds);
         recoveries.truncate(WORST);
         self.slowest_recoveries = recoveries;
         self

@@ -91,8 +91,11 @@ impl Row {
     }
 }
 
+/// After so many lost workers a payment is held.
+pub(crate) const MAX_CRASHES: u32 = 3;
+
 /// The contract of the rail, by what may follow an unknown outcome.
-pub(crate) fn contract(on_unknown: OnUnknown) -> RailContract {
+pub(crate) fn contract(on_unknown: OnUnknown, max_crashes: u32) -> RailContract {
     RailContract {
         rail: RailName::new("rail").unwrap_or_else(|_| unreachable!("the name is a name")),
         on_unknown,
@@ -103,7 +106,7 @@ pub(crate) fn contract(on_unknown: OnUnknown) -> RailContract {
         max_sends: 3,
         max_inquiries: 3,
         max_sends_per_s: None,
-        max_crashes: 3,
+        max_crashes,
         backoff_base: Millis(1),
         backoff_cap: Millis(1),
         lease_duration: Millis(1),

@@ -6,6 +6,7 @@
 //! bounds allow; which those are is in `docs/decisions/2026-11-30-protocol-model.md`.
 
 mod db;
+mod troubles;
 mod world;
 
 pub use db::{Db, Lease, Place, Row, Token};

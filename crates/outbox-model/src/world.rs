@@ -1,9 +1,9 @@
 //! Workers, the wire, the rail and the failures between them; and what must hold whatever they do.
 
-use outbox_core::{AttemptKind, AttemptState, OnUnknown, Outcome};
+use outbox_core::{AttemptKind, AttemptState, OnUnknown, Outcome, RailContract};
 use stateright::{Model, Property};
 
-use crate::db::{Db, Lease, Place, Token, contract};
+use crate::db::{Db, Lease, MAX_CRASHES, Place, Token, contract};
 
 /// Which protections are in place. A test takes each out, and sees what is lost then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,12 +21,24 @@ pub struct Rules {
     pub contract: bool,
     /// No first byte leaves under a lease that has run out.
     pub gate: bool,
+    /// A lease whose worker is gone is taken over.
+    pub takeover: bool,
+    /// A payment under which workers keep crashing is held.
+    pub crash_limit: bool,
 }
 
 impl Rules {
     /// All of them.
-    pub const ALL: Self =
-        Self { fence: true, late_evidence: true, quarantine: true, epoch: true, contract: true, gate: true };
+    pub const ALL: Self = Self {
+        fence: true,
+        late_evidence: true,
+        quarantine: true,
+        epoch: true,
+        contract: true,
+        gate: true,
+        takeover: true,
+        crash_limit: true,
+    };
 }
 
 /// What is explored: how many of each, and how much goes wrong.
@@ -40,8 +52,11 @@ pub struct Scenario {
     pub payments: usize,
     /// Leases that a payment is granted at most; beyond that nothing is looked at.
     pub attempts_max: u8,
-    /// How many workers crash.
-    pub crashes: u8,
+    /// How many workers crash; `None`: as often as they can.
+    pub crashes: Option<u8>,
+    /// How often something goes wrong that nobody has in hand: a lost answer or request, a timeout, a lease that runs out
+    /// under a worker, a rail that does not execute. `None`: without end, and then nothing has to come to one.
+    pub troubles: Option<u8>,
     /// How many failovers there are.
     pub failovers: u8,
     /// How many of the last commits a failover may lose.
@@ -115,6 +130,10 @@ pub struct World {
     pub rail: Vec<Rail>,
     /// Crashes that may still come.
     pub crashes_left: u8,
+    /// Troubles that may still come.
+    pub troubles_left: u8,
+    /// Steps so far, where everything has to come to an end.
+    pub steps: u8,
     /// Failovers that may still come.
     pub failovers_left: u8,
 }
@@ -161,10 +180,15 @@ pub enum Reply {
     NotNow,
 }
 
+/// Where troubles are counted, an order of more steps is taken for one without end.
+const STEPS_MAX: u8 = 60;
+
 impl Scenario {
     /// What the database goes by.
-    fn applied(&self) -> OnUnknown {
-        if self.rules.contract { self.on_unknown } else { OnUnknown::Resend }
+    fn contract(&self) -> RailContract {
+        let on_unknown = if self.rules.contract { self.on_unknown } else { OnUnknown::Resend };
+        let max_crashes = if self.rules.crash_limit { MAX_CRASHES } else { u32::MAX };
+        contract(on_unknown, max_crashes)
     }
 
     /// Remembers what the database was, and changes it.
@@ -183,7 +207,7 @@ impl Scenario {
     }
 
     fn claim(&self, world: &mut World, worker: usize, payment: usize) {
-        let contract = contract(self.applied());
+        let contract = self.contract();
         let attempt = world.db.rows[payment].attempts + 1;
         let token = Token(world.generation * 16 + attempt);
         let granted = self.commit(world, |db| db.claim(payment, &contract, token));
@@ -194,7 +218,7 @@ impl Scenario {
 
     fn complete(&self, world: &mut World, task: Task, payment: usize) {
         if let Stage::Learned(outcome) | Stage::Told(outcome) = task.stage {
-            let contract = contract(self.applied());
+            let contract = self.contract();
             let rules = (self.rules.fence, self.rules.late_evidence);
             self.commit(world, |db| db.complete(payment, &contract, task.token, outcome, rules));
         }
@@ -240,7 +264,7 @@ impl Scenario {
     }
 
     /// Whether nothing that was sent for the payment, or may still be, can be executed later.
-    fn is_quiet(world: &World, payment: usize) -> bool {
+    pub(crate) fn is_quiet(world: &World, payment: usize) -> bool {
         let current = world.db.rows[payment].lease.map(|lease| lease.token);
         let may_send = |task: &Task| {
             task.kind == AttemptKind::Submit
@@ -256,7 +280,8 @@ impl Scenario {
         for (worker, tasks) in world.tasks.iter().enumerate() {
             for (payment, slot) in tasks.iter().enumerate() {
                 let Some(task) = slot else {
-                    if !world.refuses && world.db.is_claimable(payment) {
+                    let may_take_over = self.rules.takeover || world.db.rows[payment].lease.is_none();
+                    if !world.refuses && may_take_over && world.db.is_claimable(payment) {
                         actions.push(Action::Claim(worker, payment));
                     }
                     continue;
@@ -307,7 +332,9 @@ impl Model for Scenario {
             tasks: vec![vec![None; self.payments]; self.workers],
             wire: Vec::new(),
             rail: vec![Rail::default(); self.payments],
-            crashes_left: self.crashes,
+            crashes_left: self.crashes.unwrap_or(u8::MAX),
+            troubles_left: self.troubles.unwrap_or(u8::MAX),
+            steps: 0,
             failovers_left: self.failovers,
         }]
     }
@@ -344,10 +371,17 @@ impl Model for Scenario {
         if world.refuses {
             actions.push(Action::Acknowledge);
         }
+        if self.troubles.is_some() {
+            self.only_what_helps(world, actions);
+        }
     }
 
     fn next_state(&self, last: &World, action: Action) -> Option<World> {
         let mut world = last.clone();
+        if self.troubles.is_some() {
+            world.troubles_left -= u8::from(self.is_trouble(last, action));
+            world.steps += 1;
+        }
         match action {
             Action::Claim(worker, payment) => self.claim(&mut world, worker, payment),
             Action::Begin(worker, payment) => {
@@ -390,11 +424,11 @@ impl Model for Scenario {
             Action::EndQuarantine(payment) => world.db.rows[payment].quarantined = false,
             Action::Crash(worker) => {
                 world.tasks[worker].iter_mut().for_each(|task| *task = None);
-                world.crashes_left -= 1;
+                world.crashes_left -= u8::from(self.crashes.is_some());
             }
             Action::FailOver(lost) => self.fail_over(&mut world, lost),
             Action::Acknowledge => {
-                let contract = contract(self.applied());
+                let contract = self.contract();
                 world.refuses = false;
                 world.db.acknowledge(&contract);
             }
@@ -403,11 +437,18 @@ impl Model for Scenario {
     }
 
     fn within_boundary(&self, world: &World) -> bool {
-        world.db.rows.iter().all(|row| row.attempts <= self.attempts_max)
+        world.db.rows.iter().all(|row| row.attempts <= self.attempts_max) && world.steps <= STEPS_MAX
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        vec![
+        let ends = self.troubles.is_some().then(|| {
+            Property::eventually("every payment is over or held", |model: &Self, world: &World| {
+                let mut actions = Vec::new();
+                model.actions(world, &mut actions);
+                actions.is_empty() && !model.goes_on(world)
+            })
+        });
+        let mut properties = vec![
             Property::always("money leaves at most once", |_, world: &World| {
                 world.rail.iter().all(|rail| rail.effects <= 1)
             }),
@@ -428,18 +469,15 @@ impl Model for Scenario {
             Property::always("one worker at a time may begin", |_, world: &World| {
                 (0..world.rail.len()).all(|payment| may_begin(world, payment) <= 1)
             }),
-            Property::always("what does not go on is over or held", |model: &Self, world: &World| {
-                let mut actions = Vec::new();
-                model.actions(world, &mut actions);
-                !actions.is_empty() || !model.goes_on(world)
-            }),
             Property::sometimes("a payment is dispatched", |_, world: &World| {
                 world.db.rows.iter().any(|row| row.place == Place::Ended(AttemptState::Dispatched))
             }),
             Property::sometimes("a payment is held", |_, world: &World| {
                 world.db.rows.iter().any(|row| matches!(row.place, Place::Held(_)))
             }),
-        ]
+        ];
+        properties.extend(ends);
+        properties
     }
 }
 

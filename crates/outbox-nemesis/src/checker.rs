@@ -36,6 +36,10 @@ pub struct Verdict {
     pub(crate) accused: Vec<String>,
     /// The longest time after a crash until the last lease of whoever crashed was settled, in seconds.
     pub recovered_max_s: f64,
+    /// The same with the time in which nothing could be settled.
+    pub recovered_with_outages_max_s: f64,
+    /// Crashes that left a lease open.
+    pub crashes: u64,
 }
 
 impl Verdict {
@@ -109,8 +113,16 @@ impl Checker {
         let told = File::open(&report).map_err(NemesisError::io("read the report"))?;
         let told: serde_json::Value = serde_json::from_reader(std::io::BufReader::new(told))
             .map_err(|error| NemesisError::Wrong(format!("the report is not JSON: {error}")))?;
-        let recovered_max_s = told["recovered_max_s"].as_f64().unwrap_or(0.0);
-        Ok(Verdict { line, passed: code == Some(0), findings: findings(&log), accused: accused(&log), recovered_max_s })
+        let figure = |name: &str| told[name].as_f64().unwrap_or(0.0);
+        Ok(Verdict {
+            line,
+            passed: code == Some(0),
+            findings: findings(&log),
+            accused: accused(&log),
+            recovered_max_s: figure("recovered_max_s"),
+            recovered_with_outages_max_s: figure("recovered_with_outages_max_s"),
+            crashes: told["crashes"].as_u64().unwrap_or(0),
+        })
     }
 }
 

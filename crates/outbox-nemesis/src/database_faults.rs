@@ -212,8 +212,8 @@ async fn clock(world: &World, offset_s: i64, rng: &mut Rng) -> Result<Effect, Ne
     Ok(Effect::Took)
 }
 
-/// A session that listens and never reads keeps the queue from being emptied. Where it is small enough it becomes full,
-/// and no commit with a notification succeeds until that session ends.
+/// A session that listens and never reads keeps the queue from being emptied. It becomes full, and no commit with a
+/// notification succeeds until that session ends.
 async fn notifications_fill(world: &World, rng: &mut Rng) -> Result<Effect, NemesisError> {
     let from_us = now_us();
     let mut deaf = world.session("postgres").await?;
@@ -223,15 +223,17 @@ async fn notifications_fill(world: &World, rng: &mut Rng) -> Result<Effect, Neme
     }
     let mut loud = world.session("postgres").await?;
     let fill = "select pg_notify('nemesis', n || repeat('x', 7000)) from generate_series(1, 30) as n";
+    let mut is_full = false;
     for _ in 0..20 {
-        if execute(&mut loud, fill).await.is_err() {
+        if let Err(refused) = execute(&mut loud, fill).await {
+            is_full = refused.to_string().contains("too many notifications in the NOTIFY queue");
             break;
         }
     }
     tokio::time::sleep(some_ms(rng, 200, 1_500)).await;
     drop(deaf);
     world.journal.outage("notifications", from_us);
-    Ok(Effect::Took)
+    Ok(Effect::of(is_full))
 }
 
 async fn frozen(world: &World, rng: &mut Rng) -> Result<Effect, NemesisError> {

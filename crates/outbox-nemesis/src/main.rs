@@ -1,5 +1,5 @@
-//! The command: runs, and says in one last line what came of it. Exit code 0 only if the checker found nothing and
-//! everything ended or is held; 1 if a promise was broken; 2 if the run could not go on.
+//! The command: runs, and says in one last line what came of it. Exit code 0 only if the checker found nothing, everything
+//! ended or is held, and every kind of fault that could be dealt out took effect; 1 if not; 2 if the run could not go on.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -25,9 +25,11 @@ fn say(seed: u64, outcome: &Outcome, took_s: u64) -> ExitCode {
     let mut out = std::io::stdout().lock();
     let verdict = &outcome.verdict;
     let count = |name| verdict.count(name).map_or_else(|| "?".to_owned(), |count| count.to_string());
-    if !outcome.missing.is_empty() {
-        let names: Vec<&str> = outcome.missing.iter().map(|kind| kind.name()).collect();
-        let _ = writeln!(out, "not dealt out, or without effect: {}", names.join(", "));
+    for (what, kinds) in [("left out", &outcome.left_out), ("missing: without effect", &outcome.missing)] {
+        if !kinds.is_empty() {
+            let names: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
+            let _ = writeln!(out, "{what}: {}", names.join(", "));
+        }
     }
     for finding in &verdict.findings {
         let _ = writeln!(out, "{finding}");
@@ -36,6 +38,12 @@ fn say(seed: u64, outcome: &Outcome, took_s: u64) -> ExitCode {
         let _ = writeln!(out, "neither over nor held at the end: {}", outcome.unsettled);
     }
     let _ = writeln!(out, "{}\ntook {took_s} s", verdict.line);
+    let (crashes, with_outages) = (verdict.crashes, verdict.recovered_with_outages_max_s);
+    let _ = writeln!(
+        out,
+        "{crashes} crashes left leases; the slowest was recovered from within {:.1} s, with outages of the database {with_outages:.1} s",
+        verdict.recovered_max_s
+    );
     let _ = writeln!(
         out,
         "NEMESIS seed={seed} payments={} faults={} kinds={} effects={} unknown={} held={} lost={} double={} recovered_max_s={:.1}",
@@ -49,5 +57,6 @@ fn say(seed: u64, outcome: &Outcome, took_s: u64) -> ExitCode {
         count("double"),
         verdict.recovered_max_s,
     );
-    if verdict.passed && outcome.unsettled == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let is_whole = outcome.unsettled == 0 && outcome.missing.is_empty();
+    if verdict.passed && is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -111,6 +111,12 @@ impl Pace {
         }
     }
 
+    /// Faults of `track` that are still to come.
+    pub(crate) fn left(&self, track: usize) -> u64 {
+        let share = self.shares()[track];
+        share.quota - share.dealt
+    }
+
     /// A fault of `track` took effect; returns its number among all, from 1.
     pub(crate) fn dealt(&self, track: usize) -> u64 {
         self.shares()[track].dealt += 1;

@@ -33,6 +33,8 @@ const AFTER_A_MISS: Duration = Duration::from_millis(100);
 const STUCK: Duration = Duration::from_secs(120);
 /// A kind that meets nothing so often is left out this time.
 const TRIES: u32 = 10;
+/// A kind that is owed at the end of a track meets something at last, or is missing after so many more rounds.
+const ROUNDS_FOR_OWED: u32 = 30;
 
 /// What a run came to.
 #[derive(Debug)]
@@ -41,7 +43,9 @@ pub struct Outcome {
     pub faults: u64,
     /// Of so many kinds.
     pub kinds: BTreeSet<Kind>,
-    /// Kinds that could not be dealt out here, or met nothing.
+    /// Kinds that could not be dealt out here, or were not asked for.
+    pub left_out: Vec<Kind>,
+    /// Kinds that were to be dealt out and met nothing, of a run that has faults enough for each.
     pub missing: Vec<Kind>,
     /// Payments that were neither over nor held at the end.
     pub unsettled: u64,
@@ -53,6 +57,12 @@ pub struct Outcome {
 #[derive(Debug, Default)]
 struct Dealt {
     kinds: Mutex<BTreeSet<Kind>>,
+}
+
+impl Dealt {
+    fn kinds(&self) -> std::sync::MutexGuard<'_, BTreeSet<Kind>> {
+        self.kinds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Who deals out what.
@@ -71,8 +81,10 @@ struct Track {
 /// When a program under test does what it never should, or the run could not go on.
 pub async fn run(settings: Settings) -> Result<Outcome, NemesisError> {
     let tracks = tracks(&settings);
-    let kinds: Vec<usize> = tracks.iter().map(|track| track.schedule.kinds()).collect();
-    let pace = Pace::new(settings.payments, &quotas(settings.faults, &kinds));
+    let counts: Vec<usize> = tracks.iter().map(|track| track.schedule.kinds().len()).collect();
+    let possible: BTreeSet<Kind> = tracks.iter().flat_map(|track| track.schedule.kinds()).copied().collect();
+    let pace = Pace::new(settings.payments, &quotas(settings.faults, &counts));
+    let is_enough = settings.faults >= counts.iter().map(|count| *count as u64).sum();
     let world = World::start(settings, pace).await?;
     if let Some(mutant) = &world.settings.mutant {
         let sql = std::fs::read_to_string(mutant).map_err(NemesisError::io("read the mutant"))?;
@@ -93,13 +105,17 @@ pub async fn run(settings: Settings) -> Result<Outcome, NemesisError> {
     let observer = tokio::spawn(observe(Arc::clone(&world)));
     let watch = tokio::spawn(fitness::watch(Arc::clone(&world)));
     let went = all(&world, &checker, &mut parts).await;
-    if went.is_err() {
+    observer.abort();
+    if let Err(error) = went {
         world.pace.give_up();
         parts.abort_all();
+        watch.abort();
         keep(&world, &checker.accused()).await;
+        let NemesisError::Found(_) = &error else { return Err(error) };
+        let verdict = broken_off(&world, checker).await.map_err(|_| error)?;
+        let (faults, kinds) = (world.pace.faults(), dealt.kinds().clone());
+        return Ok(Outcome { faults, kinds, left_out: Vec::new(), missing: Vec::new(), unsettled: 0, verdict });
     }
-    observer.abort();
-    went?;
     world.heal().await?;
     let unsettled = settle(&world).await?;
     watch.abort();
@@ -108,9 +124,17 @@ pub async fn run(settings: Settings) -> Result<Outcome, NemesisError> {
     if !verdict.passed {
         keep(&world, &verdict.accused).await;
     }
-    let kinds = dealt.kinds.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let missing = Kind::ALL.iter().copied().filter(|kind| !kinds.contains(kind)).collect();
-    Ok(Outcome { faults: world.pace.faults(), kinds, missing, unsettled, verdict })
+    let kinds = dealt.kinds().clone();
+    let left_out = Kind::ALL.iter().copied().filter(|kind| !possible.contains(kind)).collect();
+    let missing = possible.difference(&kinds).copied().filter(|_| is_enough).collect();
+    Ok(Outcome { faults: world.pace.faults(), kinds, left_out, missing, unsettled, verdict })
+}
+
+/// What the checker says of a run that ends with its first finding.
+async fn broken_off(world: &World, checker: Checker) -> Result<Verdict, NemesisError> {
+    world.heal().await?;
+    world.end().await?;
+    checker.end().await
 }
 
 /// Writes down what the database has of these payments: it goes with the run.
@@ -146,6 +170,8 @@ fn tracks(settings: &Settings) -> Vec<Track> {
             let possible = match kind {
                 Kind::DiskFull => settings.disk.is_some(),
                 Kind::OtherVersion => settings.other_bin.is_some(),
+                // Before 17 the queue takes 8 GiB, whatever is configured.
+                Kind::NotificationsFill => settings.postgres.major() >= 17,
                 _ => place != Place::Rail || rail_faults::fits(&RAILS[number], kind),
             };
             wanted && possible
@@ -191,16 +217,25 @@ async fn all(
     }
 }
 
-/// Deals out a track's faults. What met nothing is tried again, as a kind that never comes shows nothing.
+/// Deals out a track's faults. What met nothing is tried again, as a kind that never comes shows nothing; and the last faults
+/// of a track are kept for the kinds that have not come yet.
 async fn follow(world: Arc<World>, dealt: Arc<Dealt>, index: usize, mut track: Track) -> Result<(), NemesisError> {
+    let mut rounds_for_owed = 0;
     while world.pace.may_begin(index).await {
         let Some(kind) = track.schedule.draw() else { return Ok(()) };
+        let owed = track.schedule.kinds().iter().filter(|kind| !dealt.kinds().contains(kind)).count() as u64;
+        if world.pace.left(index) <= owed && rounds_for_owed < ROUNDS_FOR_OWED {
+            if dealt.kinds().contains(&kind) {
+                continue;
+            }
+            rounds_for_owed += 1;
+        }
         for _ in 0..TRIES {
             let from_us = now_us();
             world.journal.begins(kind, &track.target);
-            if deal(&world, &mut track, kind).await? == Effect::Took {
+            if deal(&world, &track, kind).await? == Effect::Took {
                 world.journal.fault(world.pace.dealt(index), kind, &track.target, from_us);
-                dealt.kinds.lock().unwrap_or_else(PoisonError::into_inner).insert(kind);
+                dealt.kinds().insert(kind);
                 break;
             }
             tokio::time::sleep(AFTER_A_MISS).await;
@@ -209,8 +244,8 @@ async fn follow(world: Arc<World>, dealt: Arc<Dealt>, index: usize, mut track: T
     Ok(())
 }
 
-async fn deal(world: &Arc<World>, track: &mut Track, kind: Kind) -> Result<Effect, NemesisError> {
-    let (number, rng) = (track.number, track.schedule.rng());
+async fn deal(world: &Arc<World>, track: &Track, kind: Kind) -> Result<Effect, NemesisError> {
+    let (number, rng) = (track.number, &mut track.schedule.details());
     match track.place {
         Place::Daemon => {
             let _disabled = world.fitness.disable(number, kind);

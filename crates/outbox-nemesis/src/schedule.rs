@@ -1,6 +1,6 @@
-//! Which fault a track deals out next, from the seed alone: every kind of the track once in a random order, then
-//! again in another. The same seed deals the same faults in the same order on each track; when each happens
-//! depends on the machine.
+//! Which fault a track deals out next, and with which details, from the seed alone: every kind of the track once in a random
+//! order, then again in another. The same seed deals the same faults in the same order on each track, the n-th of them with the
+//! same details however often the ones before it were tried; when each happens, and what it meets, depends on the machine.
 
 use fastrand::Rng;
 
@@ -11,7 +11,9 @@ use crate::kind::{Kind, Place};
 pub struct Schedule {
     kinds: Vec<Kind>,
     left: Vec<Kind>,
-    rng: Rng,
+    orders: Rng,
+    details: u64,
+    drawn: u64,
 }
 
 impl Schedule {
@@ -19,27 +21,32 @@ impl Schedule {
     #[must_use]
     pub fn new(seed: u64, place: Place, number: usize, may_be: impl Fn(Kind) -> bool) -> Self {
         let kinds = Kind::ALL.iter().copied().filter(|kind| kind.place() == place && may_be(*kind)).collect();
-        Self { kinds, left: Vec::new(), rng: track_rng(seed, place, number) }
+        let mut orders = track_rng(seed, place, number);
+        let details = orders.u64(..);
+        Self { kinds, left: Vec::new(), orders, details, drawn: 0 }
     }
 
-    /// How many kinds there are.
+    /// Its kinds.
     #[must_use]
-    pub fn kinds(&self) -> usize {
-        self.kinds.len()
+    pub fn kinds(&self) -> &[Kind] {
+        &self.kinds
     }
 
     /// The next fault; `None` if this track has none at all.
     pub fn draw(&mut self) -> Option<Kind> {
         if self.left.is_empty() {
             self.left.clone_from(&self.kinds);
-            self.rng.shuffle(&mut self.left);
+            self.orders.shuffle(&mut self.left);
         }
+        self.drawn += 1;
         self.left.pop()
     }
 
-    /// Chance for the details of a fault.
-    pub fn rng(&mut self) -> &mut Rng {
-        &mut self.rng
+    /// Chance for the details of the fault that was drawn last: the same each time.
+    #[must_use]
+    pub fn details(&self) -> Rng {
+        let mut place = Rng::with_seed(self.details ^ self.drawn);
+        Rng::with_seed(place.u64(..))
     }
 }
 
@@ -74,6 +81,24 @@ mod tests {
         assert_eq!(drawn(7, Place::Daemon, 0, 200), drawn(7, Place::Daemon, 0, 200));
         assert_ne!(drawn(7, Place::Daemon, 0, 200), drawn(8, Place::Daemon, 0, 200));
         assert_ne!(drawn(7, Place::Daemon, 0, 200), drawn(7, Place::Daemon, 1, 200));
+    }
+
+    #[test]
+    fn the_details_of_a_fault_are_the_same_however_often_others_were_tried() {
+        let mut once = Schedule::new(7, Place::Daemon, 0, |_| true);
+        let mut often = Schedule::new(7, Place::Daemon, 0, |_| true);
+        let mut details = BTreeSet::new();
+        for round in 0..200_u32 {
+            assert_eq!(once.draw(), often.draw());
+            for _ in 0..round % 4 {
+                let mut tried = often.details();
+                (0..round).for_each(|_| assert!(tried.u64(..) != 0));
+            }
+            let detail = once.details().u64(..);
+            assert_eq!(detail, often.details().u64(..));
+            details.insert(detail);
+        }
+        assert_eq!(details.len(), 200);
     }
 
     #[test]

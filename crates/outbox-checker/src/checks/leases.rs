@@ -15,6 +15,8 @@ use crate::words::State;
 pub const CLAIM_WAITS_US: i64 = 10_000_000;
 /// How long a renewal may take from its clock to its commit.
 pub const RENEWAL_COMMITS_US: i64 = 5_000_000;
+/// By how much the clocks of a dispatcher and of the database may differ while nobody moves them.
+pub const CLOCKS_DIFFER_US: i64 = 1_000_000;
 
 /// Judges the leases of one payment by its attempts.
 #[must_use]
@@ -45,6 +47,21 @@ pub fn leases_are_disjoint(case: &Case<'_>) -> Vec<Flaw> {
         }
     }
     flaws
+}
+
+/// Judges whether what counts was sent under the lease that it counts under: its first byte cannot have left before that was granted.
+#[must_use]
+pub fn sent_within_the_lease(case: &Case<'_>) -> Vec<Flaw> {
+    let sent = case.payment.attempts.iter().filter(|attempt| attempt.first_byte_us != 0);
+    let flaws = sent.filter_map(|attempt| {
+        let early_us = case.faults.earliest_host_us(attempt.claimed_us) - attempt.first_byte_us;
+        (early_us > CLOCKS_DIFFER_US).then(|| {
+            let detail =
+                format!("the first byte of attempt {} left {early_us} us before its lease was granted", attempt.no);
+            Flaw::new(Check::SentOutsideLease, detail)
+        })
+    });
+    flaws.collect()
 }
 
 /// Judges how a lease that was seen open came to its end in `attempt`.
@@ -119,6 +136,26 @@ mod tests {
         assert_eq!(found(&forged), []);
         forged.faults.clocks[0] = step(-20_000_000);
         assert_eq!(found(&forged), [Check::LeasesOverlap]);
+    }
+
+    #[test]
+    fn what_was_sent_before_its_lease_was_granted_is_found() {
+        let mut forged = Forged::due(Contract::Resend);
+        let attempt = forged.attempt(State::InDoubt, Some(Outcome::Unknown));
+        attempt.first_byte_us = attempt.claimed_us - CLOCKS_DIFFER_US;
+        assert_eq!(sent_within_the_lease(&forged.case()), []);
+        forged.payment.attempts[0].first_byte_us -= 1;
+        let found: Vec<Check> = sent_within_the_lease(&forged.case()).into_iter().map(|flaw| flaw.check).collect();
+        assert_eq!(found, [Check::SentOutsideLease]);
+        // Granted while the database's clock was ahead.
+        let claimed_us = forged.payment.attempts[0].claimed_us;
+        let step = |at_us, offset_us| crate::faults::ClockStep { at_us, offset_us };
+        forged.faults.clocks.extend([step(claimed_us - 9_000_000, 5_000_000), step(claimed_us - 2_000_000, 0)]);
+        assert_eq!(sent_within_the_lease(&forged.case()), []);
+        // Never sent, or in a history from before that was written down.
+        forged.faults.clocks.clear();
+        forged.payment.attempts[0].first_byte_us = 0;
+        assert_eq!(sent_within_the_lease(&forged.case()), []);
     }
 
     #[test]

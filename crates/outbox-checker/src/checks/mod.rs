@@ -67,6 +67,7 @@ checks! {
     LeaseTokenReused = "lease_token_reused",
     LeaseSettledEarly = "lease_settled_early",
     LostLeaseCompleted = "lost_lease_completed",
+    SentOutsideLease = "sent_outside_lease",
     HistoryChanged = "history_changed",
     HistoryShrank = "history_shrank",
     RailFilesChanged = "rail_files_changed",
@@ -196,6 +197,7 @@ pub fn judge_against_earlier_files(case: &Case<'_>) -> Vec<Flaw> {
     flaws.extend(effects::bytes_are_ours(case));
     flaws.extend(numbers::attempts_are_contiguous(case));
     flaws.extend(leases::leases_are_disjoint(case));
+    flaws.extend(leases::sent_within_the_lease(case));
     flaws.extend(retries::requests_have_attempts(case));
     flaws.extend(retries::nothing_is_sent_again_blindly(case));
     flaws

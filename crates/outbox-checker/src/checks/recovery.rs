@@ -29,6 +29,8 @@ pub struct Recovery {
     pub leases: u64,
     /// From the crash to the last settlement, in milliseconds, without outages.
     pub took_ms: i64,
+    /// The outages within the longest of them, in milliseconds.
+    pub outages_ms: i64,
     /// Whether a lease of it still stands.
     pub is_open: bool,
 }
@@ -50,6 +52,7 @@ pub fn recoveries(faults: &Faults, leases: &[LostLease<'_>], now_us: i64) -> Vec
             lease_ms: kill.lease_ms,
             leases: 0,
             took_ms: 0,
+            outages_ms: 0,
             is_open: false,
         };
         for (lease, (claimed_us, until_us)) in leases.iter().zip(&times) {
@@ -57,10 +60,12 @@ pub fn recoveries(faults: &Faults, leases: &[LostLease<'_>], now_us: i64) -> Vec
             if *claimed_us > kill.at_us || until_us <= kill.at_us || !lease.worker.starts_with(&kill.worker) {
                 continue;
             }
-            let took_us = until_us - kill.at_us - faults.outage_us(kill.at_us, until_us);
+            let outages_us = faults.outage_us(kill.at_us, until_us);
+            let took_us = until_us - kill.at_us - outages_us;
             recovery.leases += 1;
             recovery.is_open |= lease.settled_us.is_none();
-            recovery.took_ms = recovery.took_ms.max(took_us / 1000);
+            (recovery.took_ms, recovery.outages_ms) =
+                (recovery.took_ms, recovery.outages_ms).max((took_us / 1000, outages_us / 1000));
         }
         if recovery.leases > 0 {
             found.push(recovery);
@@ -101,7 +106,7 @@ mod tests {
         let mut faults = faults();
         faults.outages.push((11_000_000, 13_000_000));
         let found = recoveries(&faults, &[lease("d1/a", 9_000_000, None)], 20_000_000);
-        assert_eq!((found[0].took_ms, found[0].is_open), (8000, true));
+        assert_eq!((found[0].took_ms, found[0].outages_ms, found[0].is_open), (8000, 2000, true));
     }
 
     #[test]

@@ -218,6 +218,19 @@ async fn leases_that_overlap_are_found() {
 }
 
 #[tokio::test]
+async fn what_was_sent_before_its_lease_was_granted_is_found() {
+    let mut rig = in_order().await;
+    let id = rig.enqueue(RESEND).await;
+    rig.refuse(RESEND, &id);
+    rig.attempt(&id, "RETRYABLE", "THROTTLED", 30_000, 2000).await;
+    let earlier = format!(
+        "update outbox.payment_outbox_attempts set first_byte_at = claimed_at - interval '1001 ms' where outbox_id = '{id}'"
+    );
+    rig.rewrite("payment_outbox_attempts", &earlier).await;
+    is_found(&mut rig, &["sent_outside_lease"]).await;
+}
+
+#[tokio::test]
 async fn a_lease_that_is_settled_before_its_end_is_found() {
     let mut rig = in_order().await;
     let id = rig.enqueue(RESEND).await;

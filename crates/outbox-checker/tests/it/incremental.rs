@@ -142,6 +142,24 @@ async fn what_a_failover_may_have_lost_may_be_gone_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_failover_excuses_no_history_that_shrinks_after_it_was_seen() {
+    let mut rig = Rig::new().await;
+    let late = "insert into outbox.payment_outbox_late_outcomes (outbox_id, attempt_no, evidence_sha256, lease_token, worker_id,
+                       outcome, recorded_at)
+                values (gen_random_uuid(), 1, sha256('x'), gen_random_uuid(), 'd1/x', 'UNKNOWN', clock_timestamp())";
+    rig.run(late).await;
+    rig.pass().await;
+    let before = rig.said.checks();
+    let at_us = now_us();
+    rig.append("faults", &format!(r#"{{"event":"failover","at_us":{at_us},"lost_from":"2026-01-01T00:00:00Z"}}"#));
+    rig.pass().await;
+    assert_eq!(rig.said.checks(), before);
+    rig.rewrite("payment_outbox_late_outcomes", "delete from outbox.payment_outbox_late_outcomes").await;
+    rig.pass().await;
+    assert!(rig.said.checks().contains(&"history_shrank".to_owned()), "{:?}", rig.said.checks());
+}
+
+#[tokio::test]
 async fn a_ledger_that_became_shorter_is_found() {
     let mut rig = Rig::new().await;
     rig.dispatch(RESEND).await;

@@ -69,6 +69,19 @@ async fn renewal_is_fenced_by_worker_token_and_number_and_skips_a_locked_row() {
 }
 
 #[tokio::test]
+async fn no_renewal_shortens_a_lease() {
+    let mut world = World::new().await;
+    let id = world.enqueue("a", 1).await[0];
+    let mut worker = world.worker("w");
+    let held = lease(&worker.claim_one().await);
+    // Claimed before the database's clock was put back by a minute and a half.
+    world.tamper(id, "lease_expires_at = lease_expires_at + interval '90 s'").await;
+    let end = world.pending(id).await.unwrap().get::<time::OffsetDateTime, _>("lease_expires_at");
+    assert_eq!(renew(&mut worker, &[held]).await, [RenewVerdict::Renewed(Millis(60_000))]);
+    assert_eq!(world.pending(id).await.unwrap().get::<time::OffsetDateTime, _>("lease_expires_at"), end);
+}
+
+#[tokio::test]
 async fn released_payment_keeps_its_place_and_counts_nothing() {
     let mut world = World::new().await;
     let id = world.enqueue("a", 1).await[0];

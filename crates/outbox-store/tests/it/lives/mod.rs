@@ -97,8 +97,9 @@ fn quiet_panics() {
 /// session that is told the end of a transaction of its own, or wakes at the end of another's, may be quicker than the
 /// server is with giving back the last of its locks, and finds a key taken that is free a moment later. Such a one is
 /// said and counted; more than [`MOMENTS_MAX`] are a failure.
-fn random_lives_in_one_database<M: Machine>(sequences: u32, first_seed: u64) -> Tally {
-    with_bench(|| {
+fn random_lives_in_one_database<M: Machine>(sequences: u32, first_seed: u64) -> (Tally, u64) {
+    let met = Cell::new(0);
+    let tally = with_bench(|| {
         for moments in 0..=MOMENTS_MAX {
             let seed = first_seed.wrapping_add(moments << 32);
             let config = Config {
@@ -135,6 +136,7 @@ fn random_lives_in_one_database<M: Machine>(sequences: u32, first_seed: u64) -> 
             match told {
                 None => return,
                 Some((why, false)) if moments < MOMENTS_MAX => {
+                    met.set(moments + 1);
                     let _ = writeln!(
                         std::io::stderr().lock(),
                         "a difference that did not come again in {AGAIN} times: {why}"
@@ -143,22 +145,25 @@ fn random_lives_in_one_database<M: Machine>(sequences: u32, first_seed: u64) -> 
                 Some((why, _)) => panic!("{why}"),
             }
         }
-    })
+    });
+    (tally, met.get())
 }
 
 fn random_lives<M: Machine>(contract: &str) {
     let sequences = std::env::var("OUTBOXD_TEST_SEQUENCES").map_or(SEQUENCES, |count| count.parse().unwrap());
     let seed = Seed::of_this_run();
     quiet_panics();
-    let mut tally = Tally::default();
+    let (mut tally, mut moments) = (Tally::default(), 0);
     for (n, first) in (0..sequences).step_by(IN_ONE_DATABASE).enumerate() {
         let count = (sequences - first).min(u32::try_from(IN_ONE_DATABASE).unwrap());
         let seed = seed.wrapping_add(u64::try_from(n).unwrap());
-        tally.add(random_lives_in_one_database::<M>(count, seed));
+        let (done, met) = random_lives_in_one_database::<M>(count, seed);
+        tally.add(done);
+        moments += met;
     }
     if let Ok(path) = std::env::var("OUTBOXD_TEST_SEQUENCES_OUT") {
         let mut file = std::fs::OpenOptions::new().append(true).open(path).unwrap();
-        writeln!(file, "{contract} {sequences} {seed} {tally}").unwrap();
+        writeln!(file, "{contract} {sequences} {seed} moments={moments} {tally}").unwrap();
     }
     if sequences >= SEQUENCES {
         tally.assert_all_was_done(sequences);
