@@ -7,7 +7,7 @@
 # short, which is the default, takes under six minutes; full has a queue of five million and ten minutes of payments that come and
 # go; smoke does each work once, to see that it runs: its figures mean nothing, and are kept only if --out says where.
 # --only: drain, enqueue, wakeup, depth, pinned, burst, http, partitions, scale-out or mixed; --set: of the daemon's configuration.
-# The raw figures go to evidence/bench/, under the name of the form, or to FILE. BENCH_BIN names a folder of programs that are built
+# The raw figures go to evidence/bench/, under the name of the form, or to FILE, which --only needs. BENCH_BIN names a folder of programs that are built
 # already. The last line begins with BENCH. No figure is a bound: nothing fails because a machine is slow, but what is lost or sent
 # twice on the way does.
 set -euo pipefail
@@ -39,6 +39,10 @@ while [ "$#" -gt 0 ]; do
   shift
 done
 [[ "$POSTGRES" =~ ^1[5-8]$ ]] || usage
+if [[ " ${CHOICE[*]} " == *' --only '* ]] && [ -z "$OUT" ] && [ "$FORM" != smoke ]; then
+  printf -- '--only is a part: --out says where its figures go, so that they do not replace those of the whole\n' >&2
+  exit 2
+fi
 BIN=${BENCH_BIN:-${CARGO_TARGET_DIR:-target}/release}
 . scripts/lib/report.sh
 . scripts/lib/evidence.sh
@@ -68,7 +72,8 @@ measure() {
   local head programs=release
   [ -z "${BENCH_BIN:-}" ] || programs='built before'
   mkdir -p "$(dirname "$OUT")"
-  head=$(evidence_header "$COMMAND" "outbox-bench, $programs" "$POSTGRES, durable")
+  # The program adds the load at the end.
+  head=$(evidence_header "$COMMAND" "outbox-bench, $programs" "$POSTGRES, durable" | sed 's/^load at the end/load at the start/')
   "$BIN/outbox-bench" "$FORM" --postgres "$POSTGRES" --dir "$WORK" --head "$head" --out "$OUT" \
     "${CHOICE[@]}" </dev/null | tee "$WORK/figures"
 }

@@ -22,7 +22,7 @@ use crate::error::BenchError;
 pub(crate) const RAIL: &str = "bench";
 
 /// How often the counters are looked at.
-const LOOK: Duration = Duration::from_micros(500);
+const LOOK: Duration = Duration::from_millis(2);
 
 /// Longer than any drain here takes.
 const LIMIT: Duration = Duration::from_secs(900);

@@ -4,6 +4,7 @@
 mod daemon;
 mod error;
 mod floor;
+mod logs;
 mod meter;
 mod noop_rail;
 mod programme;
@@ -19,6 +20,7 @@ use clap::{Parser, ValueEnum};
 use outbox_testkit::PgVersion;
 
 use error::BenchError;
+use logs::Logs;
 use programme::{Programme, Sizes};
 use report::Report;
 use world::World;
@@ -111,7 +113,9 @@ async fn measure(options: Options) -> Result<(), BenchError> {
         Form::Full => Sizes::full(),
     };
     let settings = SETTINGS.map(str::to_owned).into_iter().chain(options.settings).collect();
-    let mut programme = Programme { world: &world, sizes, settings, report: Report::default() };
+    let logs = Logs::begin()?;
+    let mut programme = Programme { world: &world, logs: &logs, sizes, settings, report: Report::default() };
+    programme.conditions().await?;
     for work in Work::value_variants() {
         if !options.only.is_empty() && !options.only.contains(work) {
             continue;

@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use outbox_testkit::TestDb;
 
+use crate::daemon::RAIL;
 use crate::error::BenchError;
 use crate::floor::{self, Floor};
-use crate::meter::Cost;
+use crate::logs::Logs;
+use crate::meter::{Cost, real};
 use crate::report::Report;
 use crate::work::enqueue::{How, asleep, batches, make_plain, singles};
 use crate::work::wakeup::{Beside, latencies};
-use crate::work::{Dispatchers, burst, depth, drain, http, mixed, partitions, pinned};
-use crate::world::{World, run};
+use crate::work::{Dispatchers, burst, depth, drain, http, locks, mixed, partitions, pinned};
+use crate::world::{CONTRACT, World, run, value};
 
 /// How much of each work.
 #[derive(Clone, Debug)]
@@ -55,7 +57,7 @@ impl Sizes {
             batches: 4_000,
             wakeups: 50,
             depths: vec![2_000, 4_000],
-            pinned: 4_000,
+            pinned: 20_000,
             idle: Duration::from_secs(1),
             burst: 2_000,
             months: vec![1, 24],
@@ -73,7 +75,7 @@ impl Sizes {
             singles: 500,
             batches: 20_000,
             wakeups: 500,
-            depths: vec![20_000, 200_000],
+            depths: vec![40_000, 200_000],
             pinned: 100_000,
             idle: Duration::from_secs(5),
             burst: 20_000,
@@ -92,7 +94,7 @@ impl Sizes {
             singles: 1_500,
             batches: 100_000,
             wakeups: 1_500,
-            depths: vec![20_000, 100_000, 1_000_000, 5_000_000],
+            depths: vec![10_000, 40_000, 100_000, 1_000_000, 5_000_000],
             pinned: 400_000,
             idle: Duration::from_secs(10),
             burst: 20_000,
@@ -107,18 +109,50 @@ impl Sizes {
 /// A run.
 pub(crate) struct Programme<'a> {
     pub(crate) world: &'a World,
+    pub(crate) logs: &'a Logs,
     pub(crate) sizes: Sizes,
     pub(crate) settings: Vec<String>,
     pub(crate) report: Report,
 }
 
 impl Programme<'_> {
+    /// What is measured with: the server's version and settings, the daemon's settings, the contract, how much of each work.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub(crate) async fn conditions(&mut self) -> Result<(), BenchError> {
+        let db = self.world.outbox().await?;
+        let version: String = value(&db, "select version()").await?;
+        let server: String = value(
+            &db,
+            "select string_agg(name || ' = ' || current_setting(name), '; ' order by name) from pg_settings where source = 'configuration file'",
+        )
+        .await?;
+        self.report.raw("conditions", "version", &version);
+        self.report.raw("conditions", "settings of the server", &server);
+        self.report.raw("conditions", "settings of the daemon, besides its defaults", &self.settings);
+        self.report.raw("conditions", "contract", &CONTRACT);
+        self.report.raw("conditions", "sizes", &format!("{:?}", self.sizes));
+        self.locks(&db).await
+    }
+
+    /// Relations that one call locks.
+    async fn locks(&mut self, db: &TestDb) -> Result<(), BenchError> {
+        for (name, locks) in locks::of_each_call(self.world, db).await? {
+            self.report.figure(name, real(locks));
+        }
+        Ok(())
+    }
+
     /// Floors and daemon in turns.
     pub(crate) async fn drain(&mut self) -> Result<(), BenchError> {
         for _ in 0..self.sizes.rounds {
             let floor = floor::drain(self.world, Floor::Bare, self.sizes.drain).await?;
             let archiving = floor::drain(self.world, Floor::Archiving, self.sizes.drain).await?;
             let ours = drain::drain(self.world, self.sizes.drain, 1, &self.settings).await?;
+            let defaults = drain::drain(self.world, self.sizes.drain, 1, &[]).await?;
+            self.report.raw("drain", "daemon with its defaults", &defaults);
+            self.report.figure("drain_defaults_per_s", defaults.rate());
             self.report.raw("drain", "floor", &floor);
             self.report.raw("drain", "archiving floor", &archiving);
             self.report.raw("drain", "daemon", &ours);
@@ -140,7 +174,7 @@ impl Programme<'_> {
     }
 
     fn cpu(&mut self, cost: &Cost) {
-        let each = 1e6 / crate::meter::real(cost.payments);
+        let each = 1e6 / real(cost.payments);
         self.report.figure("drain_postgres_cpu_us", cost.postgres_cpu_s * each);
         self.report.figure("drain_daemon_cpu_us", cost.own_cpu_s * each);
     }
@@ -240,9 +274,12 @@ impl Programme<'_> {
     pub(crate) async fn depth(&mut self) -> Result<(), BenchError> {
         let mut rates = Vec::new();
         for due in self.sizes.depths.clone() {
-            let rate = depth::rate(self.world, due, &self.settings).await?;
-            self.report.raw("depth", &due.to_string(), &rate);
-            rates.push(rate);
+            let cost = depth::first(self.world, due, &self.settings).await?;
+            self.report.raw("depth", &due.to_string(), &cost);
+            // One that is emptied has a slow end, which no deeper one has.
+            if due > cost.payments {
+                rates.push(cost.rate());
+            }
         }
         if let (Some(first), Some(last)) = (rates.first(), rates.last()) {
             self.report.figure("depth_ratio", last / first);
@@ -253,9 +290,14 @@ impl Programme<'_> {
 
     /// The last payments against the first ones.
     pub(crate) async fn pinned(&mut self) -> Result<(), BenchError> {
-        let [first, last] = pinned::ratio(self.world, self.sizes.pinned, &self.settings).await?;
-        self.report.raw("pinned", "first, last per second", &[first, last]);
-        self.report.figure("pinned_ratio", last / first);
+        for _ in 0..self.sizes.rounds.min(3) {
+            let [first, last] = pinned::parts(self.world, self.logs, self.sizes.pinned, &self.settings).await?;
+            self.report.raw("pinned", "first", &first);
+            self.report.raw("pinned", "last", &last);
+            self.report.figure("pinned_ratio", last.per_s / first.per_s);
+            self.report.figure("pinned_claim_p99_first_ms", first.claim_p99_ms);
+            self.report.figure("pinned_claim_p99_last_ms", last.claim_p99_ms);
+        }
         self.in_line("pinned_ratio", "pinned_ratio");
         Ok(())
     }
@@ -264,10 +306,11 @@ impl Programme<'_> {
     pub(crate) async fn burst(&mut self) -> Result<(), BenchError> {
         for _ in 0..self.sizes.rounds.min(3) {
             let drained = drain::drain(self.world, self.sizes.burst, 1, &self.settings).await?;
-            let rate = burst::rate(self.world, self.sizes.burst, self.sizes.idle, &self.settings).await?;
+            let burst = burst::burst(self.world, self.sizes.burst, self.sizes.idle, &self.settings).await?;
             self.report.raw("burst", "drain", &drained);
-            self.report.figure("burst_per_s", rate);
-            self.report.figure("burst_ratio", rate / drained.rate());
+            self.report.raw("burst", "burst", &burst);
+            self.report.figure("burst_per_s", burst.rate());
+            self.report.figure("burst_ratio", burst.rate() / drained.rate());
         }
         self.in_line("burst_ratio", "burst_ratio");
         Ok(())
@@ -276,12 +319,16 @@ impl Programme<'_> {
     /// Over HTTP, against a client that does nothing else.
     pub(crate) async fn http(&mut self, dir: &Path) -> Result<(), BenchError> {
         for _ in 0..self.sizes.rounds.min(3) {
-            let limit = http::limit(dir, self.sizes.http).await?;
+            let limit = http::limit(self.world, dir, self.sizes.http).await?;
             let ours = http::drain(self.world, dir, self.sizes.http, &self.settings).await?;
             self.report.raw("http", "daemon", &ours);
-            self.report.figure("http_limit_per_s", limit);
+            self.report.raw("http", "bare client", &limit);
+            self.report.figure("http_limit_per_s", limit.rate());
+            self.report.figure("http_limit_cpu_us", 1e6 * limit.own_cpu_s / real(limit.payments));
             self.report.figure("http_per_s", ours.rate());
-            self.report.figure("http_vs_limit", ours.rate() / limit);
+            self.report.figure("http_postgres_cpu_us", 1e6 * ours.postgres_cpu_s / real(ours.payments));
+            self.report.figure("http_own_cpu_us", 1e6 * ours.own_cpu_s / real(ours.payments));
+            self.report.figure("http_vs_limit", ours.rate() / limit.rate());
             self.report.figure("http_statements_per_payment", ours.statements_per_payment());
         }
         self.in_line("http_vs_limit", "http_vs_limit");
@@ -303,6 +350,11 @@ impl Programme<'_> {
             // They hear of the end of a pause within half a second of each other: enough of them that it does not count.
             let cost = drain::drain(self.world, 4 * self.sizes.drain, daemons, &self.settings).await?;
             self.report.raw("scale_out", &daemons.to_string(), &cost);
+            // With as many in flight as one has.
+            let share = format!("rails.{RAIL}.concurrency={}", 4_000 / daemons);
+            let settings = [self.settings.as_slice(), &[share]].concat();
+            let cost = drain::drain(self.world, 4 * self.sizes.drain, daemons, &settings).await?;
+            self.report.raw("scale_out", &format!("{daemons}, in flight divided among them"), &cost);
         }
         Ok(())
     }
@@ -310,8 +362,9 @@ impl Programme<'_> {
     /// Payments that come and go.
     pub(crate) async fn mixed(&mut self) -> Result<(), BenchError> {
         if self.sizes.windows > 0 {
-            let windows = mixed::windows(self.world, self.sizes.windows, &self.settings).await?;
+            let (windows, cost) = mixed::windows(self.world, self.sizes.windows, &self.settings).await?;
             self.report.raw("mixed", "windows of 10 s", &windows);
+            self.report.raw("mixed", "all of it", &cost);
         }
         Ok(())
     }

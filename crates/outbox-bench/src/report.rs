@@ -88,7 +88,9 @@ impl Report {
     /// # Errors
     /// When the file cannot be written.
     pub(crate) fn write(&self, file: &Path, head: &str) -> Result<(), BenchError> {
-        let head: Vec<&str> = head.lines().collect();
+        let load = fs::read_to_string("/proc/loadavg").map_err(io("/proc/loadavg"))?;
+        let load = format!("load at the end: {}", load.split_whitespace().take(3).collect::<Vec<_>>().join(" "));
+        let head: Vec<&str> = head.lines().filter(|line| !line.is_empty()).chain([load.as_str()]).collect();
         let whole = json!({ "head": head, "line": self.line, "figures": self.figures, "raw": self.raw });
         let text = serde_json::to_string_pretty(&whole).map_err(|error| BenchError::Wrong(error.to_string()))?;
         fs::write(file, text + "\n").map_err(io("the report"))

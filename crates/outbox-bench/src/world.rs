@@ -18,7 +18,7 @@ pub(crate) const PAYLOAD_BYTES: usize = 400;
 pub(crate) const BATCH: u64 = 1_000;
 
 /// The contract: an outcome in doubt may be sent again for a day.
-const CONTRACT: &str = "'resend', p_idempotency_window_ms => 86400000, p_rail_timeout_ms => 10000, \
+pub(crate) const CONTRACT: &str = "'resend', p_idempotency_window_ms => 86400000, p_rail_timeout_ms => 10000, \
                         p_processing_bound_ms => 1000, p_lease_duration_ms => 60000, p_amount_required => false";
 
 /// What the server is told beside the settings of every test server: room for the log of a run between two checkpoints, so

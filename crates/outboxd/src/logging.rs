@@ -122,25 +122,29 @@ impl Drop for Logging {
     }
 }
 
-/// Sends the process's events to standard output, as `log` says, and makes a panic end it. Nobody who logs
-/// waits for the reader, and no failure to write ends anything.
+/// Sends the process's events to standard output: [`begin_on`].
+///
+/// # Errors
+/// Those of [`begin_on`].
+pub fn begin(log: &Log) -> Result<Logging, Failure> {
+    // Not `stdout()` itself: its lock would be held by whoever waits for the reader.
+    begin_on(log, stdout().as_fd().try_clone_to_owned().map(File::from).map_err(unavailable)?)
+}
+
+/// Sends the process's events to `sink`, as `log` says, and makes a panic end it. Nobody who logs waits for the reader, and no
+/// failure to write ends anything.
 ///
 /// # Errors
 /// A filter that cannot be parsed, a process without room for a thread or a file, or logging that was begun
 /// before.
-pub fn begin(log: &Log) -> Result<Logging, Failure> {
-    let reader = if stdout().is_terminal() { Reader::Terminal } else { Reader::Machine };
+pub fn begin_on(log: &Log, sink: File) -> Result<Logging, Failure> {
+    let reader = if sink.is_terminal() { Reader::Terminal } else { Reader::Machine };
     let no_color = std::env::var("NO_COLOR").ok();
     let form = form(log.format, reader, no_color.as_deref());
     let queue = Arc::new(LogQueue::new(WAITING_BYTES_MAX));
     let subscriber = subscriber(form, &log.filter, Lines(Arc::clone(&queue)))?;
-    // Not `stdout()` itself: its lock would be held by whoever waits for the reader.
-    let sink = stdout().as_fd().try_clone_to_owned().map(File::from);
-    let started = sink.and_then(|sink| {
-        let (writer, queue) = (LogWriter::new(sink, RETRY, move |count| dropped(form, count)), Arc::clone(&queue));
-        thread::Builder::new().name("log".to_owned()).spawn(move || writer.run(&queue))
-    });
-    started.map_err(|error| Failure::new(Exit::Unavailable, format!("logging: {error}")))?;
+    let (writer, taken) = (LogWriter::new(sink, RETRY, move |count| dropped(form, count)), Arc::clone(&queue));
+    thread::Builder::new().name("log".to_owned()).spawn(move || writer.run(&taken)).map_err(unavailable)?;
     tracing::subscriber::set_global_default(subscriber)
         .map_err(|error| Failure::new(Exit::InvariantBroken, error.to_string()))?;
     let logging = Logging(queue);
@@ -152,6 +156,11 @@ pub fn begin(log: &Log) -> Result<Logging, Failure> {
         std::process::exit(i32::from(Exit::InvariantBroken.code()));
     }));
     Ok(logging)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
+fn unavailable(error: io::Error) -> Failure {
+    Failure::new(Exit::Unavailable, format!("logging: {error}"))
 }
 
 /// Says to standard error why the process ends. Whoever does not read it does not hold up the end.

@@ -16,7 +16,7 @@ use super::drain::since_first_claim;
 use super::{WARM, all_gone, warm};
 use crate::daemon::{self, Daemon, settled};
 use crate::error::{BenchError, io};
-use crate::meter::{Cost, Meter, real};
+use crate::meter::{Cost, Meter};
 use crate::world::{PAYLOAD_BYTES, World};
 
 /// Connections to the rail at once, of either.
@@ -32,12 +32,14 @@ async fn rail(dir: &Path) -> Result<Sim, BenchError> {
     Sim::start(config).await.map_err(|error: SimError| BenchError::Wrong(format!("the simulated rail: {error}")))
 }
 
-/// Requests per second of the bare client.
+/// What the bare client costs for so many requests; the server does nothing meanwhile.
 ///
 /// # Errors
 /// When the rail answers anything but a success.
-pub(crate) async fn limit(dir: &Path, count: u64) -> Result<f64, BenchError> {
+pub(crate) async fn limit(world: &World, dir: &Path, count: u64) -> Result<Cost, BenchError> {
     let rail = rail(dir).await?;
+    let db = world.outbox().await?;
+    let meter = Meter::begin(&world.server, &db).await?;
     let (address, each) = (rail.addr(), count / CONNECTIONS as u64);
     let began = Instant::now();
     let clients: Vec<_> = (0..CONNECTIONS).map(|_| tokio::spawn(ask(address, each))).collect();
@@ -50,7 +52,7 @@ pub(crate) async fn limit(dir: &Path, count: u64) -> Result<f64, BenchError> {
     if effects != each * CONNECTIONS as u64 {
         return Err(BenchError::Wrong(format!("the rail executed {effects} of {count}")));
     }
-    Ok(real(effects) / seconds)
+    meter.end(effects, seconds).await
 }
 
 async fn ask(address: std::net::SocketAddr, count: u64) -> Result<(), BenchError> {
@@ -60,7 +62,7 @@ async fn ask(address: std::net::SocketAddr, count: u64) -> Result<(), BenchError
     let mut answer = Vec::with_capacity(ANSWER_BYTES_MAX);
     for _ in 0..count {
         let mut request = format!(
-            "POST /payments HTTP/1.1\r\nhost: {address}\r\nidempotency-key: \"{}\"\r\ncontent-type: application/json\r\n\
+            "POST /payments HTTP/1.1\r\nhost: {address}\r\nidempotency-key: \"{}\"\r\naccept-encoding: identity\r\ncontent-type: application/json\r\n\
              content-length: {PAYLOAD_BYTES}\r\n\r\n",
             Uuid::now_v7()
         )
@@ -123,8 +125,8 @@ async fn dispatch(world: &World, db: &TestDb, sim: &Sim, count: u64, settings: &
     let ended = SystemTime::now();
     let [daemon] = daemon;
     daemon.stop().await?;
-    let seconds = since_first_claim(db, ended).await?;
-    meter.end(count, seconds).await
+    let cost = meter.end(count, 0.0).await?;
+    Ok(Cost { seconds: since_first_claim(db, ended).await?, ..cost })
 }
 
 #[cfg(test)]

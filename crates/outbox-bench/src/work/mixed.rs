@@ -11,6 +11,7 @@ use sqlx::Connection as _;
 
 use super::{Arrivals, Dispatchers};
 use crate::error::{BenchError, io, sql};
+use crate::meter::{Cost, Meter};
 use crate::noop_rail::NoopRail;
 use crate::report::quantile;
 use crate::world::{World, enqueue_batch, value};
@@ -44,15 +45,17 @@ pub(crate) struct Window {
     pub(crate) resident_bytes: u64,
 }
 
-/// What each window showed, for so many of them.
+/// What each window showed, for so many of them, and what all payments cost, with the producer's part.
 ///
 /// # Errors
 /// When the daemon fails.
-pub(crate) async fn windows(world: &World, count: u32, settings: &[String]) -> Result<Vec<Window>, BenchError> {
+pub(crate) async fn windows(world: &World, count: u32, settings: &[String]) -> Result<(Vec<Window>, Cost), BenchError> {
     let db = world.outbox().await?;
     let (sender, mut arrivals) = tokio::sync::mpsc::unbounded_channel();
     let rail = NoopRail::new(Some(sender)).with_doubt_every(DOUBT_EVERY);
     let dispatchers = Dispatchers::on(&db, 1, settings, rail)?;
+    let meter = Meter::begin(&world.server, &db).await?;
+    let began = Instant::now();
     let mut producer = db.connect_as("t_ingest").await?;
     let mut ticks = tokio::time::interval(EVERY);
     let mut windows = Vec::new();
@@ -69,9 +72,11 @@ pub(crate) async fn windows(world: &World, count: u32, settings: &[String]) -> R
         windows.push(window(&db, &mut arrivals, &mut committed).await?);
     }
     producer.close().await.map_err(sql("the end of a session"))?;
-    dispatchers.settled(number).await?;
+    let ended = dispatchers.settled(number).await?;
     dispatchers.stop().await?;
-    Ok(windows)
+    let cost = meter.end(number, (ended - began).as_secs_f64()).await?;
+    let left: i64 = value(&db, "select count(*) from outbox.payment_outbox_pending").await?;
+    if left == 0 { Ok((windows, cost)) } else { Err(BenchError::Wrong(format!("{left} payments are left"))) }
 }
 
 async fn window(

@@ -5,6 +5,7 @@ pub(crate) mod depth;
 pub(crate) mod drain;
 pub(crate) mod enqueue;
 pub(crate) mod http;
+pub(crate) mod locks;
 pub(crate) mod mixed;
 pub(crate) mod partitions;
 pub(crate) mod pinned;
