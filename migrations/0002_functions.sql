@@ -1262,23 +1262,29 @@ begin
 end
 $$;
 
-create or replace function outbox.cluster_now() returns table (system_identifier bigint, timeline integer, flush_lsn pg_lsn)
-language sql volatile
+create or replace function outbox.cluster_now(out system_identifier bigint, out timeline integer, out flush_lsn pg_lsn)
+language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 -- Purpose: which cluster this is, on which timeline, and how much of its log is on disk.
--- Hazard: the control file lags a promotion; the name of the log's present file does not.
-    select c.system_identifier, ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::integer, pg_current_wal_flush_lsn()
-      from pg_control_system() as c
+-- Hazards: the control file lags a promotion; the name of the log's present file does not. In SQL it would be planned in each call,
+--   and every claim makes one.
+begin
+    system_identifier := (select c.system_identifier from pg_control_system() as c);
+    timeline := ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::integer;
+    flush_lsn := pg_current_wal_flush_lsn();
+end
 $$;
 
 create or replace function outbox.epoch_us(p_epoch outbox.outbox_cluster) returns bigint
-language sql immutable parallel safe
+language plpgsql immutable parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
 -- Purpose: when an epoch was recorded, in microseconds since 1970: a later one is greater, whatever was lost in
 --   between, which its number is not. 0: there is none.
-    select coalesce((extract(epoch from p_epoch.recorded_at) * 1000000)::bigint, 0)
+begin
+    return coalesce((extract(epoch from p_epoch.recorded_at) * 1000000)::bigint, 0);
+end
 $$;
 
 create or replace function outbox.epoch_fault(p_environment text, p_seen_epoch_us bigint, p_seen_log_position bigint, p_memory_id uuid, p_seen_beat bigint)
@@ -1463,10 +1469,12 @@ as $$
 --   is a variable, for in a `where` it is volatile and no index condition; what the select saw is used from
 --   arrays, and later statements have fresh snapshots. Look-ups are lateral with a limit, updates go to the
 --   ctid found: no plan reads a whole table believed empty, or the batch again for each row. Plans are kept: what is read here has no
---   months, and the due index is the only way that the settings leave, whatever the tables held when a plan was made.
+--   months, and the due index is the only way that the settings leave, whatever the tables held when a plan was made. Where no
+--   payment is special (lost, to be held, a suspect, ordered, of a paused participant), which is nearly always, all are chosen as they were locked.
 declare
     v_rail outbox.payment_rails; v_now timestamptz; v_limit integer := p_limit; v_next timestamptz; v_stopped text[];
-    v_ids uuid[]; v_due timestamptz[]; v_lost boolean[]; v_reasons text[]; v_crashes integer[]; v_apart uuid[]; v_behind uuid[] := '{}'; v_suspects integer;
+    v_ids uuid[]; v_due timestamptz[]; v_lost boolean[]; v_reasons text[]; v_crashes integer[]; v_apart uuid[]; v_behind uuid[] := '{}'; v_suspects integer := 0;
+    v_is_plain boolean; v_ids_sorted uuid[];
 begin
     v_rail := outbox.rail_to_claim(p_rail, p_limit, p_min_lease_ms, p_in_flight, p_environment, p_seen_epoch_us, p_seen_log_position, p_memory_id, p_seen_beat, p_policy_version);
     v_now := clock_timestamp();
@@ -1476,8 +1484,9 @@ begin
     if not v_rail.paused and v_limit > 0 then
         v_stopped := outbox.paused_participants(p_rail);
         select array_agg(s.outbox_id), array_agg(s.next_attempt_at), array_agg(s.lost), array_agg(s.reason), array_agg(s.crash_count),
-               array_agg(s.outbox_id) filter (where s.is_apart and not s.lost and s.reason is null)
-          into v_ids, v_due, v_lost, v_reasons, v_crashes, v_apart
+               array_agg(s.outbox_id) filter (where s.is_apart and not s.lost and s.reason is null),
+               not bool_or(s.lost or s.reason is not null or s.crash_count >= 2 or s.is_apart)
+          into v_ids, v_due, v_lost, v_reasons, v_crashes, v_apart, v_is_plain
           from (select p.outbox_id, p.next_attempt_at, p.lease_token is not null as lost, p.crash_count,
                        p.disposition = 'READY' and (p.is_ordered or p.participant_id = any (v_stopped)) as is_apart,
                        outbox.hold_reason_before(p, v_rail, v_now) as reason
@@ -1491,29 +1500,34 @@ begin
     end if;
     if cardinality(v_ids) > p_limit then raise exception 'claim of % payments locked %', p_limit, cardinality(v_ids) using errcode = 'OB008'; end if;
     expired := 0;
-    if true = any (v_lost) then
-        expired := cardinality(array_positions(v_lost, true));
-        select array_agg(s.outbox_id), array_agg(s.attempt_no), array_agg(s.hold_reason) into held_ids, held_attempt_nos, held_reasons
-          from outbox.settle_lost_leases(array(select c.id from unnest(v_ids, v_lost) as c (id, lost) where c.lost), v_now) as s
-         where s.hold_reason is not null;
+    if v_is_plain then
+        chosen := v_ids;
+    else
+        if true = any (v_lost) then
+            expired := cardinality(array_positions(v_lost, true));
+            select array_agg(s.outbox_id), array_agg(s.attempt_no), array_agg(s.hold_reason) into held_ids, held_attempt_nos, held_reasons
+              from outbox.settle_lost_leases(array(select c.id from unnest(v_ids, v_lost) as c (id, lost) where c.lost), v_now) as s
+             where s.hold_reason is not null;
+        end if;
+        with held as (
+            update outbox.payment_outbox_pending p set disposition = 'HELD', hold_reason = c.reason, hold_requested = false
+              from unnest(v_ids, v_lost, v_reasons) as c (id, lost, reason)
+             cross join lateral (select q.ctid as tid from outbox.payment_outbox_pending q where q.outbox_id = c.id limit 1) as l
+             where p.ctid = l.tid and not c.lost and c.reason is not null
+            returning p.outbox_id, p.attempt_count, p.hold_reason)
+        select held_ids || array_agg(h.outbox_id), held_attempt_nos || array_agg(h.attempt_count), held_reasons || array_agg(h.hold_reason)
+          into held_ids, held_attempt_nos, held_reasons from held h;
+        if v_apart is not null then v_behind := outbox.park_unclaimable(p_rail, v_apart, v_now); end if;
+        v_suspects := (select count(*) from unnest(v_ids, v_lost, v_reasons, v_crashes) as c (id, lost, reason, crashes) where not c.lost and c.reason is null and c.crashes >= 2 and c.id <> all (v_behind));
+        chosen := array(select c.id from unnest(v_ids, v_lost, v_reasons, v_crashes) with ordinality as c (id, lost, reason, crashes, place)
+                           where not c.lost and c.reason is null and c.id <> all (v_behind) and (c.crashes >= 2) = (p_in_flight = 0 and v_suspects > 0)
+                           order by c.place limit case when p_in_flight = 0 and v_suspects > 0 then 1 end);
     end if;
-    with held as (
-        update outbox.payment_outbox_pending p set disposition = 'HELD', hold_reason = c.reason, hold_requested = false
-          from unnest(v_ids, v_lost, v_reasons) as c (id, lost, reason)
-         cross join lateral (select q.ctid as tid from outbox.payment_outbox_pending q where q.outbox_id = c.id limit 1) as l
-         where p.ctid = l.tid and not c.lost and c.reason is not null
-        returning p.outbox_id, p.attempt_count, p.hold_reason)
-    select held_ids || array_agg(h.outbox_id), held_attempt_nos || array_agg(h.attempt_count), held_reasons || array_agg(h.hold_reason)
-      into held_ids, held_attempt_nos, held_reasons from held h;
-    if v_apart is not null then v_behind := outbox.park_unclaimable(p_rail, v_apart, v_now); end if;
-    v_suspects := (select count(*) from unnest(v_ids, v_lost, v_reasons, v_crashes) as c (id, lost, reason, crashes) where not c.lost and c.reason is null and c.crashes >= 2 and c.id <> all (v_behind));
-    chosen := array(select c.id from unnest(v_ids, v_lost, v_reasons, v_crashes) with ordinality as c (id, lost, reason, crashes, place)
-                       where not c.lost and c.reason is null and c.id <> all (v_behind) and (c.crashes >= 2) = (p_in_flight = 0 and v_suspects > 0)
-                       order by c.place limit case when p_in_flight = 0 and v_suspects > 0 then 1 end);
     if v_rail.max_sends_per_s is not null then
         perform outbox.rate_used(p_rail, v_rail.max_sends_per_s, cardinality(chosen), v_now);
     end if;
-    select (array_agg(c.id order by c.id))[1], (array_agg(c.id order by c.id desc))[1] into least_id, greatest_id from unnest(chosen) as c (id);
+    v_ids_sorted := array(select c.id from unnest(chosen) as c (id) order by c.id);
+    least_id := v_ids_sorted[1]; greatest_id := v_ids_sorted[cardinality(v_ids_sorted)];
     select c.id, c.due into last_id, last_due_at from unnest(v_ids, v_due) as c (id, due) order by c.due desc, c.id desc limit 1;
     if not v_rail.paused and coalesce(cardinality(v_ids), 0) < v_limit then
         select p.next_attempt_at into next_due_at from outbox.payment_outbox_pending p
@@ -1833,16 +1847,15 @@ as $$
 --   p_now, its clock after the lock; then the arrays of the batch, in which no payment is named twice.
 -- Results: the places of those that were recorded, in order. All others are the caller's: without a reference, fenced, busy.
 -- Hazard: the one plan that is kept must not depend on what the tables hold. The look-up is lateral with a limit, and the
---   delete goes to the ctid found (the caller's locks keep it); the row is judged as it is locked.
+--   delete goes to the ctid found (the caller's locks keep it); the row is judged as it is locked. What is only recorded is
+--   taken by its place: each array in unnest is a set of its own.
 declare
     v_places integer[];
 begin
     with ended as (
         delete from outbox.payment_outbox_pending p
-         using unnest(p_outbox_ids, p_attempt_nos, p_lease_tokens, p_outcomes, p_first_byte_ats, p_last_byte_ats, p_endpoints, p_request_sha256s,
-                      p_response_sha256s, p_rail_references, p_rail_codes, p_error_classes, p_error_details) with ordinality
-               as c (outbox_id, attempt_no, lease_token, outcome, first_byte_at, last_byte_at, endpoint, request_sha256,
-                     response_sha256, rail_reference, rail_code, error_class, error_detail, place)
+         using unnest(p_outbox_ids, p_attempt_nos, p_lease_tokens, p_outcomes, p_rail_references) with ordinality
+               as c (outbox_id, attempt_no, lease_token, outcome, rail_reference, place)
          cross join lateral (select q.ctid as tid from outbox.payment_outbox_pending q where q.outbox_id = c.outbox_id limit 1) as l
          where p.ctid = l.tid and c.outcome = 'ACCEPTED' and c.rail_reference <> '' and c.outbox_id <> all (p_unlocked)
            and p.attempt_count = c.attempt_no and p.lease_token = c.lease_token and p.lease_expires_at > p_now
@@ -1850,8 +1863,9 @@ begin
     ), recorded as (
         insert into outbox.payment_outbox_attempts
         select e.outbox_id, e.attempt_no, e.rail, outbox.attempt_kind_of(e.disposition), 'DISPATCHED', e.outcome, e.claimed_by, e.lease_token, e.claimed_at,
-               e.first_byte_at, e.last_byte_at, p_now, left(e.endpoint, 500), e.request_sha256, e.response_sha256, left(e.rail_reference, 256),
-               left(e.rail_code, 256), left(e.error_class, 100), left(e.error_detail, 500), e.policy_version
+               p_first_byte_ats[e.place], p_last_byte_ats[e.place], p_now, left(p_endpoints[e.place], 500), p_request_sha256s[e.place],
+               p_response_sha256s[e.place], left(e.rail_reference, 256), left(p_rail_codes[e.place], 256), left(p_error_classes[e.place], 100),
+               left(p_error_details[e.place], 500), e.policy_version
           from ended e
     )
     select coalesce(array_agg(e.place::integer order by e.place), '{}') into v_places from ended e;

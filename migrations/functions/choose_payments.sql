@@ -25,10 +25,12 @@ as $$
 --   is a variable, for in a `where` it is volatile and no index condition; what the select saw is used from
 --   arrays, and later statements have fresh snapshots. Look-ups are lateral with a limit, updates go to the
 --   ctid found: no plan reads a whole table believed empty, or the batch again for each row. Plans are kept: what is read here has no
---   months, and the due index is the only way that the settings leave, whatever the tables held when a plan was made.
+--   months, and the due index is the only way that the settings leave, whatever the tables held when a plan was made. Where no
+--   payment is special (lost, to be held, a suspect, ordered, of a paused participant), which is nearly always, all are chosen as they were locked.
 declare
     v_rail outbox.payment_rails; v_now timestamptz; v_limit integer := p_limit; v_next timestamptz; v_stopped text[];
-    v_ids uuid[]; v_due timestamptz[]; v_lost boolean[]; v_reasons text[]; v_crashes integer[]; v_apart uuid[]; v_behind uuid[] := '{}'; v_suspects integer;
+    v_ids uuid[]; v_due timestamptz[]; v_lost boolean[]; v_reasons text[]; v_crashes integer[]; v_apart uuid[]; v_behind uuid[] := '{}'; v_suspects integer := 0;
+    v_is_plain boolean; v_ids_sorted uuid[];
 begin
     v_rail := outbox.rail_to_claim(p_rail, p_limit, p_min_lease_ms, p_in_flight, p_environment, p_seen_epoch_us, p_seen_log_position, p_memory_id, p_seen_beat, p_policy_version);
     v_now := clock_timestamp();
@@ -38,8 +40,9 @@ begin
     if not v_rail.paused and v_limit > 0 then
         v_stopped := outbox.paused_participants(p_rail);
         select array_agg(s.outbox_id), array_agg(s.next_attempt_at), array_agg(s.lost), array_agg(s.reason), array_agg(s.crash_count),
-               array_agg(s.outbox_id) filter (where s.is_apart and not s.lost and s.reason is null)
-          into v_ids, v_due, v_lost, v_reasons, v_crashes, v_apart
+               array_agg(s.outbox_id) filter (where s.is_apart and not s.lost and s.reason is null),
+               not bool_or(s.lost or s.reason is not null or s.crash_count >= 2 or s.is_apart)
+          into v_ids, v_due, v_lost, v_reasons, v_crashes, v_apart, v_is_plain
           from (select p.outbox_id, p.next_attempt_at, p.lease_token is not null as lost, p.crash_count,
                        p.disposition = 'READY' and (p.is_ordered or p.participant_id = any (v_stopped)) as is_apart,
                        outbox.hold_reason_before(p, v_rail, v_now) as reason
@@ -53,29 +56,34 @@ begin
     end if;
     if cardinality(v_ids) > p_limit then raise exception 'claim of % payments locked %', p_limit, cardinality(v_ids) using errcode = 'OB008'; end if;
     expired := 0;
-    if true = any (v_lost) then
-        expired := cardinality(array_positions(v_lost, true));
-        select array_agg(s.outbox_id), array_agg(s.attempt_no), array_agg(s.hold_reason) into held_ids, held_attempt_nos, held_reasons
-          from outbox.settle_lost_leases(array(select c.id from unnest(v_ids, v_lost) as c (id, lost) where c.lost), v_now) as s
-         where s.hold_reason is not null;
+    if v_is_plain then
+        chosen := v_ids;
+    else
+        if true = any (v_lost) then
+            expired := cardinality(array_positions(v_lost, true));
+            select array_agg(s.outbox_id), array_agg(s.attempt_no), array_agg(s.hold_reason) into held_ids, held_attempt_nos, held_reasons
+              from outbox.settle_lost_leases(array(select c.id from unnest(v_ids, v_lost) as c (id, lost) where c.lost), v_now) as s
+             where s.hold_reason is not null;
+        end if;
+        with held as (
+            update outbox.payment_outbox_pending p set disposition = 'HELD', hold_reason = c.reason, hold_requested = false
+              from unnest(v_ids, v_lost, v_reasons) as c (id, lost, reason)
+             cross join lateral (select q.ctid as tid from outbox.payment_outbox_pending q where q.outbox_id = c.id limit 1) as l
+             where p.ctid = l.tid and not c.lost and c.reason is not null
+            returning p.outbox_id, p.attempt_count, p.hold_reason)
+        select held_ids || array_agg(h.outbox_id), held_attempt_nos || array_agg(h.attempt_count), held_reasons || array_agg(h.hold_reason)
+          into held_ids, held_attempt_nos, held_reasons from held h;
+        if v_apart is not null then v_behind := outbox.park_unclaimable(p_rail, v_apart, v_now); end if;
+        v_suspects := (select count(*) from unnest(v_ids, v_lost, v_reasons, v_crashes) as c (id, lost, reason, crashes) where not c.lost and c.reason is null and c.crashes >= 2 and c.id <> all (v_behind));
+        chosen := array(select c.id from unnest(v_ids, v_lost, v_reasons, v_crashes) with ordinality as c (id, lost, reason, crashes, place)
+                           where not c.lost and c.reason is null and c.id <> all (v_behind) and (c.crashes >= 2) = (p_in_flight = 0 and v_suspects > 0)
+                           order by c.place limit case when p_in_flight = 0 and v_suspects > 0 then 1 end);
     end if;
-    with held as (
-        update outbox.payment_outbox_pending p set disposition = 'HELD', hold_reason = c.reason, hold_requested = false
-          from unnest(v_ids, v_lost, v_reasons) as c (id, lost, reason)
-         cross join lateral (select q.ctid as tid from outbox.payment_outbox_pending q where q.outbox_id = c.id limit 1) as l
-         where p.ctid = l.tid and not c.lost and c.reason is not null
-        returning p.outbox_id, p.attempt_count, p.hold_reason)
-    select held_ids || array_agg(h.outbox_id), held_attempt_nos || array_agg(h.attempt_count), held_reasons || array_agg(h.hold_reason)
-      into held_ids, held_attempt_nos, held_reasons from held h;
-    if v_apart is not null then v_behind := outbox.park_unclaimable(p_rail, v_apart, v_now); end if;
-    v_suspects := (select count(*) from unnest(v_ids, v_lost, v_reasons, v_crashes) as c (id, lost, reason, crashes) where not c.lost and c.reason is null and c.crashes >= 2 and c.id <> all (v_behind));
-    chosen := array(select c.id from unnest(v_ids, v_lost, v_reasons, v_crashes) with ordinality as c (id, lost, reason, crashes, place)
-                       where not c.lost and c.reason is null and c.id <> all (v_behind) and (c.crashes >= 2) = (p_in_flight = 0 and v_suspects > 0)
-                       order by c.place limit case when p_in_flight = 0 and v_suspects > 0 then 1 end);
     if v_rail.max_sends_per_s is not null then
         perform outbox.rate_used(p_rail, v_rail.max_sends_per_s, cardinality(chosen), v_now);
     end if;
-    select (array_agg(c.id order by c.id))[1], (array_agg(c.id order by c.id desc))[1] into least_id, greatest_id from unnest(chosen) as c (id);
+    v_ids_sorted := array(select c.id from unnest(chosen) as c (id) order by c.id);
+    least_id := v_ids_sorted[1]; greatest_id := v_ids_sorted[cardinality(v_ids_sorted)];
     select c.id, c.due into last_id, last_due_at from unnest(v_ids, v_due) as c (id, due) order by c.due desc, c.id desc limit 1;
     if not v_rail.paused and coalesce(cardinality(v_ids), 0) < v_limit then
         select p.next_attempt_at into next_due_at from outbox.payment_outbox_pending p
