@@ -21,6 +21,8 @@ mod control;
 mod control_bounds;
 mod control_evidence;
 mod cost;
+mod cost_plans;
+mod cost_statements;
 mod detaching;
 mod enqueue_batch;
 mod enqueue_hint;

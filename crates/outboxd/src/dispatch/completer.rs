@@ -90,6 +90,15 @@ struct Backlog {
 }
 
 impl Backlog {
+    /// Takes in what has arrived.
+    fn take_in(&mut self, arrived: &mut Vec<Settled>) {
+        if let Some(first) = arrived.first() {
+            self.since.get_or_insert_with(boot_now);
+            self.oldest.get_or_insert(first.since);
+        }
+        self.items.extend(arrived.drain(..));
+    }
+
     /// How many are recorded in one call, at least one.
     fn batch_size(&self, limits: Limits) -> usize {
         limits.batch_size.checked_shr(self.halvings).unwrap_or(0).max(1)
@@ -111,6 +120,7 @@ impl Completer {
         let mut backlog = Backlog::default();
         let mut backoff = Backoff::default();
         let mut open = true;
+        let mut arrived = Vec::new();
         tokio::pin!(give_up);
         while open || !backlog.items.is_empty() {
             self.ticker.tick();
@@ -132,17 +142,13 @@ impl Completer {
                 }
             }
             let wait = backlog.due_at(self.limits).map_or(TICK, |due| due.since(now).min(TICK));
-            let room = backlog.items.len() < self.limits.queue_max;
+            let room = self.limits.queue_max.saturating_sub(backlog.items.len());
             tokio::select! {
                 biased;
                 () = &mut give_up => break,
-                arrived = self.queue.recv(), if open && room => match arrived {
-                    Some(settled) => {
-                        backlog.since.get_or_insert_with(boot_now);
-                        backlog.oldest.get_or_insert(settled.since);
-                        backlog.items.push_back(settled);
-                    }
-                    None => open = false,
+                count = self.queue.recv_many(&mut arrived, room), if open && room > 0 => {
+                    open = count > 0;
+                    backlog.take_in(&mut arrived);
                 },
                 () = tokio::time::sleep(Duration::from(wait)) => {}
             }
