@@ -105,12 +105,17 @@ impl<'a> Meter<'a> {
             "select sum(record_length)::bigint, sum(fpi_length)::bigint from pg_get_wal_records_info('{}', '{lsn}')",
             self.lsn
         );
-        let sizes = sqlx::query(AssertSqlSafe(sizes)).fetch_one(&mut dba).await.map_err(sql("the log's size"))?;
+        // Where nothing was written, no record can be asked for.
+        let sizes = match self.lsn == lsn {
+            true => None,
+            false => Some(sqlx::query(AssertSqlSafe(sizes)).fetch_one(&mut dba).await.map_err(sql("the log's size"))?),
+        };
+        let bytes = |place: usize| sizes.as_ref().and_then(|row| row.get::<Option<i64>, _>(place)).unwrap_or(0);
         Ok(Cost {
             payments,
             seconds,
-            wal_bytes: sizes.get::<Option<i64>, _>(0).unwrap_or(0),
-            wal_full_page_bytes: sizes.get::<Option<i64>, _>(1).unwrap_or(0),
+            wal_bytes: bytes(0),
+            wal_full_page_bytes: bytes(1),
             // Its own first reading and its looks are among them.
             transactions: transactions - self.transactions - 1 - looks,
             postgres_cpu_s: real(postgres) / TICKS_PER_S,

@@ -56,7 +56,7 @@ impl Sizes {
             singles: 50,
             batches: 4_000,
             wakeups: 50,
-            depths: vec![2_000, 4_000],
+            depths: vec![21_000, 24_000],
             pinned: 20_000,
             idle: Duration::from_secs(1),
             burst: 2_000,
