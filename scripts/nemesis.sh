@@ -79,17 +79,17 @@ build() {
   [ -n "$OTHER" ] || return 0
   local profile=release options=(--release)
   if [ "$(basename "$BIN")" = debug ]; then profile=debug options=(); fi
-  OTHER_TREE=target/nemesis-other
-  if [ ! -d "$OTHER_TREE" ]; then git clone -q --no-checkout . "$OTHER_TREE"; fi
-  git -C "$OTHER_TREE" fetch -q origin
-  git -C "$OTHER_TREE" checkout -q --detach "$(git rev-parse "$OTHER^{commit}")"
+  local tree=target/nemesis-other
+  if [ ! -d "$tree" ]; then git clone -q --no-checkout . "$tree"; fi
+  git -C "$tree" fetch -q origin
+  git -C "$tree" checkout -q --detach "$(git rev-parse "$OTHER^{commit}")"
   # What both depend on is built once.
-  if [ ! -d "$OTHER_TREE/target/$profile" ]; then
-    mkdir -p "$OTHER_TREE/target/$profile"
-    cp -al "$BIN/deps" "$BIN/build" "$BIN/.fingerprint" "$OTHER_TREE/target/$profile" || rm -rf "$OTHER_TREE/target/$profile"
+  if [ ! -d "$tree/target/$profile" ]; then
+    mkdir -p "$tree/target/$profile"
+    cp -al "$BIN/deps" "$BIN/build" "$BIN/.fingerprint" "$tree/target/$profile" || rm -rf "$tree/target/$profile"
   fi
-  OTHER_BIN=$ROOT/$OTHER_TREE/target/$profile
-  (cd "$OTHER_TREE" && env -u CARGO_TARGET_DIR cargo build "${options[@]}" --locked --quiet -p outboxd </dev/null)
+  OTHER_BIN=$ROOT/$tree/target/$profile
+  (cd "$tree" && env -u CARGO_TARGET_DIR cargo build "${options[@]}" --locked --quiet -p outboxd </dev/null)
 }
 
 # A file system of the database's own, which the harness makes as small as what it holds.

@@ -60,7 +60,7 @@ pub struct Checker {
     files_reading: u32,
     faults: FaultsFile,
     failovers_taken: usize,
-    /// Whether this pass is the first that knows of a failover.
+    /// Whether this pass reads everything anew because of a failover that was told.
     is_promoted: bool,
     enqueued_taken: usize,
     untold_since: Option<Instant>,
@@ -112,10 +112,14 @@ impl Checker {
     pub async fn pass(&mut self) -> Result<(), CheckError> {
         self.faults.read()?;
         self.read_files()?;
-        self.is_promoted = self.faults.faults.failovers.len() > self.failovers_taken;
+        self.is_promoted = self.knows_another_failover();
         let everything = self.reader.is_new() || self.is_promoted;
         match self.read_database(everything).await {
-            Err(CheckError::FailoverUntold) if self.was_untold_long_enough() => self.read_database(true).await?,
+            Err(CheckError::FailoverUntold) if self.was_untold_long_enough() => {
+                // One that was told while the old primary was still read.
+                self.is_promoted |= self.was_just_told();
+                self.read_database(true).await?;
+            }
             read => read?,
         }
         self.untold_since = None;
@@ -130,7 +134,7 @@ impl Checker {
     /// Why it could not be made.
     pub async fn finish(&mut self) -> Result<Report, CheckError> {
         self.faults.read()?;
-        self.is_promoted = self.faults.faults.failovers.len() > self.failovers_taken;
+        self.is_promoted = self.knows_another_failover() || self.was_just_told();
         self.world.forget_wires();
         for place in 0..self.files.len() {
             let before = self.files[place].rewind();
@@ -172,11 +176,16 @@ impl Checker {
 
     /// Whether a promotion need not be waited for: it was told before it was seen, or nobody tells it.
     fn was_untold_long_enough(&mut self) -> bool {
+        self.was_just_told() || self.untold_since.get_or_insert_with(Instant::now).elapsed() >= UNTOLD_LIMIT
+    }
+
+    fn was_just_told(&self) -> bool {
         let told_us = now_us() - i64::try_from(UNTOLD_LIMIT.as_micros()).unwrap_or(i64::MAX);
-        if self.faults.faults.failed_over_after(told_us) {
-            return true;
-        }
-        self.untold_since.get_or_insert_with(Instant::now).elapsed() >= UNTOLD_LIMIT
+        self.faults.faults.failed_over_after(told_us)
+    }
+
+    fn knows_another_failover(&self) -> bool {
+        self.faults.faults.failovers.len() > self.failovers_taken
     }
 
     fn read_files(&mut self) -> Result<(), CheckError> {
