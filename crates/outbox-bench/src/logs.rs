@@ -15,8 +15,9 @@ use crate::error::{BenchError, io};
 /// The default, and how long each claim took.
 const FILTER: &str = "warn,outboxd=info,outboxd::dispatch::lane=debug";
 
-/// How the lines begin that are kept: the name of the event is in them.
-const CLAIM: &[u8] = b"\"claim.leased\"";
+/// What the lines that are kept have near their beginning; no other event of a lane has that level.
+const KEPT: &[u8] = b"\"level\":\"DEBUG\"";
+const BEGINNING: usize = 64;
 
 #[derive(Deserialize)]
 struct Line {
@@ -45,7 +46,7 @@ impl Logs {
             let mut lines = BufReader::with_capacity(1 << 16, reader);
             let mut line = Vec::new();
             while matches!(lines.read_until(b'\n', &mut line), Ok(1..)) {
-                if line.windows(CLAIM.len()).any(|part| part == CLAIM)
+                if line[..line.len().min(BEGINNING)].windows(KEPT.len()).any(|part| part == KEPT)
                     && let Ok(claim) = serde_json::from_slice::<Line>(&line)
                 {
                     kept.lock().unwrap_or_else(PoisonError::into_inner).push(claim.latency_ms);
