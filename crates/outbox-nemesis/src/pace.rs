@@ -13,7 +13,8 @@ const OPEN_MAX: u64 = 4_000;
 const AHEAD: u64 = 600;
 /// Of so many payments one is kept back while there are faults left: the last of them needs somebody to hit.
 const KEPT_BACK: u64 = 33;
-/// Of those that are kept back, so many are let go each second for which there is nothing else.
+/// So many payments are let go each second for which nothing else can go on: of those that are kept back, and where all that
+/// were let in are over before the slowest track's fault met one.
 const TRICKLE: u64 = 10;
 const TRICKLE_EVERY: Duration = Duration::from_secs(1);
 /// Between two looks: far shorter than any fault.
@@ -32,6 +33,7 @@ pub(crate) struct Pace {
     payments: u64,
     enqueued: AtomicU64,
     open: AtomicU64,
+    allowed_at_least: AtomicU64,
     kept_back: AtomicU64,
     let_go_at: Mutex<Option<Instant>>,
     shares: Mutex<Vec<Share>>,
@@ -46,6 +48,7 @@ impl Pace {
             payments,
             enqueued: AtomicU64::new(0),
             open: AtomicU64::new(0),
+            allowed_at_least: AtomicU64::new(AHEAD),
             kept_back: AtomicU64::new(payments / KEPT_BACK),
             let_go_at: Mutex::new(None),
             shares: Mutex::new(shares),
@@ -69,7 +72,12 @@ impl Pace {
                 }
             }
             if done + self.kept_back.load(Ordering::SeqCst) >= self.payments {
-                self.trickle();
+                self.every_second(|| {
+                    let kept_back = self.kept_back.load(Ordering::SeqCst);
+                    self.kept_back.store(kept_back.saturating_sub(TRICKLE), Ordering::SeqCst);
+                });
+            } else if self.open.load(Ordering::SeqCst) == 0 {
+                self.every_second(|| self.allowed_at_least.store(done + TRICKLE, Ordering::SeqCst));
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -83,16 +91,15 @@ impl Pace {
             return self.payments;
         }
         let of = |share: &Share| ((share.dealt + 1) * self.payments).checked_div(share.quota);
-        let least = shares.iter().filter_map(of).min().map_or(self.payments, |least| least.max(AHEAD));
-        least.min(self.payments - self.kept_back.load(Ordering::SeqCst))
+        let least = shares.iter().filter_map(of).min().unwrap_or(self.payments);
+        least.max(self.allowed_at_least.load(Ordering::SeqCst)).min(self.payments - self.kept_back.load(Ordering::SeqCst))
     }
 
-    fn trickle(&self) {
+    fn every_second(&self, let_go: impl FnOnce()) {
         let mut let_go_at = self.let_go_at.lock().unwrap_or_else(PoisonError::into_inner);
         if let_go_at.is_none_or(|at| at.elapsed() >= TRICKLE_EVERY) {
             *let_go_at = Some(Instant::now());
-            let kept_back = self.kept_back.load(Ordering::SeqCst);
-            self.kept_back.store(kept_back.saturating_sub(TRICKLE), Ordering::SeqCst);
+            let_go();
         }
     }
 
@@ -188,6 +195,7 @@ mod tests {
         let pace = Pace::new(100_000, &[10, 100]);
         // The first tenth belongs to the first fault of the first track, the first hundredth to that of the second.
         assert_eq!(pace.payments(1_000).await, Some((0, 1_000)));
+        pace.observe(1_000);
         let waits = tokio::time::timeout(Duration::from_secs(5), pace.payments(1)).await;
         assert!(waits.is_err(), "{waits:?}");
         assert!(pace.may_begin(1).await);
@@ -217,6 +225,23 @@ mod tests {
         pace.dealt(0);
         assert_eq!(pace.payments(3_250).await, Some((0, 3_250)));
         assert_eq!(tokio::time::timeout(Duration::from_millis(1), pace.payments(50)).await, Ok(Some((3_250, 50))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_all_payments_are_over_before_a_fault_met_one_a_few_more_are_let_in() {
+        let pace = Pace::new(100_000, &[100]);
+        assert_eq!(pace.payments(1_000).await, Some((0, 1_000)));
+        pace.observe(1);
+        let waits = tokio::time::timeout(Duration::from_secs(60), pace.payments(1)).await;
+        assert!(waits.is_err(), "one that is open may be met: {waits:?}");
+        pace.observe(0);
+        let began = Instant::now();
+        for n in 0..30 {
+            assert_eq!(pace.payments(1).await, Some((1_000 + n, 1)));
+        }
+        assert!(began.elapsed() >= Duration::from_secs(2), "{:?}", began.elapsed());
+        pace.dealt(0);
+        assert_eq!(pace.payments(1_000).await, Some((1_030, 1_000)), "what the fault brings is for all");
     }
 
     #[tokio::test(start_paused = true)]
