@@ -688,7 +688,7 @@ begin
         union select d.outbox_id from outbox.payment_outbox_identities d where p_from is null
     ), seen as materialized (
         select s.outbox_id, i.rail is not null as is_instructed, sha256(i.payload) = i.payload_sha256 as is_true, d.identity_sha256 is not null as is_identified,
-               outbox.payment_identity_sha256(i.rail, i.payload, i.content_type, i.amount_minor, i.currency, i.not_before, i.not_after, i.ordering_key)
+               outbox.payment_identity_sha256(i.rail, sha256(i.payload), i.content_type, i.amount_minor, i.currency, i.not_before, i.not_after, i.ordering_key)
                    = d.identity_sha256 as is_itself,
                i.attestation_id is not null as is_attested, t.allows,
                exists (select from outbox.partition_receipts r where r.holds = 'ATTESTATIONS' and i.attestation_id >= r.ids_from and i.attestation_id < r.ids_before)
@@ -1109,10 +1109,10 @@ declare
     v_unlocked uuid[] := '{}';
     v_accepted integer[] := '{}';
 begin
-    perform outbox.refuse_bad_completions(cardinality(p_outbox_ids), p_outcomes, array[cardinality(p_attempt_nos), cardinality(p_lease_tokens),
-        cardinality(p_delays_ms), cardinality(p_first_byte_ats), cardinality(p_last_byte_ats), cardinality(p_endpoints),
-        cardinality(p_request_sha256s), cardinality(p_response_sha256s), cardinality(p_rail_references), cardinality(p_rail_codes),
-        cardinality(p_error_classes), cardinality(p_error_details)],
+    perform outbox.refuse_bad_completions(cardinality(p_outbox_ids), p_outcomes, array[array_dims(p_outbox_ids), array_dims(p_attempt_nos),
+        array_dims(p_lease_tokens), array_dims(p_outcomes), array_dims(p_delays_ms), array_dims(p_first_byte_ats), array_dims(p_last_byte_ats),
+        array_dims(p_endpoints), array_dims(p_request_sha256s), array_dims(p_response_sha256s), array_dims(p_rail_references),
+        array_dims(p_rail_codes), array_dims(p_error_classes), array_dims(p_error_details)],
         array_position(p_outbox_ids, null) is not null or array_position(p_attempt_nos, null) is not null or array_position(p_lease_tokens, null) is not null);
     select coalesce(array_agg(s.outbox_id), '{}'), bool_or(s.is_ordered) into v_locked, v_ordered
       from (select p.outbox_id, p.is_ordered from outbox.payment_outbox_pending p where p.outbox_id = any (v_sorted)
@@ -1407,6 +1407,7 @@ ALTER FUNCTION outbox.disposition_of(p_on_unknown text, p_in_doubt boolean) OWNE
 CREATE FUNCTION outbox.enqueue_in_order(p_outbox_ids uuid[], p_rails text[], p_ordering_keys text[]) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET plan_cache_mode TO 'force_custom_plan'
     SET enable_seqscan TO 'off'
     AS $$
 #variable_conflict use_column
@@ -1450,6 +1451,7 @@ CREATE FUNCTION outbox.enqueue_payment_outbox(p_participant_id text, p_instructi
 declare
     v_now timestamptz := clock_timestamp();
     v_id uuid := outbox.new_outbox_id();
+    v_payload_sha256 bytea := sha256(p_payload);
     v_made boolean := false;
     v_amount_required boolean;
     v_require_attestation boolean;
@@ -1460,7 +1462,7 @@ begin
            p_not_before, p_not_after, p_ordering_key, p_traceparent, p_attestation_id, false, false) then
         insert into outbox.payment_outbox_identities (participant_id, instruction_id, generation, idempotency_key, outbox_id, identity_sha256)
         values (p_participant_id, p_instruction_id, 0, p_idempotency_key, v_id,
-                outbox.payment_identity_sha256(p_rail, p_payload, p_content_type, p_amount_minor, p_currency, p_not_before, p_not_after, p_ordering_key))
+                outbox.payment_identity_sha256(p_rail, v_payload_sha256, p_content_type, p_amount_minor, p_currency, p_not_before, p_not_after, p_ordering_key))
             on conflict on constraint payment_outbox_identities_pkey do nothing;
         v_made := found;
     end if;
@@ -1482,7 +1484,7 @@ begin
         end if;
     end if;
     insert into outbox.payment_outbox_instructions
-    values (v_id, p_participant_id, p_instruction_id, p_rail, p_payload, p_content_type, sha256(p_payload), p_amount_minor, p_currency,
+    values (v_id, p_participant_id, p_instruction_id, p_rail, p_payload, p_content_type, v_payload_sha256, p_amount_minor, p_currency,
             p_attestation_id, p_not_before, p_not_after, p_ordering_key, p_traceparent, session_user, v_now, v_policy);
     insert into outbox.payment_outbox_pending (outbox_id, rail, participant_id, is_ordered, next_attempt_at, not_after, created_at)
     values (v_id, p_rail, p_participant_id, false, greatest(v_now, p_not_before), p_not_after, v_now);
@@ -1498,7 +1500,7 @@ ALTER FUNCTION outbox.enqueue_payment_outbox(p_participant_id text, p_instructio
 CREATE FUNCTION outbox.enqueue_payment_outbox_batch(p_participant_ids text[], p_instruction_ids text[], p_idempotency_keys text[], p_rails text[], p_payloads bytea[], p_content_types text[], p_amounts_minor bigint[], p_currencies text[], p_not_befores timestamp with time zone[], p_not_afters timestamp with time zone[], p_ordering_keys text[], p_traceparents text[], p_attestation_ids uuid[], p_hint boolean DEFAULT true) RETURNS TABLE(ordinal integer, outbox_id uuid, created boolean)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
-    SET plan_cache_mode TO 'force_custom_plan'
+    SET plan_cache_mode TO 'force_generic_plan'
     SET jit TO 'off'
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
@@ -1507,72 +1509,80 @@ CREATE FUNCTION outbox.enqueue_payment_outbox_batch(p_participant_ids text[], p_
     AS $$
 #variable_conflict use_column
 -- Purpose: records payments in the caller's transaction: identity, instruction and pending row.
--- Parameters: arrays of one length; amounts in minor units; p_hint = false for two-phase commit, where NOTIFY is not allowed.
+-- Parameters: lists of one length; amounts in minor units; p_hint = false for two-phase commit, where NOTIFY is not allowed.
 -- Results: for each payment its outbox_id, and whether this call created it. The same participant, instruction, key and request
 --   returns the first row. OB001: the instruction with another request, OB002: with another key. OB003, OB004: a bad value. OB021, OB022:
 --   see refuse_unattested_payments. One bad payment refuses the whole batch.
 -- Locks taken: ordering keys and identities, each in order (two batches cannot deadlock), wake-up locks shared.
--- Hazard: "look first, then insert" pays twice under concurrency. The identity's primary key decides: a conflict is an answer in
---   the next statement, or 40001 above read committed. Look-ups are lateral with a limit: the plan goes by the key, whatever the size.
+-- Hazards: "look first, then insert" pays twice under concurrency. The identity's primary key decides: a conflict is an answer in
+--   the next statement, or 40001 above read committed. Plans are kept, which is safe only as no statement here can be planned in two
+--   ways: inserts of values, and a look-up by key, lateral with a limit, with every other way switched off. And a plan made anew
+--   would hold flat copies of the arrays, in each of which a value is found by going through those before it.
 declare
     v_now timestamptz := clock_timestamp();
     v_size integer := cardinality(p_participant_ids);
     v_policy integer := outbox.active_policy_version();
-    v_attested boolean; v_other record; v_ids uuid[]; v_outbox_ids uuid[]; v_digests bytea[]; v_differs bigint[];
+    v_tick bigint; v_ids uuid[]; v_outbox_ids uuid[]; v_payload_digests bytea[]; v_digests bytea[]; v_new bigint; v_differs bigint[];
+    v_attested boolean; v_other record;
 begin
-    if (select bool_or(l.size is distinct from v_size) from (values
-            (cardinality(p_instruction_ids)), (cardinality(p_idempotency_keys)), (cardinality(p_rails)), (cardinality(p_payloads)),
-            (cardinality(p_content_types)), (cardinality(p_amounts_minor)), (cardinality(p_currencies)),
-            (cardinality(p_not_befores)), (cardinality(p_not_afters)), (cardinality(p_ordering_keys)),
-            (cardinality(p_traceparents)), (cardinality(p_attestation_ids))) as l (size)) or v_size is null then
-        raise exception 'the arrays of a batch must have one length, that of p_participant_ids' using errcode = 'OB003';
+    -- A value is taken by its place: in a list that begins elsewhere it would be that of another payment.
+    if v_size is null or (select bool_or(l.dims is distinct from case when v_size > 0 then format('[1:%s]', v_size) end) from (values
+            (array_dims(p_participant_ids)), (array_dims(p_instruction_ids)), (array_dims(p_idempotency_keys)), (array_dims(p_rails)),
+            (array_dims(p_payloads)), (array_dims(p_content_types)), (array_dims(p_amounts_minor)), (array_dims(p_currencies)),
+            (array_dims(p_not_befores)), (array_dims(p_not_afters)), (array_dims(p_ordering_keys)), (array_dims(p_traceparents)),
+            (array_dims(p_attestation_ids))) as l (dims)) then
+        raise exception 'the arrays of a batch must be lists of one length, that of p_participant_ids, and begin at 1' using errcode = 'OB003';
     end if;
     v_attested := outbox.refuse_bad_payments(p_participant_ids, p_instruction_ids, p_idempotency_keys, p_rails, p_payloads, p_content_types,
         p_amounts_minor, p_currencies, p_not_befores, p_not_afters, p_ordering_keys, p_traceparents, p_attestation_ids);
-
     if cardinality(array_remove(p_ordering_keys, null)) > 0 then
         perform outbox.lock_ordering_keys(p_rails, p_ordering_keys);
     end if;
 
-    select array_agg(outbox.new_outbox_id()), array_agg(outbox.payment_identity_sha256(c.rail, c.payload, c.content_type,
-               c.amount_minor, c.currency, c.not_before, c.not_after, c.ordering_key))
-      into v_ids, v_digests
-      from unnest(p_rails, p_payloads, p_content_types, p_amounts_minor, p_currencies, p_not_befores, p_not_afters, p_ordering_keys)
-           as c (rail, payload, content_type, amount_minor, currency, not_before, not_after, ordering_key);
+    -- One reading of the clock: a payment takes longer than a tick, so no id is ahead of the time at which it is recorded.
+    v_tick := floor(extract(epoch from clock_timestamp()) * 4096000);
+    select array_agg(outbox.outbox_id_at(v_tick + n.place)), array_agg(n.payload_sha256),
+           array_agg(outbox.payment_identity_sha256(p_rails[n.place], n.payload_sha256, p_content_types[n.place], p_amounts_minor[n.place],
+               p_currencies[n.place], p_not_befores[n.place], p_not_afters[n.place], p_ordering_keys[n.place]))
+      into v_ids, v_payload_digests, v_digests
+      from (select g.place, sha256(p_payloads[g.place]) as payload_sha256 from generate_series(1, v_size) as g (place) offset 0) as n;
 
     insert into outbox.payment_outbox_identities
         (participant_id, instruction_id, generation, idempotency_key, outbox_id, identity_sha256)
-    select c.participant_id, c.instruction_id, 0, c.idempotency_key, c.outbox_id, c.digest
-      from unnest(p_participant_ids, p_instruction_ids, p_idempotency_keys, v_ids, v_digests) with ordinality
-           as c (participant_id, instruction_id, idempotency_key, outbox_id, digest, ordinal)
-     order by c.participant_id, c.instruction_id, c.ordinal
+    select c.participant_id, c.instruction_id, 0, p_idempotency_keys[c.place], v_ids[c.place], v_digests[c.place]
+      from unnest(p_participant_ids, p_instruction_ids) with ordinality as c (participant_id, instruction_id, place)
+     order by c.participant_id, c.instruction_id, c.place
         on conflict on constraint payment_outbox_identities_pkey do nothing;
+    get diagnostics v_new = row_count;
 
-    -- A new statement: it sees what a concurrent caller committed while the insert waited for it.
-    select array_agg(i.outbox_id order by c.ordinal),
-           array_agg(c.ordinal order by c.ordinal) filter (where i.idempotency_key <> c.idempotency_key or i.identity_sha256 <> c.digest)
-      into v_outbox_ids, v_differs
-      from unnest(p_participant_ids, p_instruction_ids, p_idempotency_keys, v_digests) with ordinality
-           as c (participant_id, instruction_id, idempotency_key, digest, ordinal)
-     cross join lateral (select n.outbox_id, n.idempotency_key, n.identity_sha256 from outbox.payment_outbox_identities n
-                          where n.participant_id = c.participant_id and n.instruction_id = c.instruction_id and n.generation = 0 limit 1) as i;
-    if v_differs is not null then
-        select v_differs[1] as ordinal, n.instruction_id, n.outbox_id, n.idempotency_key <> p_idempotency_keys[v_differs[1]] as other_key into v_other
-          from outbox.payment_outbox_identities n
-         where n.participant_id = p_participant_ids[v_differs[1]] and n.instruction_id = p_instruction_ids[v_differs[1]] and n.generation = 0;
-        raise exception 'payment % of the batch: instruction % is already recorded as % %', v_other.ordinal,
-            quote_literal(v_other.instruction_id), v_other.outbox_id,
-            case when v_other.other_key then 'under another idempotency key' else 'with another request' end
-            using errcode = case when v_other.other_key then 'OB002' else 'OB001' end,
-                  column = case when v_other.other_key then 'idempotency_key' else 'instruction_id' end,
-                  hint = 'the same instruction is never paid twice; a new payment needs a new instruction_id';
+    v_outbox_ids := v_ids;
+    if v_new < v_size then
+        -- A new statement: it sees what a concurrent caller committed while the insert waited for it.
+        select array_agg(i.outbox_id order by c.ordinal),
+               array_agg(c.ordinal order by c.ordinal) filter (where i.idempotency_key <> c.idempotency_key or i.identity_sha256 <> c.digest)
+          into v_outbox_ids, v_differs
+          from unnest(p_participant_ids, p_instruction_ids, p_idempotency_keys, v_digests) with ordinality
+               as c (participant_id, instruction_id, idempotency_key, digest, ordinal)
+         cross join lateral (select n.outbox_id, n.idempotency_key, n.identity_sha256 from outbox.payment_outbox_identities n
+                              where n.participant_id = c.participant_id and n.instruction_id = c.instruction_id and n.generation = 0 limit 1) as i;
+        if v_differs is not null then
+            select v_differs[1] as ordinal, n.instruction_id, n.outbox_id, n.idempotency_key <> p_idempotency_keys[v_differs[1]] as other_key into v_other
+              from outbox.payment_outbox_identities n
+             where n.participant_id = p_participant_ids[v_differs[1]] and n.instruction_id = p_instruction_ids[v_differs[1]] and n.generation = 0;
+            raise exception 'payment % of the batch: instruction % is already recorded as % %', v_other.ordinal,
+                quote_literal(v_other.instruction_id), v_other.outbox_id,
+                case when v_other.other_key then 'under another idempotency key' else 'with another request' end
+                using errcode = case when v_other.other_key then 'OB002' else 'OB001' end,
+                      column = case when v_other.other_key then 'idempotency_key' else 'instruction_id' end,
+                      hint = 'the same instruction is never paid twice; a new payment needs a new instruction_id';
+        end if;
     end if;
 
     -- Only of new payments: repeating an enqueue is always safe, also after not_after.
-    select c.ordinal into v_other from unnest(v_ids, v_outbox_ids, p_not_afters) with ordinality as c (outbox_id, first_id, not_after, ordinal)
-     where c.outbox_id = c.first_id and c.not_after <= v_now limit 1;
+    select n.place into v_other from generate_series(1, v_size) as n (place)
+     where v_ids[n.place] = v_outbox_ids[n.place] and p_not_afters[n.place] <= v_now limit 1;
     if found then
-        raise exception 'payment % of the batch: not_after is already past', v_other.ordinal using errcode = 'OB003', column = 'not_after';
+        raise exception 'payment % of the batch: not_after is already past', v_other.place using errcode = 'OB003', column = 'not_after';
     end if;
 
     -- A policy was put in force while this call waited: it is that which judges, and which is recorded.
@@ -1585,23 +1595,18 @@ begin
         perform outbox.refuse_unattested_payments(v_ids, v_outbox_ids, p_participant_ids, p_instruction_ids, p_rails, p_payloads, p_attestation_ids);
     end if;
     insert into outbox.payment_outbox_instructions
-    select c.outbox_id, c.participant_id, c.instruction_id, c.rail, c.payload, c.content_type, sha256(c.payload), c.amount_minor, c.currency,
-           c.attestation_id, c.not_before, c.not_after, c.ordering_key, c.traceparent, session_user, v_now, v_policy
-      from unnest(v_ids, v_outbox_ids, p_participant_ids, p_instruction_ids, p_rails, p_payloads, p_content_types, p_amounts_minor,
-                  p_currencies, p_attestation_ids, p_not_befores, p_not_afters, p_ordering_keys, p_traceparents)
-           as c (outbox_id, first_id, participant_id, instruction_id, rail, payload, content_type, amount_minor,
-                 currency, attestation_id, not_before, not_after, ordering_key, traceparent)
-     where c.outbox_id = c.first_id;
+    select v_ids[n.place], p_participant_ids[n.place], p_instruction_ids[n.place], p_rails[n.place], p_payloads[n.place], p_content_types[n.place],
+           v_payload_digests[n.place], p_amounts_minor[n.place], p_currencies[n.place], p_attestation_ids[n.place], p_not_befores[n.place],
+           p_not_afters[n.place], p_ordering_keys[n.place], p_traceparents[n.place], session_user, v_now, v_policy
+      from generate_series(1, v_size) as n (place) where v_ids[n.place] = v_outbox_ids[n.place];
     insert into outbox.payment_outbox_pending (outbox_id, rail, participant_id, is_ordered, next_attempt_at, not_after, created_at)
-    select c.outbox_id, c.rail, c.participant_id, c.ordering_key is not null, greatest(v_now, c.not_before), c.not_after, v_now
-      from unnest(v_ids, v_outbox_ids, p_rails, p_participant_ids, p_ordering_keys, p_not_befores, p_not_afters)
-           as c (outbox_id, first_id, rail, participant_id, ordering_key, not_before, not_after)
-     where c.outbox_id = c.first_id;
+    select v_ids[n.place], p_rails[n.place], p_participant_ids[n.place], p_ordering_keys[n.place] is not null,
+           greatest(v_now, p_not_befores[n.place]), p_not_afters[n.place], v_now
+      from generate_series(1, v_size) as n (place) where v_ids[n.place] = v_outbox_ids[n.place];
     if cardinality(array_remove(p_ordering_keys, null)) > 0 then
         perform outbox.enqueue_in_order(array(select case when c.id = c.first_id then c.id end from unnest(v_ids, v_outbox_ids) as c (id, first_id)),
             p_rails, p_ordering_keys);
     end if;
-
     if p_hint then perform outbox.hint_outbox_lanes(p_rails); end if;
     return query select c.ordinal::integer, c.first_id, c.outbox_id = c.first_id
       from unnest(v_ids, v_outbox_ids) with ordinality as c (outbox_id, first_id, ordinal);
@@ -2453,21 +2458,12 @@ CREATE FUNCTION outbox.new_outbox_id() RETURNS uuid
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
--- Purpose: a new UUIDv7 (RFC 9562, 5.7): uuidv7() where the server has it (18), otherwise the
---   millisecond, the fraction of it in 12 bits (method 3), and 62 random bits.
+-- Purpose: a new UUIDv7 of now.
 -- Results: the id. It is the payment's wire key, and its time is the partition's key.
 declare
-    v_micros bigint;
-    v_bytes bytea;
+    v_tick bigint := floor(extract(epoch from clock_timestamp()) * 4096000);
 begin
-    if current_setting('server_version_num')::integer >= 180000 then
-        return uuidv7();
-    end if;
-    v_micros := floor(extract(epoch from clock_timestamp()) * 1000000)::bigint;
-    v_bytes := substring(int8send(v_micros / 1000) from 3)
-        || int2send((28672 | ((v_micros % 1000) * 4096 / 1000))::smallint)
-        || substring(uuid_send(gen_random_uuid()) from 9);
-    return encode(v_bytes, 'hex')::uuid;
+    return outbox.outbox_id_at(v_tick);
 end
 $$;
 
@@ -2694,6 +2690,18 @@ $$;
 
 ALTER FUNCTION outbox.ordering_lock_key(p_rail text, p_ordering_key text) OWNER TO outbox_owner;
 
+CREATE FUNCTION outbox.outbox_id_at(p_tick bigint) RETURNS uuid
+    LANGUAGE sql PARALLEL SAFE
+    AS $$
+-- Purpose: a new UUIDv7 (RFC 9562, 5.7) of a moment: its millisecond, the fraction of it in 12 bits (method 3), and 62 random bits.
+-- Parameters: p_tick, 4096ths of a millisecond since 1970.
+-- Hazard: one expression that reads no clock, so that the planner puts it into the caller's statement: as a call for each payment
+--   it was a tenth of what recording a batch costs.
+    select encode(overlay(uuid_send(gen_random_uuid()) placing int8send((p_tick >> 12 << 16) | 28672 | (p_tick & 4095)) from 1), 'hex')::uuid
+$$;
+
+ALTER FUNCTION outbox.outbox_id_at(p_tick bigint) OWNER TO outbox_owner;
+
 CREATE FUNCTION outbox.outbox_id_floor(p_at timestamp with time zone) RETURNS uuid
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     AS $$
@@ -2790,18 +2798,19 @@ $$;
 
 ALTER FUNCTION outbox.pauses_lock_key() OWNER TO outbox_owner;
 
-CREATE FUNCTION outbox.payment_identity_sha256(p_rail text, p_payload bytea, p_content_type text, p_amount_minor bigint, p_currency text, p_not_before timestamp with time zone, p_not_after timestamp with time zone, p_ordering_key text) RETURNS bytea
+CREATE FUNCTION outbox.payment_identity_sha256(p_rail text, p_payload_sha256 bytea, p_content_type text, p_amount_minor bigint, p_currency text, p_not_before timestamp with time zone, p_not_after timestamp with time zone, p_ordering_key text) RETURNS bytea
     LANGUAGE sql STABLE PARALLEL SAFE
     AS $$
 -- Purpose: what makes two requests to pay the same request. Never traceparent, attestation, who or
 --   when: a repeated enqueue brings new ones.
 -- Results: SHA-256 over each value with its length in front, so that no two lists of values give the
---   same bytes; a null has length -1. The payload enters as its own SHA-256, times as microseconds.
+--   same bytes; a null has length -1. Times enter as microseconds, the payload as its own SHA-256,
+--   which callers have or need besides.
 -- Hazard: one expression without a table, so that the planner puts it into the caller's statement; as a statement of its own it was
 --   begun and ended once a payment.
     select sha256(
         coalesce(int4send(octet_length(convert_to(p_rail, 'UTF8'))) || convert_to(p_rail, 'UTF8'), int4send(-1))
-        || coalesce(int4send(32) || sha256(p_payload), int4send(-1))
+        || coalesce(int4send(32) || p_payload_sha256, int4send(-1))
         || coalesce(int4send(octet_length(convert_to(p_content_type, 'UTF8'))) || convert_to(p_content_type, 'UTF8'), int4send(-1))
         || coalesce(int4send(8) || int8send(p_amount_minor), int4send(-1))
         || coalesce(int4send(octet_length(convert_to(p_currency, 'UTF8'))) || convert_to(p_currency, 'UTF8'), int4send(-1))
@@ -2810,7 +2819,7 @@ CREATE FUNCTION outbox.payment_identity_sha256(p_rail text, p_payload bytea, p_c
         || coalesce(int4send(octet_length(convert_to(p_ordering_key, 'UTF8'))) || convert_to(p_ordering_key, 'UTF8'), int4send(-1)))
 $$;
 
-ALTER FUNCTION outbox.payment_identity_sha256(p_rail text, p_payload bytea, p_content_type text, p_amount_minor bigint, p_currency text, p_not_before timestamp with time zone, p_not_after timestamp with time zone, p_ordering_key text) OWNER TO outbox_owner;
+ALTER FUNCTION outbox.payment_identity_sha256(p_rail text, p_payload_sha256 bytea, p_content_type text, p_amount_minor bigint, p_currency text, p_not_before timestamp with time zone, p_not_after timestamp with time zone, p_ordering_key text) OWNER TO outbox_owner;
 
 CREATE FUNCTION outbox.policy_contracts(p_document text) RETURNS SETOF outbox.payment_rails
     LANGUAGE sql STABLE
@@ -4127,7 +4136,7 @@ begin
     perform outbox.lock_ordering_keys(array[v_i.rail], array[v_i.ordering_key]);
     insert into outbox.payment_outbox_identities
     values (v_i.participant_id, v_i.instruction_id, v_generation + 1, v_key, new_outbox_id,
-            outbox.payment_identity_sha256(v_i.rail, v_i.payload, v_i.content_type, v_i.amount_minor, v_i.currency, v_i.not_before, v_not_after, v_i.ordering_key));
+            outbox.payment_identity_sha256(v_i.rail, v_i.payload_sha256, v_i.content_type, v_i.amount_minor, v_i.currency, v_i.not_before, v_not_after, v_i.ordering_key));
     insert into outbox.payment_outbox_instructions
     select new_outbox_id, v_i.participant_id, v_i.instruction_id, v_i.rail, v_i.payload, v_i.content_type, v_i.payload_sha256, v_i.amount_minor, v_i.currency,
            v_i.attestation_id, v_i.not_before, v_not_after, v_i.ordering_key, v_i.traceparent, session_user, v_now, outbox.active_policy_version();
@@ -4230,22 +4239,21 @@ $_$;
 
 ALTER FUNCTION outbox.refuse_bad_attestation(p_a outbox.ingress_attestations) OWNER TO outbox_owner;
 
-CREATE FUNCTION outbox.refuse_bad_completions(p_size integer, p_outcomes text[], p_lengths integer[], p_has_nulls boolean) RETURNS void
+CREATE FUNCTION outbox.refuse_bad_completions(p_size integer, p_outcomes text[], p_dims text[], p_has_nulls boolean) RETURNS void
     LANGUAGE plpgsql IMMUTABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
--- Purpose: refuses a batch of completions whose arrays differ in length or that has an outcome nobody
+-- Purpose: refuses a batch of completions whose arrays are no lists of one length, from 1 on, or that has an outcome nobody
 --   knows. Internal to complete.
--- Parameters: p_size, the length of the first array; p_lengths, those of the others;
+-- Parameters: p_size, the length of the first array; p_dims, the dimensions of all;
 --   p_has_nulls, whether an id, attempt number or token is null.
 -- Results: nothing, or raises OB003.
 declare
     v_outcome text;
 begin
-    -- A length is null if the array is: `<>` would let that pass.
-    if p_size is null or cardinality(p_outcomes) is distinct from p_size
-       or exists (select from unnest(p_lengths) as l (size) where l.size is distinct from p_size) then
-        raise exception 'the arrays of a batch must have one length, that of p_outbox_ids' using errcode = 'OB003';
+    -- Null if the array is, or is empty: `<>` would let that pass.
+    if p_size is null or exists (select from unnest(p_dims) as l (dims) where l.dims is distinct from case when p_size > 0 then format('[1:%s]', p_size) end) then
+        raise exception 'the arrays of a batch must be lists of one length, that of p_outbox_ids, and begin at 1' using errcode = 'OB003';
     end if;
     if p_has_nulls then
         raise exception 'a completion names its payment, attempt and lease token: none of them may be null' using errcode = 'OB003';
@@ -4258,7 +4266,7 @@ begin
 end
 $$;
 
-ALTER FUNCTION outbox.refuse_bad_completions(p_size integer, p_outcomes text[], p_lengths integer[], p_has_nulls boolean) OWNER TO outbox_owner;
+ALTER FUNCTION outbox.refuse_bad_completions(p_size integer, p_outcomes text[], p_dims text[], p_has_nulls boolean) OWNER TO outbox_owner;
 
 CREATE FUNCTION outbox.refuse_bad_payments(p_participant_ids text[], p_instruction_ids text[], p_idempotency_keys text[], p_rails text[], p_payloads bytea[], p_content_types text[], p_amounts_minor bigint[], p_currencies text[], p_not_befores timestamp with time zone[], p_not_afters timestamp with time zone[], p_ordering_keys text[], p_traceparents text[], p_attestation_ids uuid[]) RETURNS boolean
     LANGUAGE plpgsql STABLE
@@ -4270,13 +4278,11 @@ CREATE FUNCTION outbox.refuse_bad_payments(p_participant_ids text[], p_instructi
 declare
     v_bad record;
 begin
-    if (select bool_and(outbox.is_plain_payment(c.participant_id, c.instruction_id, c.idempotency_key, c.payload, c.content_type, c.amount_minor,
-               c.currency, c.not_before, c.not_after, c.ordering_key, c.traceparent, c.attestation_id, r.amount_required, r.require_attestation))
-          from unnest(p_participant_ids, p_instruction_ids, p_idempotency_keys, p_rails, p_payloads, p_content_types,
-                      p_amounts_minor, p_currencies, p_not_befores, p_not_afters, p_ordering_keys, p_traceparents, p_attestation_ids)
-               as c (participant_id, instruction_id, idempotency_key, rail, payload, content_type, amount_minor, currency,
-                     not_before, not_after, ordering_key, traceparent, attestation_id)
-          left join outbox.payment_rails r on r.rail = c.rail) then
+    if (select bool_and(outbox.is_plain_payment(p_participant_ids[n.place], p_instruction_ids[n.place], p_idempotency_keys[n.place], p_payloads[n.place],
+               p_content_types[n.place], p_amounts_minor[n.place], p_currencies[n.place], p_not_befores[n.place], p_not_afters[n.place],
+               p_ordering_keys[n.place], p_traceparents[n.place], p_attestation_ids[n.place], r.amount_required, r.require_attestation))
+          from generate_series(1, cardinality(p_rails)) as n (place)
+          left join outbox.payment_rails r on r.rail = p_rails[n.place]) then
         return false;
     end if;
     select c.ordinal, c.rail, r.rail as known_rail, f.place, f.fault into v_bad
@@ -7029,6 +7035,8 @@ REVOKE ALL ON FUNCTION outbox.open_paid_break(p_statement_id uuid, p_outbox_id u
 
 REVOKE ALL ON FUNCTION outbox.ordering_lock_key(p_rail text, p_ordering_key text) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION outbox.outbox_id_at(p_tick bigint) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION outbox.outbox_id_floor(p_at timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION outbox.park_unclaimable(p_rail text, p_outbox_ids uuid[], p_now timestamp with time zone) FROM PUBLIC;
@@ -7039,7 +7047,7 @@ REVOKE ALL ON FUNCTION outbox.paused_participants(p_rail text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION outbox.pauses_lock_key() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION outbox.payment_identity_sha256(p_rail text, p_payload bytea, p_content_type text, p_amount_minor bigint, p_currency text, p_not_before timestamp with time zone, p_not_after timestamp with time zone, p_ordering_key text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION outbox.payment_identity_sha256(p_rail text, p_payload_sha256 bytea, p_content_type text, p_amount_minor bigint, p_currency text, p_not_before timestamp with time zone, p_not_after timestamp with time zone, p_ordering_key text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION outbox.policy_contracts(p_document text) FROM PUBLIC;
 
@@ -7179,7 +7187,7 @@ GRANT SELECT ON TABLE outbox.ingress_attestations TO outbox_auditor;
 
 REVOKE ALL ON FUNCTION outbox.refuse_bad_attestation(p_a outbox.ingress_attestations) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION outbox.refuse_bad_completions(p_size integer, p_outcomes text[], p_lengths integer[], p_has_nulls boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION outbox.refuse_bad_completions(p_size integer, p_outcomes text[], p_dims text[], p_has_nulls boolean) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION outbox.refuse_bad_payments(p_participant_ids text[], p_instruction_ids text[], p_idempotency_keys text[], p_rails text[], p_payloads bytea[], p_content_types text[], p_amounts_minor bigint[], p_currencies text[], p_not_befores timestamp with time zone[], p_not_afters timestamp with time zone[], p_ordering_keys text[], p_traceparents text[], p_attestation_ids uuid[]) FROM PUBLIC;
 

@@ -58,7 +58,7 @@ fill() {
         from (select n, date_trunc('day', now()) - interval '1 hour' - ($PAYMENTS - n) * interval '$APART_MS ms' as at
                 from generate_series($((FILLED + 1)), $1) n) g" -c "
       insert into outbox.payment_outbox_identities select 'p', 'i' || n, 0, 'k' || n, id, outbox.payment_identity_sha256('r',
-             convert_to(repeat('x', 400), 'UTF8'), 'text/plain', n, 'EUR', null, null, null) from ids" -c "
+             sha256(convert_to(repeat('x', 400), 'UTF8')), 'text/plain', n, 'EUR', null, null, null) from ids" -c "
       insert into outbox.payment_outbox_instructions (outbox_id, participant_id, instruction_id, rail, payload, content_type,
              payload_sha256, amount_minor, currency, enqueued_by, created_at)
       select id, 'p', 'i' || n, 'r', convert_to(repeat('x', 400), 'UTF8'), 'text/plain',

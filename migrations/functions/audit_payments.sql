@@ -31,7 +31,7 @@ begin
         union select d.outbox_id from outbox.payment_outbox_identities d where p_from is null
     ), seen as materialized (
         select s.outbox_id, i.rail is not null as is_instructed, sha256(i.payload) = i.payload_sha256 as is_true, d.identity_sha256 is not null as is_identified,
-               outbox.payment_identity_sha256(i.rail, i.payload, i.content_type, i.amount_minor, i.currency, i.not_before, i.not_after, i.ordering_key)
+               outbox.payment_identity_sha256(i.rail, sha256(i.payload), i.content_type, i.amount_minor, i.currency, i.not_before, i.not_after, i.ordering_key)
                    = d.identity_sha256 as is_itself,
                i.attestation_id is not null as is_attested, t.allows,
                exists (select from outbox.partition_receipts r where r.holds = 'ATTESTATIONS' and i.attestation_id >= r.ids_from and i.attestation_id < r.ids_before)

@@ -32,10 +32,10 @@ declare
     v_unlocked uuid[] := '{}';
     v_accepted integer[] := '{}';
 begin
-    perform outbox.refuse_bad_completions(cardinality(p_outbox_ids), p_outcomes, array[cardinality(p_attempt_nos), cardinality(p_lease_tokens),
-        cardinality(p_delays_ms), cardinality(p_first_byte_ats), cardinality(p_last_byte_ats), cardinality(p_endpoints),
-        cardinality(p_request_sha256s), cardinality(p_response_sha256s), cardinality(p_rail_references), cardinality(p_rail_codes),
-        cardinality(p_error_classes), cardinality(p_error_details)],
+    perform outbox.refuse_bad_completions(cardinality(p_outbox_ids), p_outcomes, array[array_dims(p_outbox_ids), array_dims(p_attempt_nos),
+        array_dims(p_lease_tokens), array_dims(p_outcomes), array_dims(p_delays_ms), array_dims(p_first_byte_ats), array_dims(p_last_byte_ats),
+        array_dims(p_endpoints), array_dims(p_request_sha256s), array_dims(p_response_sha256s), array_dims(p_rail_references),
+        array_dims(p_rail_codes), array_dims(p_error_classes), array_dims(p_error_details)],
         array_position(p_outbox_ids, null) is not null or array_position(p_attempt_nos, null) is not null or array_position(p_lease_tokens, null) is not null);
     select coalesce(array_agg(s.outbox_id), '{}'), bool_or(s.is_ordered) into v_locked, v_ordered
       from (select p.outbox_id, p.is_ordered from outbox.payment_outbox_pending p where p.outbox_id = any (v_sorted)

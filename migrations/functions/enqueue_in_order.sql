@@ -1,6 +1,7 @@
 create or replace function outbox.enqueue_in_order(p_outbox_ids uuid[], p_rails text[], p_ordering_keys text[]) returns void
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
 set enable_seqscan = off
 as $$
 #variable_conflict use_column

@@ -23,6 +23,7 @@ as $$
 declare
     v_now timestamptz := clock_timestamp();
     v_id uuid := outbox.new_outbox_id();
+    v_payload_sha256 bytea := sha256(p_payload);
     v_made boolean := false;
     v_amount_required boolean;
     v_require_attestation boolean;
@@ -33,7 +34,7 @@ begin
            p_not_before, p_not_after, p_ordering_key, p_traceparent, p_attestation_id, false, false) then
         insert into outbox.payment_outbox_identities (participant_id, instruction_id, generation, idempotency_key, outbox_id, identity_sha256)
         values (p_participant_id, p_instruction_id, 0, p_idempotency_key, v_id,
-                outbox.payment_identity_sha256(p_rail, p_payload, p_content_type, p_amount_minor, p_currency, p_not_before, p_not_after, p_ordering_key))
+                outbox.payment_identity_sha256(p_rail, v_payload_sha256, p_content_type, p_amount_minor, p_currency, p_not_before, p_not_after, p_ordering_key))
             on conflict on constraint payment_outbox_identities_pkey do nothing;
         v_made := found;
     end if;
@@ -55,7 +56,7 @@ begin
         end if;
     end if;
     insert into outbox.payment_outbox_instructions
-    values (v_id, p_participant_id, p_instruction_id, p_rail, p_payload, p_content_type, sha256(p_payload), p_amount_minor, p_currency,
+    values (v_id, p_participant_id, p_instruction_id, p_rail, p_payload, p_content_type, v_payload_sha256, p_amount_minor, p_currency,
             p_attestation_id, p_not_before, p_not_after, p_ordering_key, p_traceparent, session_user, v_now, v_policy);
     insert into outbox.payment_outbox_pending (outbox_id, rail, participant_id, is_ordered, next_attempt_at, not_after, created_at)
     values (v_id, p_rail, p_participant_id, false, greatest(v_now, p_not_before), p_not_after, v_now);

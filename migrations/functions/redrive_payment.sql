@@ -86,7 +86,7 @@ begin
     perform outbox.lock_ordering_keys(array[v_i.rail], array[v_i.ordering_key]);
     insert into outbox.payment_outbox_identities
     values (v_i.participant_id, v_i.instruction_id, v_generation + 1, v_key, new_outbox_id,
-            outbox.payment_identity_sha256(v_i.rail, v_i.payload, v_i.content_type, v_i.amount_minor, v_i.currency, v_i.not_before, v_not_after, v_i.ordering_key));
+            outbox.payment_identity_sha256(v_i.rail, v_i.payload_sha256, v_i.content_type, v_i.amount_minor, v_i.currency, v_i.not_before, v_not_after, v_i.ordering_key));
     insert into outbox.payment_outbox_instructions
     select new_outbox_id, v_i.participant_id, v_i.instruction_id, v_i.rail, v_i.payload, v_i.content_type, v_i.payload_sha256, v_i.amount_minor, v_i.currency,
            v_i.attestation_id, v_i.not_before, v_not_after, v_i.ordering_key, v_i.traceparent, session_user, v_now, outbox.active_policy_version();

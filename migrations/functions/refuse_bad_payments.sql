@@ -12,13 +12,11 @@ as $$
 declare
     v_bad record;
 begin
-    if (select bool_and(outbox.is_plain_payment(c.participant_id, c.instruction_id, c.idempotency_key, c.payload, c.content_type, c.amount_minor,
-               c.currency, c.not_before, c.not_after, c.ordering_key, c.traceparent, c.attestation_id, r.amount_required, r.require_attestation))
-          from unnest(p_participant_ids, p_instruction_ids, p_idempotency_keys, p_rails, p_payloads, p_content_types,
-                      p_amounts_minor, p_currencies, p_not_befores, p_not_afters, p_ordering_keys, p_traceparents, p_attestation_ids)
-               as c (participant_id, instruction_id, idempotency_key, rail, payload, content_type, amount_minor, currency,
-                     not_before, not_after, ordering_key, traceparent, attestation_id)
-          left join outbox.payment_rails r on r.rail = c.rail) then
+    if (select bool_and(outbox.is_plain_payment(p_participant_ids[n.place], p_instruction_ids[n.place], p_idempotency_keys[n.place], p_payloads[n.place],
+               p_content_types[n.place], p_amounts_minor[n.place], p_currencies[n.place], p_not_befores[n.place], p_not_afters[n.place],
+               p_ordering_keys[n.place], p_traceparents[n.place], p_attestation_ids[n.place], r.amount_required, r.require_attestation))
+          from generate_series(1, cardinality(p_rails)) as n (place)
+          left join outbox.payment_rails r on r.rail = p_rails[n.place]) then
         return false;
     end if;
     select c.ordinal, c.rail, r.rail as known_rail, f.place, f.fault into v_bad

@@ -129,6 +129,7 @@ async fn unknown_outcomes_missing_ids_and_uneven_arrays_are_refused_whole() {
         ("a state as an outcome", good.replace("'ACCEPTED'", "'DISPATCHED'")),
         ("no outcome", good.replace("'ACCEPTED'", "null")),
         ("two delays", good.replace("array[0::bigint]", "array[0::bigint, 0]")),
+        ("delays that begin elsewhere", good.replace("array[0::bigint]", "'[0:0]={0}'::bigint[]")),
         ("no array of delays", good.replace("array[0::bigint]", "null")),
         ("no token", good.replace(&token, "array[null::uuid]")),
         ("no array of tokens", good.replace(&token, "null")),

@@ -184,6 +184,51 @@ async fn batch_with_arrays_of_different_length_is_refused() {
 }
 
 #[tokio::test]
+async fn lists_that_begin_elsewhere_are_refused() {
+    let mut world = World::new().await;
+    let mut ingest = world.db.connect_as("t_ingest").await.unwrap();
+    let text = "select * from outbox.enqueue_payment_outbox_batch(array['a', 'a'], array['i', 'j'], array['k', 'l'], array['wire', 'wire'], \
+                array['x'::bytea, 'y'], array['text/plain', 'text/plain'], array[1::bigint, 2], array['EUR', 'EUR'], \
+                array[null, null]::timestamptz[], array[null, null]::timestamptz[], array[null, null]::text[], array[null, null]::text[], \
+                array[null, null]::uuid[])";
+    for (list, elsewhere) in [
+        ("array[1::bigint, 2]", "'[0:1]={1,2}'::bigint[]"),
+        ("array['a', 'a']", "'[2:3]={a,a}'::text[]"),
+        ("array['x'::bytea, 'y']", "array[array['x'::bytea], array['y'::bytea]]"),
+    ] {
+        let moved = text.replace(list, elsewhere);
+        assert_ne!(moved, text);
+        assert_eq!(refused(&mut ingest, &moved).await.code, "OB003", "{elsewhere}");
+    }
+    assert_eq!(fetch(&mut ingest, text).await.len(), 2);
+    let none = "select * from outbox.enqueue_payment_outbox_batch('{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}')";
+    assert_eq!(fetch(&mut ingest, none).await.len(), 0, "an empty batch is none");
+    let amounts = "select string_agg(convert_from(payload, 'UTF8') || amount_minor, ' ' order by outbox_id) from outbox.payment_outbox_instructions";
+    assert_eq!(scalar::<String>(&mut world.dba, amounts).await, "x1 y2");
+}
+
+#[tokio::test]
+async fn ids_of_a_batch_are_of_its_time_and_in_its_order() {
+    let mut world = World::new().await;
+    let payments: Vec<NewPayment> = (0..10_000).map(|n| payment(&n.to_string())).collect();
+    let millis = "select floor(extract(epoch from clock_timestamp()) * 1000)::bigint";
+    let from: i64 = scalar(&mut world.dba, millis).await;
+    let batch = enqueue_batch(&mut world.session("t_ingest"), &payments, Hint::Wake).await.unwrap();
+    let single = enqueue_batch(&mut world.session("t_ingest"), &[payment("single")], Hint::Wake).await.unwrap();
+    let until: i64 = scalar(&mut world.dba, millis).await;
+    let ids: Vec<u128> = batch.iter().chain(&single).map(|one| one.outbox_id.0.as_u128()).collect();
+    assert!(ids.is_sorted_by(|one, next| one >> 64 < next >> 64), "each in a later tick than the one before");
+    for id in &ids {
+        let made = i64::try_from(id >> 80).unwrap();
+        assert!((from..=until).contains(&made), "{from} {made} {until}");
+        // RFC 9562, 5.7: version 7, variant 10.
+        assert_eq!((id >> 76 & 0xf, id >> 62 & 0b11), (7, 0b10));
+    }
+    let random: std::collections::BTreeSet<u128> = ids.iter().map(|id| id & ((1 << 62) - 1)).collect();
+    assert_eq!(random.len(), ids.len());
+}
+
+#[tokio::test]
 async fn batches_with_the_same_keys_in_opposite_order_never_deadlock() {
     let mut world = World::new().await;
     let (mut up, mut down) = (world.session("t_ingest"), world.session("t_ingest"));

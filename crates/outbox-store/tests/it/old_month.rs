@@ -17,7 +17,7 @@ use crate::world::{World, completion, lease};
 pub(crate) const DAY: i64 = 86_400_000;
 
 /// Ids of the fourth day of last month: what is enqueued from now on is of that month.
-const LAST_MONTH: &str = "create or replace function outbox.new_outbox_id() returns uuid language sql volatile as $$
+const LAST_MONTH: &str = "create or replace function outbox.outbox_id_at(p_tick bigint) returns uuid language sql volatile as $$
     select (left(outbox.outbox_id_floor(date_trunc('month', clock_timestamp(), 'UTC') - interval '1 month' + interval '3 days')::text, 18)
             || right(gen_random_uuid()::text, 18))::uuid $$";
 
@@ -62,7 +62,7 @@ impl OldMonth {
     }
 
     pub(crate) async fn back_to_now(&mut self) {
-        let now = std::fs::read_to_string(workspace_root().join("migrations/functions/new_outbox_id.sql")).unwrap();
+        let now = std::fs::read_to_string(workspace_root().join("migrations/functions/outbox_id_at.sql")).unwrap();
         run(&mut self.world.dba, &now).await;
     }
 

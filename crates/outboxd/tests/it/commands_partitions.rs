@@ -10,7 +10,7 @@ use sqlx::AssertSqlSafe;
 use crate::commands_binary::{Desk, Ended, text};
 
 /// What is enqueued from now on is of the fourth day of last month.
-const LAST_MONTH: &str = "create or replace function outbox.new_outbox_id() returns uuid language sql volatile as $$
+const LAST_MONTH: &str = "create or replace function outbox.outbox_id_at(p_tick bigint) returns uuid language sql volatile as $$
     select (left(outbox.outbox_id_floor(date_trunc('month', clock_timestamp(), 'UTC') - interval '1 month' + interval '3 days')::text, 18)
             || right(gen_random_uuid()::text, 18))::uuid $$";
 

@@ -31,7 +31,7 @@ const INTERNAL: &str = "
     unpark_outbox_rows action_needs_approval active_policy_version after_attempt apply_to_payment approved_action attempt_kind_of
     attempt_state_after choose_payments cluster_now detached_as disposition_of enqueue_in_order epoch_fault epoch_us evidence_too_early fault_of_action
     hint_outbox_lane hint_outbox_lanes hold_reason_after hold_reason_before is_accepted_elsewhere is_behind_another is_paid_by_statement is_plain_payment
-    lock_ordering_keys members_sha256 new_outbox_id open_paid_break ordering_lock_key park_unclaimable paused_participants
+    lock_ordering_keys members_sha256 new_outbox_id open_paid_break outbox_id_at ordering_lock_key park_unclaimable paused_participants
     pauses_lock_key payment_identity_sha256 rail_to_claim record_acceptances record_first_epoch record_operator_attempt
     record_outcomes redrive_payment refuse_bad_completions refuse_bad_payments refuse_other_epoch refuse_untimely_action settle_lost_leases unpark_first
     unpark_successors wakeup_lock_key";
