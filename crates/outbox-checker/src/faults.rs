@@ -251,19 +251,32 @@ impl Faults {
     /// How much of a time of the machine was outage.
     #[must_use]
     pub fn outage_us(&self, from_us: i64, until_us: i64) -> i64 {
-        let mut spans: Vec<_> =
-            self.outages.iter().map(|(from, until)| ((*from).max(from_us), (*until).min(until_us))).collect();
-        spans.sort_unstable();
-        let (mut sum, mut covered) = (0, from_us);
-        for (from, until) in spans {
-            let from = from.max(covered);
-            if until > from {
-                sum += until - from;
-                covered = until;
-            }
-        }
-        sum
+        covered_us(self.outages.clone(), from_us, until_us)
     }
+
+    /// How much of a time of the machine the worker of that id stood still, was hit by a fault, or had no database.
+    #[must_use]
+    pub fn hindered_us(&self, worker: &str, from_us: i64, until_us: i64) -> i64 {
+        let is_it = |target: &str| !target.is_empty() && worker.starts_with(target);
+        let windows = self.windows.iter().filter(|window| is_it(&window.target));
+        let begun = self.begun.iter().filter(|(target, _)| is_it(target)).map(|(_, since_us)| (*since_us, i64::MAX));
+        let spans = windows.map(|window| (window.from_us, window.until_us)).chain(begun);
+        covered_us(spans.chain(self.outages.iter().copied()).collect(), from_us, until_us)
+    }
+}
+
+/// How much of a time lies in these spans, which may overlap.
+fn covered_us(mut spans: Vec<(i64, i64)>, from_us: i64, until_us: i64) -> i64 {
+    spans.sort_unstable();
+    let (mut sum, mut covered) = (0, from_us);
+    for (from, until) in spans {
+        let (from, until) = (from.max(covered), until.min(until_us));
+        if until > from {
+            sum += until - from;
+            covered = until;
+        }
+    }
+    sum
 }
 
 fn key(text: &str) -> Result<u128, String> {
@@ -379,6 +392,19 @@ mod tests {
         assert!(!found.was_hit("wire", "d1/x", 109_000_000, 120_000_000));
         assert!(!found.was_hit("sepa", "d1/x", 116_000_000, 120_000_000));
         assert!(!found.was_hit("sepa", "d1/x", 80_000_000, 90_000_000));
+    }
+
+    #[test]
+    fn a_worker_is_hindered_by_its_own_stops_and_by_outages() {
+        let found = faults(&[
+            r#"{"event":"stopped","from_us":10,"until_us":20,"target":"d1"}"#,
+            r#"{"event":"stopped","from_us":12,"until_us":90,"target":"d2"}"#,
+            r#"{"event":"outage","from_us":15,"until_us":30}"#,
+            r#"{"event":"begins","at_us":80,"kind":"restart","target":"d1"}"#,
+        ]);
+        assert_eq!(found.hindered_us("d1/x", 0, 100), 40);
+        assert_eq!(found.hindered_us("d1/x", 18, 25), 7);
+        assert_eq!(found.hindered_us("d3/x", 0, 100), 15);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::{Case, Check, Flaw};
 use crate::payment::Attempt;
 use crate::words::State;
 
-/// How long a living worker has to report, while it reports other results.
+/// How long a living worker has to report, while it reports other results: in which it neither stands still nor lacks a database.
 pub const REPORTS_WITHIN_US: i64 = 15_000_000;
 
 /// Judges what became of an acceptance that came under a lost lease.
@@ -29,10 +29,13 @@ pub fn late_evidence_is_kept(case: &Case<'_>) -> Option<Flaw> {
         return None;
     }
     let last_us = case.faults.earliest_host_us(case.workers.last_us(attempt.worker));
-    let lived_on = last_us >= wire.accepted_us + REPORTS_WITHIN_US;
-    let is_kept = case.lates.iter().any(|late| late.attempt_no == attempt.no);
-    (lived_on && !is_kept).then(|| {
-        let worker = case.workers.name(attempt.worker);
+    let lived_us = last_us - wire.accepted_us;
+    if lived_us < REPORTS_WITHIN_US || case.lates.iter().any(|late| late.attempt_no == attempt.no) {
+        return None;
+    }
+    let worker = case.workers.name(attempt.worker);
+    let hindered_us = case.faults.hindered_us(worker, wire.accepted_us, last_us);
+    (lived_us - hindered_us >= REPORTS_WITHIN_US).then(|| {
         let detail =
             format!("attempt {} was accepted under a lost lease, {worker} lived on, and told nobody", attempt.no);
         Flaw::new(Check::LateEvidenceForgotten, detail)
@@ -74,6 +77,10 @@ mod tests {
         let mut forged = forgotten();
         forged.workers.last_us[0] -= 1;
         assert_eq!(found(&forged), None);
+        let mut forged = forgotten();
+        let (from_us, worker) = (forged.payment.wire.accepted_us + 1_000_000, forged.case().workers.name(0).to_owned());
+        forged.faults.windows.push(crate::faults::Window { target: worker, from_us, until_us: from_us + 1 });
+        assert_eq!(found(&forged), None, "stood still meanwhile");
         let mut forged = forgotten();
         let at_us = forged.payment.wire.accepted_us;
         forged.faults.failovers.push(crate::faults::Failover { at_us, lost_from_us: at_us });

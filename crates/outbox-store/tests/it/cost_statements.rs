@@ -137,7 +137,7 @@ async fn no_call_runs_a_statement_inside_for_each_payment() {
     let mut counted = Counted::new().await;
     let few = counted.life(Outcome::Accepted, 5).await;
     let many = counted.life(Outcome::Accepted, BATCH).await;
-    let calls = [("enqueue of a batch", 15), ("claim", 17), ("renewal", 3), ("completion", 8)];
+    let calls = [("enqueue of a batch", 13), ("claim", 17), ("renewal", 3), ("completion", 8)];
     for ((call, most), (few, many)) in calls.into_iter().zip(few.iter().zip(&many)) {
         assert_eq!((few.sent, many.sent), (1, 1), "{call}");
         assert!((1..=most).contains(&few.inside), "{call} of 5: {few:?}");
