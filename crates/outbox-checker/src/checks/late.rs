@@ -1,8 +1,8 @@
 //! What a worker learned after its lease was lost is kept.
 //!
 //! From outside a forgetful dispatcher looks like this: a lease was lost, the rail gave a whole acceptance to the only
-//! request there was, the worker of that lease lived on and recorded other results long after, and there is no late
-//! outcome of that attempt. Only this is judged, for it has no other explanation. Not seen: what a worker forgot that was
+//! request there was, the worker of that lease lived on unhindered and recorded other results long after, and there is no
+//! late outcome of that attempt. Only this is judged, for it has no other explanation. Not seen: what a worker forgot that was
 //! killed or did nothing afterwards; answers to one of several requests of a key; answers that were no acceptance; what
 //! a failover took away.
 
