@@ -1,4 +1,4 @@
-//! What lies at the top of the repository, how decision records are named, and how scripts begin.
+//! What lies at the top of the repository, what can be read, how decision records are named, and how scripts begin.
 
 use crate::tree::{Finding, Tree};
 
@@ -33,6 +33,16 @@ pub fn top_level_is_as_agreed(tree: &Tree) -> Vec<Finding> {
     let extra =
         names.iter().filter(|name| !REQUIRED.contains(name) && !FOR_TOOLS.contains(name) && !name.starts_with('.'));
     missing.chain(extra.map(|name| Finding::whole(name, "does not belong at the top level"))).collect()
+}
+
+/// Files in TOML are TOML, those too that no build reads; the corpus of the parsers and what lints refuse need not be.
+#[must_use]
+pub fn toml_can_be_read(tree: &Tree) -> Vec<Finding> {
+    let is_example =
+        |path: &str| path.starts_with("crates/outbox-fuzz/corpus/") || path.starts_with("scripts/security/fixtures/");
+    let files = tree.ending(".toml").filter(|(path, _)| !is_example(path));
+    let unread = files.filter_map(|(path, text)| Some((path, text.parse::<toml::Table>().err()?)));
+    unread.map(|(path, error)| Finding::whole(path, error.to_string())).collect()
 }
 
 /// Decision records are `YYYY-MM-DD-slug.md`, a page each.
@@ -89,6 +99,18 @@ pub fn scripts_stop_at_the_first_failure(tree: &Tree) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn text_in_a_file_of_toml_is_found() {
+        let broken = "# A comment [[store]]\n[[equivalent]] has the rest";
+        let tree = Tree::of(&[
+            ("scripts/a.toml", broken),
+            ("scripts/b.toml", "a = 1"),
+            ("scripts/security/fixtures/c.toml", broken),
+        ]);
+        let found: Vec<String> = toml_can_be_read(&tree).into_iter().map(|finding| finding.path).collect();
+        assert_eq!(found, ["scripts/a.toml"]);
+    }
 
     #[test]
     fn missing_and_extra_entries_are_found() {

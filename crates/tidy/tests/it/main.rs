@@ -33,6 +33,7 @@ rules! {
     invariants::invariants_name_their_tests,
     layout::decisions_are_named_by_date,
     layout::scripts_stop_at_the_first_failure,
+    layout::toml_can_be_read,
     layout::top_level_is_as_agreed,
     machines::files_name_no_machine,
     mentions::mentioned_commands_exist,
