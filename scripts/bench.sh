@@ -6,7 +6,7 @@
 #
 # short, which is the default, takes under six minutes; full has a queue of five million and ten minutes of payments that come and
 # go; smoke does each work once, to see that it runs: its figures mean nothing, and are kept only if --out says where.
-# --only: drain, enqueue, wakeup, depth, pinned, burst, http, partitions, scale-out or mixed; --set: of the daemon's configuration.
+# --only: drain, enqueue, wakeup, depth, pinned, burst, http, partitions, scale-out, mixed or profile; --set: of the daemon's configuration.
 # The raw figures go to evidence/bench/, under the name of the form, or to FILE, which --only needs. BENCH_BIN names a folder of programs that are built
 # already. The last line begins with BENCH. No figure is a bound: nothing fails because a machine is slow, but what is lost or sent
 # twice on the way does.

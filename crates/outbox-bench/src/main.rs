@@ -63,6 +63,8 @@ enum Work {
     ScaleOut,
     /// Payments that come and go; nothing in the short form.
     Mixed,
+    /// Where the database's time and its log go.
+    Profile,
 }
 
 /// What is measured.
@@ -106,7 +108,8 @@ async fn main() -> ExitCode {
 }
 
 async fn measure(options: Options) -> Result<(), BenchError> {
-    let world = World::start(PgVersion::parse(&options.postgres, "--postgres")?, &options.dir)?;
+    let version = PgVersion::parse(&options.postgres, "--postgres")?;
+    let world = World::start(version, &options.dir)?;
     let sizes = match options.form {
         Form::Smoke => Sizes::smoke(),
         Form::Short => Sizes::short(),
@@ -131,6 +134,7 @@ async fn measure(options: Options) -> Result<(), BenchError> {
             Work::Partitions => programme.partitions().await?,
             Work::ScaleOut => programme.scale_out().await?,
             Work::Mixed => programme.mixed().await?,
+            Work::Profile => programme.profile(&World::start_counting(version, &options.dir)?).await?,
         }
     }
     let report = programme.report;

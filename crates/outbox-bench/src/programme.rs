@@ -13,7 +13,7 @@ use crate::meter::{Cost, real};
 use crate::report::Report;
 use crate::work::enqueue::{How, asleep, batches, make_plain, singles};
 use crate::work::wakeup::{Beside, latencies};
-use crate::work::{Dispatchers, burst, depth, drain, http, locks, mixed, partitions, pinned};
+use crate::work::{Dispatchers, burst, depth, drain, http, locks, mixed, partitions, pinned, profile};
 use crate::world::{CONTRACT, World, run, value};
 
 /// How much of each work.
@@ -27,6 +27,8 @@ pub(crate) struct Sizes {
     pub(crate) singles: u64,
     /// Payments recorded in batches.
     pub(crate) batches: u64,
+    /// Payments that are there before some with ids in no order come.
+    pub(crate) scattered: u64,
     /// Payments that wake the daemon up.
     pub(crate) wakeups: u32,
     /// Depths of the queue, least first.
@@ -55,6 +57,7 @@ impl Sizes {
             drain: 4_000,
             singles: 50,
             batches: 4_000,
+            scattered: 4_000,
             wakeups: 50,
             depths: vec![21_000, 24_000],
             pinned: 20_000,
@@ -74,6 +77,7 @@ impl Sizes {
             drain: 50_000,
             singles: 500,
             batches: 20_000,
+            scattered: 200_000,
             wakeups: 500,
             depths: vec![40_000, 200_000],
             pinned: 100_000,
@@ -93,6 +97,7 @@ impl Sizes {
             drain: 50_000,
             singles: 1_500,
             batches: 100_000,
+            scattered: 1_000_000,
             wakeups: 1_500,
             depths: vec![10_000, 40_000, 100_000, 1_000_000, 5_000_000],
             pinned: 400_000,
@@ -223,6 +228,7 @@ impl Programme<'_> {
             }
         }
         self.emptied(&db, next).await?;
+        self.scattered().await?;
         for name in ["wal_enqueue", "enqueue_vs_plain", "enqueue_hint_ratio"] {
             self.in_line(name, name);
         }
@@ -247,6 +253,19 @@ impl Programme<'_> {
         let full = self.report.median("enqueue_per_s");
         self.report.figure("enqueue_emptied_ratio", cost.rate() / full);
         run(db, "checkpoint").await
+    }
+
+    /// Instructions in no order beside many others, after a checkpoint: the log has each page whole that is touched the first time.
+    async fn scattered(&mut self) -> Result<(), BenchError> {
+        let (db, many) = (self.world.outbox().await?, self.sizes.scattered);
+        batches(self.world, &db, How::Scattered, 0, many).await?;
+        self.world.settle(&db).await?;
+        let cost = singles(self.world, &db, How::Scattered, many, self.sizes.singles).await?;
+        self.report.raw("enqueue", &format!("ids in no order beside {many}, 8 clients"), &cost);
+        self.report.figure("enqueue_scattered_per_s", cost.rate());
+        self.report.figure("wal_enqueue_scattered", cost.wal_per_payment());
+        self.report.figure("wal_enqueue_scattered_pages", real(cost.wal_full_page_bytes) / real(cost.payments));
+        Ok(())
     }
 
     /// From commit to first byte.
@@ -355,6 +374,15 @@ impl Programme<'_> {
             let settings = [self.settings.as_slice(), &[share]].concat();
             let cost = drain::drain(self.world, 4 * self.sizes.drain, daemons, &settings).await?;
             self.report.raw("scale_out", &format!("{daemons}, in flight divided among them"), &cost);
+        }
+        Ok(())
+    }
+
+    /// Where the database's time and its log go, on `counting`.
+    pub(crate) async fn profile(&mut self, counting: &World) -> Result<(), BenchError> {
+        let (alone, many) = (self.sizes.singles, self.sizes.batches);
+        for (name, profile) in profile::of_each_work(counting, alone, many, &self.settings).await? {
+            self.report.raw("profile", name, &profile);
         }
         Ok(())
     }

@@ -44,7 +44,24 @@ impl World {
     /// # Errors
     /// When it does not come up.
     pub(crate) fn start(version: PgVersion, dir: &Path) -> Result<Self, BenchError> {
-        let configuration = SETTINGS.map(str::to_owned).to_vec();
+        Self::start_with(version, dir, &[])
+    }
+
+    /// Starts one that counts what each statement took.
+    ///
+    /// # Errors
+    /// When it does not come up: `pg_stat_statements` is one of the modules that come with Postgres.
+    pub(crate) fn start_counting(version: PgVersion, dir: &Path) -> Result<Self, BenchError> {
+        const COUNTING: [&str; 3] = [
+            "shared_preload_libraries = 'pg_stat_statements'",
+            "pg_stat_statements.track = all",
+            "pg_stat_statements.track_planning = on",
+        ];
+        Self::start_with(version, dir, &COUNTING)
+    }
+
+    fn start_with(version: PgVersion, dir: &Path, more: &[&str]) -> Result<Self, BenchError> {
+        let configuration = SETTINGS.iter().chain(more).map(|setting| (*setting).to_owned()).collect();
         let settings = ServerSettings { configuration, disk: Some(dir.to_path_buf()), ..ServerSettings::default() };
         Ok(Self { server: PgServer::start_with(version, &settings)? })
     }
@@ -93,6 +110,11 @@ impl World {
     }
 }
 
+/// The instruction of a payment, as most producers number theirs.
+pub(crate) fn in_order(number: u64) -> String {
+    format!("I{number:012}")
+}
+
 /// One batch, numbered from `from` on; the ids of its payments.
 ///
 /// # Errors
@@ -102,14 +124,24 @@ pub(crate) async fn enqueue_batch(
     from: u64,
     count: u64,
 ) -> Result<Vec<OutboxId>, BenchError> {
+    enqueue_named(producer, (from..from + count).map(in_order).collect()).await
+}
+
+/// One batch of these instructions; the ids of its payments.
+///
+/// # Errors
+/// When the server refuses, or one of them is there already.
+pub(crate) async fn enqueue_named(
+    producer: &mut PgConnection,
+    names: Vec<String>,
+) -> Result<Vec<OutboxId>, BenchError> {
     const ENQUEUE: &str = "select e.outbox_id from outbox.enqueue_payment_outbox_batch($1, $2, $2, $3, $4, $5, $6, $7, $8, $8, $7, $7, $9) as e \
                            where e.created";
-    let size = usize::try_from(count).unwrap_or(usize::MAX);
-    let ids: Vec<String> = (from..from + count).map(|number| format!("I{number:012}")).collect();
+    let size = names.len();
     let text = |value: &str| vec![value.to_owned(); size];
     let created = sqlx::query(ENQUEUE)
         .bind(text("bench"))
-        .bind(ids)
+        .bind(names)
         .bind(text(RAIL))
         .bind(vec![vec![b'x'; PAYLOAD_BYTES]; size])
         .bind(text("application/json"))
@@ -121,7 +153,7 @@ pub(crate) async fn enqueue_batch(
         .await
         .map_err(sql("enqueue"))?;
     if created.len() != size {
-        return Err(BenchError::Wrong(format!("{} of {count} payments were recorded anew", created.len())));
+        return Err(BenchError::Wrong(format!("{} of {size} payments were recorded anew", created.len())));
     }
     Ok(created.iter().map(|row| OutboxId(row.get::<Uuid, _>(0))).collect())
 }

@@ -8,7 +8,7 @@ use sqlx::{Connection as _, Executor as _, PgConnection};
 use crate::daemon::RAIL;
 use crate::error::{BenchError, sql};
 use crate::meter::{Cost, IDLE, Meter};
-use crate::world::{BATCH, PAYLOAD_BYTES, World, enqueue_batch, run};
+use crate::world::{BATCH, PAYLOAD_BYTES, World, enqueue_named, in_order, run};
 
 /// Clients beside each other, each with single-row transactions.
 pub(crate) const CLIENTS: u64 = 8;
@@ -35,6 +35,19 @@ pub(crate) enum How {
     Hinting,
     /// Through the function, and wakes none.
     Silent,
+    /// Through the function, with instructions in no order, as random ids are.
+    Scattered,
+}
+
+impl How {
+    /// The instruction of a payment.
+    fn name(self, number: u64) -> String {
+        match self {
+            // An odd factor takes no two numbers to one.
+            Self::Scattered => format!("{:016x}", number.wrapping_mul(0x9E37_79B9_7F4A_7C15)),
+            Self::Plain | Self::Hinting | Self::Silent => in_order(number),
+        }
+    }
 }
 
 /// Single rows of so many clients, `each` one after the other in a transaction of its own.
@@ -70,8 +83,8 @@ async fn session(db: &TestDb, how: How) -> Result<PgConnection, BenchError> {
 
 async fn single(session: &mut PgConnection, how: How, number: u64) -> Result<(), BenchError> {
     let query = if how == How::Plain { INSERT } else { ENQUEUE };
-    let query = sqlx::query(query).bind(format!("I{number:012}")).bind(RAIL).bind(vec![b'x'; PAYLOAD_BYTES]);
-    let query = if how == How::Plain { query } else { query.bind(how == How::Hinting) };
+    let query = sqlx::query(query).bind(how.name(number)).bind(RAIL).bind(vec![b'x'; PAYLOAD_BYTES]);
+    let query = if how == How::Plain { query } else { query.bind(how != How::Silent) };
     query.execute(session).await.map(drop).map_err(sql("a single row"))
 }
 
@@ -87,7 +100,8 @@ pub(crate) async fn batches(world: &World, db: &TestDb, how: How, from: u64, cou
         if how == How::Plain {
             plain_batch(&mut session, from + batch * BATCH).await?;
         } else {
-            enqueue_batch(&mut session, from + batch * BATCH, BATCH).await?;
+            let first = from + batch * BATCH;
+            enqueue_named(&mut session, (first..first + BATCH).map(|number| how.name(number)).collect()).await?;
         }
     }
     let seconds = began.elapsed().as_secs_f64();
@@ -100,7 +114,7 @@ async fn plain_batch(session: &mut PgConnection, from: u64) -> Result<(), BenchE
     let text = |value: &str| vec![value.to_owned(); size];
     let query = sqlx::query(INSERT_BATCH)
         .bind(text("bench"))
-        .bind((from..from + BATCH).map(|number| format!("I{number:012}")).collect::<Vec<_>>())
+        .bind((from..from + BATCH).map(in_order).collect::<Vec<_>>())
         .bind(text(RAIL))
         .bind(vec![vec![b'x'; PAYLOAD_BYTES]; size])
         .bind(text("application/json"));

@@ -9,6 +9,7 @@ pub(crate) mod locks;
 pub(crate) mod mixed;
 pub(crate) mod partitions;
 pub(crate) mod pinned;
+pub(crate) mod profile;
 pub(crate) mod wakeup;
 
 use std::sync::Arc;

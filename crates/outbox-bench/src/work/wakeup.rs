@@ -13,7 +13,7 @@ use super::Dispatchers;
 use crate::daemon::RAIL;
 use crate::error::{BenchError, sql};
 use crate::report::quantile;
-use crate::world::{PAYLOAD_BYTES, World};
+use crate::world::{PAYLOAD_BYTES, World, in_order};
 
 /// Between two payments.
 const EVERY: Duration = Duration::from_millis(20);
@@ -122,7 +122,7 @@ async fn produce(db: &TestDb, count: u32, beside: Beside) -> Result<Vec<(OutboxI
         // A number's digits in another order: the same lengths in each run, and no pattern.
         let lasts = Duration::from_millis(u64::from(number) * 37 % (OVERLAP_MAX_MS + 1));
         producing.spawn(async move {
-            let name = format!("I{number:012}");
+            let name = in_order(number.into());
             session.execute("begin").await.map_err(sql("begin"))?;
             let id = enqueue(&mut session, &name).await?;
             if beside == Beside::Overlapping {
