@@ -751,7 +751,7 @@ language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
 -- Purpose: refuses a batch that has a bad value, naming the first bad payment and its column.
---   Internal to enqueue. All arrays have one length.
+--   Internal to enqueue. All arrays are lists of one length, from 1 on.
 -- Results: whether attestations are to be looked at, which is no fault yet; or raises OB003 (a value) or OB004 (an unknown rail).
 declare
     v_bad record;
@@ -901,11 +901,12 @@ declare
     v_attested boolean; v_other record;
 begin
     -- A value is taken by its place: in a list that begins elsewhere it would be that of another payment.
-    if v_size is null or (select bool_or(l.dims is distinct from case when v_size > 0 then format('[1:%s]', v_size) end) from (values
-            (array_dims(p_participant_ids)), (array_dims(p_instruction_ids)), (array_dims(p_idempotency_keys)), (array_dims(p_rails)),
-            (array_dims(p_payloads)), (array_dims(p_content_types)), (array_dims(p_amounts_minor)), (array_dims(p_currencies)),
-            (array_dims(p_not_befores)), (array_dims(p_not_afters)), (array_dims(p_ordering_keys)), (array_dims(p_traceparents)),
-            (array_dims(p_attestation_ids))) as l (dims)) then
+    if num_nulls(p_participant_ids, p_instruction_ids, p_idempotency_keys, p_rails, p_payloads, p_content_types, p_amounts_minor, p_currencies,
+                 p_not_befores, p_not_afters, p_ordering_keys, p_traceparents, p_attestation_ids) > 0
+       or (select bool_or(l.dims is distinct from case when v_size > 0 then format('[1:%s]', v_size) end)
+             from unnest(array[array_dims(p_participant_ids), array_dims(p_instruction_ids), array_dims(p_idempotency_keys), array_dims(p_rails),
+                      array_dims(p_payloads), array_dims(p_content_types), array_dims(p_amounts_minor), array_dims(p_currencies), array_dims(p_not_befores),
+                      array_dims(p_not_afters), array_dims(p_ordering_keys), array_dims(p_traceparents), array_dims(p_attestation_ids)]) as l (dims)) then
         raise exception 'the arrays of a batch must be lists of one length, that of p_participant_ids, and begin at 1' using errcode = 'OB003';
     end if;
     v_attested := outbox.refuse_bad_payments(p_participant_ids, p_instruction_ids, p_idempotency_keys, p_rails, p_payloads, p_content_types,
@@ -929,7 +930,6 @@ begin
      order by c.participant_id, c.instruction_id, c.place
         on conflict on constraint payment_outbox_identities_pkey do nothing;
     get diagnostics v_new = row_count;
-
     v_outbox_ids := v_ids;
     if v_new < v_size then
         -- A new statement: it sees what a concurrent caller committed while the insert waited for it.
@@ -1702,23 +1702,24 @@ as $$
     end
 $$;
 
-create or replace function outbox.refuse_bad_completions(p_size integer, p_outcomes text[], p_dims text[], p_has_nulls boolean) returns void
+create or replace function outbox.refuse_bad_completions(
+    p_outbox_ids uuid[], p_attempt_nos integer[], p_lease_tokens uuid[], p_outcomes text[], p_dims text[], p_missing integer
+) returns void
 language plpgsql immutable
 set search_path = pg_catalog, pg_temp
 as $$
 -- Purpose: refuses a batch of completions whose arrays are no lists of one length, from 1 on, or that has an outcome nobody
 --   knows. Internal to complete.
--- Parameters: p_size, the length of the first array; p_dims, the dimensions of all;
---   p_has_nulls, whether an id, attempt number or token is null.
+-- Parameters: p_dims, the dimensions of all lists; p_missing, how many lists are null.
 -- Results: nothing, or raises OB003.
 declare
+    v_dims text := case when cardinality(p_outbox_ids) > 0 then format('[1:%s]', cardinality(p_outbox_ids)) end;
     v_outcome text;
 begin
-    -- Null if the array is, or is empty: `<>` would let that pass.
-    if p_size is null or exists (select from unnest(p_dims) as l (dims) where l.dims is distinct from case when p_size > 0 then format('[1:%s]', p_size) end) then
+    if p_missing > 0 or exists (select from unnest(p_dims) as l (dims) where l.dims is distinct from v_dims) then
         raise exception 'the arrays of a batch must be lists of one length, that of p_outbox_ids, and begin at 1' using errcode = 'OB003';
     end if;
-    if p_has_nulls then
+    if array_position(p_outbox_ids, null) is not null or array_position(p_attempt_nos, null) is not null or array_position(p_lease_tokens, null) is not null then
         raise exception 'a completion names its payment, attempt and lease token: none of them may be null' using errcode = 'OB003';
     end if;
     select c.outcome into v_outcome from unnest(p_outcomes) as c (outcome)
@@ -1992,7 +1993,7 @@ set enable_mergejoin = off
 as $$
 #variable_conflict use_column
 -- Purpose: records what attempts came to, if their leases still hold, and moves the payments on.
--- Parameters: arrays of one length; outcomes, not states: what follows is derived here. p_delays_ms: the wait
+-- Parameters: lists of one length; outcomes, not states: what follows is derived here. p_delays_ms: the wait
 --   before another send, if there is one, at most a day. An ACCEPTED without a reference counts as UNKNOWN.
 -- Results: by ordinal. applied; already_applied: the same result of the same attempt is recorded; fenced: the
 --   lease is lost, and what was learned is kept in late_outcomes; busy: somebody has the row locked, or the
@@ -2010,11 +2011,12 @@ declare
     v_unlocked uuid[] := '{}';
     v_accepted integer[] := '{}';
 begin
-    perform outbox.refuse_bad_completions(cardinality(p_outbox_ids), p_outcomes, array[array_dims(p_outbox_ids), array_dims(p_attempt_nos),
-        array_dims(p_lease_tokens), array_dims(p_outcomes), array_dims(p_delays_ms), array_dims(p_first_byte_ats), array_dims(p_last_byte_ats),
-        array_dims(p_endpoints), array_dims(p_request_sha256s), array_dims(p_response_sha256s), array_dims(p_rail_references),
-        array_dims(p_rail_codes), array_dims(p_error_classes), array_dims(p_error_details)],
-        array_position(p_outbox_ids, null) is not null or array_position(p_attempt_nos, null) is not null or array_position(p_lease_tokens, null) is not null);
+    perform outbox.refuse_bad_completions(p_outbox_ids, p_attempt_nos, p_lease_tokens, p_outcomes,
+        array[array_dims(p_outbox_ids), array_dims(p_attempt_nos), array_dims(p_lease_tokens), array_dims(p_outcomes), array_dims(p_delays_ms),
+              array_dims(p_first_byte_ats), array_dims(p_last_byte_ats), array_dims(p_endpoints), array_dims(p_request_sha256s),
+              array_dims(p_response_sha256s), array_dims(p_rail_references), array_dims(p_rail_codes), array_dims(p_error_classes), array_dims(p_error_details)],
+        num_nulls(p_outbox_ids, p_attempt_nos, p_lease_tokens, p_outcomes, p_delays_ms, p_first_byte_ats, p_last_byte_ats, p_endpoints, p_request_sha256s,
+              p_response_sha256s, p_rail_references, p_rail_codes, p_error_classes, p_error_details));
     select coalesce(array_agg(s.outbox_id), '{}'), bool_or(s.is_ordered) into v_locked, v_ordered
       from (select p.outbox_id, p.is_ordered from outbox.payment_outbox_pending p where p.outbox_id = any (v_sorted)
              order by p.outbox_id for no key update skip locked) as s;

@@ -14,7 +14,7 @@ set enable_mergejoin = off
 as $$
 #variable_conflict use_column
 -- Purpose: records what attempts came to, if their leases still hold, and moves the payments on.
--- Parameters: arrays of one length; outcomes, not states: what follows is derived here. p_delays_ms: the wait
+-- Parameters: lists of one length; outcomes, not states: what follows is derived here. p_delays_ms: the wait
 --   before another send, if there is one, at most a day. An ACCEPTED without a reference counts as UNKNOWN.
 -- Results: by ordinal. applied; already_applied: the same result of the same attempt is recorded; fenced: the
 --   lease is lost, and what was learned is kept in late_outcomes; busy: somebody has the row locked, or the
@@ -32,11 +32,12 @@ declare
     v_unlocked uuid[] := '{}';
     v_accepted integer[] := '{}';
 begin
-    perform outbox.refuse_bad_completions(cardinality(p_outbox_ids), p_outcomes, array[array_dims(p_outbox_ids), array_dims(p_attempt_nos),
-        array_dims(p_lease_tokens), array_dims(p_outcomes), array_dims(p_delays_ms), array_dims(p_first_byte_ats), array_dims(p_last_byte_ats),
-        array_dims(p_endpoints), array_dims(p_request_sha256s), array_dims(p_response_sha256s), array_dims(p_rail_references),
-        array_dims(p_rail_codes), array_dims(p_error_classes), array_dims(p_error_details)],
-        array_position(p_outbox_ids, null) is not null or array_position(p_attempt_nos, null) is not null or array_position(p_lease_tokens, null) is not null);
+    perform outbox.refuse_bad_completions(p_outbox_ids, p_attempt_nos, p_lease_tokens, p_outcomes,
+        array[array_dims(p_outbox_ids), array_dims(p_attempt_nos), array_dims(p_lease_tokens), array_dims(p_outcomes), array_dims(p_delays_ms),
+              array_dims(p_first_byte_ats), array_dims(p_last_byte_ats), array_dims(p_endpoints), array_dims(p_request_sha256s),
+              array_dims(p_response_sha256s), array_dims(p_rail_references), array_dims(p_rail_codes), array_dims(p_error_classes), array_dims(p_error_details)],
+        num_nulls(p_outbox_ids, p_attempt_nos, p_lease_tokens, p_outcomes, p_delays_ms, p_first_byte_ats, p_last_byte_ats, p_endpoints, p_request_sha256s,
+              p_response_sha256s, p_rail_references, p_rail_codes, p_error_classes, p_error_details));
     select coalesce(array_agg(s.outbox_id), '{}'), bool_or(s.is_ordered) into v_locked, v_ordered
       from (select p.outbox_id, p.is_ordered from outbox.payment_outbox_pending p where p.outbox_id = any (v_sorted)
              order by p.outbox_id for no key update skip locked) as s;

@@ -32,11 +32,12 @@ declare
     v_attested boolean; v_other record;
 begin
     -- A value is taken by its place: in a list that begins elsewhere it would be that of another payment.
-    if v_size is null or (select bool_or(l.dims is distinct from case when v_size > 0 then format('[1:%s]', v_size) end) from (values
-            (array_dims(p_participant_ids)), (array_dims(p_instruction_ids)), (array_dims(p_idempotency_keys)), (array_dims(p_rails)),
-            (array_dims(p_payloads)), (array_dims(p_content_types)), (array_dims(p_amounts_minor)), (array_dims(p_currencies)),
-            (array_dims(p_not_befores)), (array_dims(p_not_afters)), (array_dims(p_ordering_keys)), (array_dims(p_traceparents)),
-            (array_dims(p_attestation_ids))) as l (dims)) then
+    if num_nulls(p_participant_ids, p_instruction_ids, p_idempotency_keys, p_rails, p_payloads, p_content_types, p_amounts_minor, p_currencies,
+                 p_not_befores, p_not_afters, p_ordering_keys, p_traceparents, p_attestation_ids) > 0
+       or (select bool_or(l.dims is distinct from case when v_size > 0 then format('[1:%s]', v_size) end)
+             from unnest(array[array_dims(p_participant_ids), array_dims(p_instruction_ids), array_dims(p_idempotency_keys), array_dims(p_rails),
+                      array_dims(p_payloads), array_dims(p_content_types), array_dims(p_amounts_minor), array_dims(p_currencies), array_dims(p_not_befores),
+                      array_dims(p_not_afters), array_dims(p_ordering_keys), array_dims(p_traceparents), array_dims(p_attestation_ids)]) as l (dims)) then
         raise exception 'the arrays of a batch must be lists of one length, that of p_participant_ids, and begin at 1' using errcode = 'OB003';
     end if;
     v_attested := outbox.refuse_bad_payments(p_participant_ids, p_instruction_ids, p_idempotency_keys, p_rails, p_payloads, p_content_types,
@@ -60,7 +61,6 @@ begin
      order by c.participant_id, c.instruction_id, c.place
         on conflict on constraint payment_outbox_identities_pkey do nothing;
     get diagnostics v_new = row_count;
-
     v_outbox_ids := v_ids;
     if v_new < v_size then
         -- A new statement: it sees what a concurrent caller committed while the insert waited for it.

@@ -7,7 +7,7 @@ language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
 -- Purpose: refuses a batch that has a bad value, naming the first bad payment and its column.
---   Internal to enqueue. All arrays have one length.
+--   Internal to enqueue. All arrays are lists of one length, from 1 on.
 -- Results: whether attestations are to be looked at, which is no fault yet; or raises OB003 (a value) or OB004 (an unknown rail).
 declare
     v_bad record;

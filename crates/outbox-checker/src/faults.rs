@@ -24,6 +24,9 @@ const STEP_US: i64 = 200_000;
 /// excuse everything. That a dispatcher stood still is told by `stopped`.
 const SILENCING: [&str; 6] = ["down", "kill", "keys_expire", "other_version", "restart", "wrong_certificate"];
 
+/// Faults that keep a dispatcher from telling the database anything for as long as they last. They excuse no doubt.
+const MUTING: [&str; 3] = ["delay", "half_open", "trickle"];
+
 /// A line of the file, with whatever it has.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -108,6 +111,8 @@ pub struct Faults {
     pub kills: Vec<Kill>,
     /// Faults of rails and dispatchers.
     pub windows: Vec<Window>,
+    /// Faults in which a dispatcher could tell the database nothing.
+    pub mutings: Vec<Window>,
     /// Those that have begun and not ended, by target: since when. One target has one fault at a time.
     pub begun: BTreeMap<String, i64>,
     /// Times in which nothing could be settled.
@@ -160,9 +165,12 @@ impl Faults {
             }
             Some("begins") => self.begins(line.kind.as_deref().unwrap_or(""), line.target.unwrap_or_default(), at_us),
             Some("stopped") => self.windows.extend(window(line.target, at_us, line.until_us)),
-            None if line.kind.is_some_and(|kind| SILENCING.contains(&kind.as_str())) => {
+            None if line.kind.as_deref().is_some_and(|kind| SILENCING.contains(&kind)) => {
                 self.begun.remove(line.target.as_deref().unwrap_or(""));
                 self.windows.extend(window(line.target, at_us, line.until_us));
+            }
+            None if line.kind.as_deref().is_some_and(|kind| MUTING.contains(&kind)) => {
+                self.mutings.extend(window(line.target, at_us, line.until_us));
             }
             _ => {}
         }
@@ -254,11 +262,11 @@ impl Faults {
         covered_us(self.outages.clone(), from_us, until_us)
     }
 
-    /// How much of a time of the machine the worker of that id stood still, was hit by a fault, or had no database.
+    /// How much of a time of the machine the worker of that id stood still or could not reach the database.
     #[must_use]
     pub fn hindered_us(&self, worker: &str, from_us: i64, until_us: i64) -> i64 {
         let is_it = |target: &str| !target.is_empty() && worker.starts_with(target);
-        let windows = self.windows.iter().filter(|window| is_it(&window.target));
+        let windows = self.windows.iter().chain(&self.mutings).filter(|window| is_it(&window.target));
         let begun = self.begun.iter().filter(|(target, _)| is_it(target)).map(|(_, since_us)| (*since_us, i64::MAX));
         let spans = windows.map(|window| (window.from_us, window.until_us)).chain(begun);
         covered_us(spans.chain(self.outages.iter().copied()).collect(), from_us, until_us)
@@ -400,10 +408,13 @@ mod tests {
             r#"{"event":"stopped","from_us":10,"until_us":20,"target":"d1"}"#,
             r#"{"event":"stopped","from_us":12,"until_us":90,"target":"d2"}"#,
             r#"{"event":"outage","from_us":15,"until_us":30}"#,
+            r#"{"at_us":40,"until_us":45,"no":1,"kind":"half_open","target":"d1"}"#,
+            r#"{"at_us":50,"until_us":60,"no":2,"kind":"deaf_listener","target":"d1"}"#,
             r#"{"event":"begins","at_us":80,"kind":"restart","target":"d1"}"#,
         ]);
-        assert_eq!(found.hindered_us("d1/x", 0, 100), 40);
+        assert_eq!(found.hindered_us("d1/x", 0, 100), 45);
         assert_eq!(found.hindered_us("d1/x", 18, 25), 7);
+        assert_eq!(found.windows.len(), 2, "what mutes excuses no doubt");
         assert_eq!(found.hindered_us("d3/x", 0, 100), 15);
     }
 

@@ -17,6 +17,8 @@ const KEPT_BACK: u64 = 33;
 /// were let in are over before the slowest track's fault met one.
 const TRICKLE: u64 = 10;
 const TRICKLE_EVERY: Duration = Duration::from_secs(1);
+/// The longest fault takes a minute.
+const WAITS_FOR_A_FAULT: Duration = Duration::from_secs(180);
 /// Between two looks: far shorter than any fault.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -37,6 +39,7 @@ pub(crate) struct Pace {
     kept_back: AtomicU64,
     let_go_at: Mutex<Option<Instant>>,
     shares: Mutex<Vec<Share>>,
+    dealt_at: Mutex<Instant>,
     given_up: AtomicBool,
 }
 
@@ -52,6 +55,7 @@ impl Pace {
             kept_back: AtomicU64::new(payments / KEPT_BACK),
             let_go_at: Mutex::new(None),
             shares: Mutex::new(shares),
+            dealt_at: Mutex::new(Instant::now()),
             given_up: AtomicBool::new(false),
         }
     }
@@ -76,8 +80,10 @@ impl Pace {
                     let kept_back = self.kept_back.load(Ordering::SeqCst);
                     self.kept_back.store(kept_back.saturating_sub(TRICKLE), Ordering::SeqCst);
                 });
-            } else if self.open.load(Ordering::SeqCst) == 0 {
-                self.every_second(|| self.allowed_at_least.store(done + TRICKLE, Ordering::SeqCst));
+            } else if done >= self.allowed() && self.open.load(Ordering::SeqCst) == 0 && self.waits_for_a_fault() {
+                self.every_second(|| {
+                    let _ = self.allowed_at_least.fetch_max(done + TRICKLE, Ordering::SeqCst);
+                });
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -92,7 +98,18 @@ impl Pace {
         }
         let of = |share: &Share| ((share.dealt + 1) * self.payments).checked_div(share.quota);
         let least = shares.iter().filter_map(of).min().unwrap_or(self.payments);
-        least.max(self.allowed_at_least.load(Ordering::SeqCst)).min(self.payments - self.kept_back.load(Ordering::SeqCst))
+        least
+            .max(self.allowed_at_least.load(Ordering::SeqCst))
+            .min(self.payments - self.kept_back.load(Ordering::SeqCst))
+    }
+
+    /// Not for ever: a fault that never takes effect is one that the run should end with.
+    fn waits_for_a_fault(&self) -> bool {
+        self.dealt_at().elapsed() < WAITS_FOR_A_FAULT
+    }
+
+    fn dealt_at(&self) -> std::sync::MutexGuard<'_, Instant> {
+        self.dealt_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn every_second(&self, let_go: impl FnOnce()) {
@@ -127,6 +144,7 @@ impl Pace {
     /// A fault of `track` took effect; returns its number among all, from 1.
     pub(crate) fn dealt(&self, track: usize) -> u64 {
         self.shares()[track].dealt += 1;
+        *self.dealt_at() = Instant::now();
         self.faults()
     }
 
@@ -240,8 +258,14 @@ mod tests {
             assert_eq!(pace.payments(1).await, Some((1_000 + n, 1)));
         }
         assert!(began.elapsed() >= Duration::from_secs(2), "{:?}", began.elapsed());
+        let rest =
+            tokio::time::timeout(Duration::from_secs(3_600), async { while pace.payments(1).await.is_some() {} }).await;
+        assert!(rest.is_err(), "a fault that never comes ends it");
+        let (enqueued, ..) = pace.progress();
+        // A minute of the three went by above.
+        assert!((1_000 + 115 * TRICKLE..1_000 + 125 * TRICKLE).contains(&enqueued), "{enqueued}");
         pace.dealt(0);
-        assert_eq!(pace.payments(1_000).await, Some((1_030, 1_000)), "what the fault brings is for all");
+        assert_eq!(pace.payments(1_000).await, Some((enqueued, 1_000)));
     }
 
     #[tokio::test(start_paused = true)]

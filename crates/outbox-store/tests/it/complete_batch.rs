@@ -129,7 +129,6 @@ async fn unknown_outcomes_missing_ids_and_uneven_arrays_are_refused_whole() {
         ("a state as an outcome", good.replace("'ACCEPTED'", "'DISPATCHED'")),
         ("no outcome", good.replace("'ACCEPTED'", "null")),
         ("two delays", good.replace("array[0::bigint]", "array[0::bigint, 0]")),
-        ("delays that begin elsewhere", good.replace("array[0::bigint]", "'[0:0]={0}'::bigint[]")),
         ("no array of delays", good.replace("array[0::bigint]", "null")),
         ("no token", good.replace(&token, "array[null::uuid]")),
         ("no array of tokens", good.replace(&token, "null")),
@@ -138,6 +137,18 @@ async fn unknown_outcomes_missing_ids_and_uneven_arrays_are_refused_whole() {
     ] {
         assert_ne!(bad, good, "{what}");
         assert_eq!(refused(&mut connection, &bad).await.code, "OB003", "{what}");
+    }
+    // What is taken by its place would be that of another payment.
+    let typed = good.replace("array['ACCEPTED']", "array['ACCEPTED'::text]");
+    let lists: Vec<usize> = typed.match_indices("array[").map(|(at, _)| at).collect();
+    assert_eq!(lists.len(), 14, "{typed}");
+    for at in lists {
+        let (before, list) = typed.split_at(at);
+        let (value, after) = list["array[".len()..].split_once(']').unwrap();
+        for shape in ["array[1], array[0]", "array[2], array[0]", "array[1, 1]"] {
+            let moved = format!("{before}array_fill({value}, {shape}){after}");
+            assert_eq!(refused(&mut connection, &moved).await.code, "OB003", "{moved}");
+        }
     }
     let row = world.pending(one.lease.outbox_id).await.unwrap();
     assert_eq!(row.get::<i32, _>("attempt_count"), 1);

@@ -185,26 +185,49 @@ async fn batch_with_arrays_of_different_length_is_refused() {
 
 #[tokio::test]
 async fn lists_that_begin_elsewhere_are_refused() {
+    const VALUES: [&str; 13] = [
+        "'a'::text",
+        "'i'::text",
+        "'k'::text",
+        "'wire'::text",
+        "'x'::bytea",
+        "'a/b'::text",
+        "1::bigint",
+        "'EUR'::text",
+        "null::timestamptz",
+        "null::timestamptz",
+        "null::text",
+        "null::text",
+        "null::uuid",
+    ];
     let mut world = World::new().await;
     let mut ingest = world.db.connect_as("t_ingest").await.unwrap();
-    let text = "select * from outbox.enqueue_payment_outbox_batch(array['a', 'a'], array['i', 'j'], array['k', 'l'], array['wire', 'wire'], \
-                array['x'::bytea, 'y'], array['text/plain', 'text/plain'], array[1::bigint, 2], array['EUR', 'EUR'], \
-                array[null, null]::timestamptz[], array[null, null]::timestamptz[], array[null, null]::text[], array[null, null]::text[], \
-                array[null, null]::uuid[])";
-    for (list, elsewhere) in [
-        ("array[1::bigint, 2]", "'[0:1]={1,2}'::bigint[]"),
-        ("array['a', 'a']", "'[2:3]={a,a}'::text[]"),
-        ("array['x'::bytea, 'y']", "array[array['x'::bytea], array['y'::bytea]]"),
-    ] {
-        let moved = text.replace(list, elsewhere);
-        assert_ne!(moved, text);
-        assert_eq!(refused(&mut ingest, &moved).await.code, "OB003", "{elsewhere}");
+    let call = |lists: &[String]| format!("select * from outbox.enqueue_payment_outbox_batch({})", lists.join(", "));
+    let good = VALUES.map(|value| format!("array[{value}]"));
+    let none = VALUES.map(|value| format!("array_fill({value}, array[0])"));
+    for (place, value) in VALUES.iter().enumerate() {
+        // From 0, from 0 and longer by what is before, from 2, a table of one value.
+        for shape in ["array[1], array[0]", "array[2], array[0]", "array[1], array[2]", "array[1, 1]"] {
+            let mut lists = good.clone();
+            lists[place] = format!("array_fill({value}, {shape})");
+            assert_eq!(refused(&mut ingest, &call(&lists)).await.code, "OB003", "{place}: {shape}");
+        }
+        let mut lists = none.clone();
+        lists[place] = "null".to_owned();
+        assert_eq!(refused(&mut ingest, &call(&lists)).await.code, "OB003", "{place}: null");
     }
-    assert_eq!(fetch(&mut ingest, text).await.len(), 2);
-    let none = "select * from outbox.enqueue_payment_outbox_batch('{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}')";
-    assert_eq!(fetch(&mut ingest, none).await.len(), 0, "an empty batch is none");
-    let amounts = "select string_agg(convert_from(payload, 'UTF8') || amount_minor, ' ' order by outbox_id) from outbox.payment_outbox_instructions";
-    assert_eq!(scalar::<String>(&mut world.dba, amounts).await, "x1 y2");
+    assert_eq!(fetch(&mut ingest, &call(&none)).await.len(), 0, "an empty batch is none");
+    let mut two = good.clone();
+    for (place, list) in [(1, "array['i', 'j']"), (4, "array['x'::bytea, 'y']"), (6, "array[1::bigint, 2]")] {
+        two[place] = list.to_owned();
+    }
+    for (place, list) in two.iter_mut().enumerate().filter(|(place, _)| ![1, 4, 6].contains(place)) {
+        *list = format!("array_fill({}, array[2])", VALUES[place]);
+    }
+    assert_eq!(fetch(&mut ingest, &call(&two)).await.len(), 2);
+    let amounts = "select string_agg(concat(instruction_id, convert_from(payload, 'UTF8'), amount_minor), ' ' order by outbox_id) \
+                   from outbox.payment_outbox_instructions";
+    assert_eq!(scalar::<String>(&mut world.dba, amounts).await, "ix1 jy2");
 }
 
 #[tokio::test]
