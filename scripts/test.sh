@@ -119,7 +119,6 @@ step 'service unit' check_unit
 step 'installation steps' scripts/check_install_steps.sh --debug
 step 'alert rules' check_alerts
 step zizmor "$LINTERS/zizmor" --offline --no-progress --quiet .github/workflows
-step 'doc tests' cargo test --workspace --doc --quiet
 step 'database tests on Postgres 18' run_tests 18 "$DATABASE_TESTS"
 step 'all tests on Postgres 15' run_tests 15
 step 'implemented invariants' check_invariants

@@ -80,6 +80,21 @@ pub fn tests_run_and_can_fail(tree: &Tree) -> Vec<Finding> {
     })
 }
 
+/// Comments hold no tests: no build runs them, since building for them takes half a minute and there are none.
+#[must_use]
+pub fn comments_hold_no_tests(tree: &Tree) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (path, text) in tree.ending(".rs") {
+        let fences = text.lines().enumerate().filter(|(_, line)| {
+            let line = line.trim_start();
+            (line.starts_with("///") || line.starts_with("//!")) && line.contains("```")
+        });
+        let at = |(index, _)| Finding::at(path, index + 1, "code in a comment that no build runs: make it a test");
+        findings.extend(fences.step_by(2).map(at));
+    }
+    findings
+}
+
 /// Tests wait for a condition or a signal; they never sleep.
 #[must_use]
 pub fn tests_do_not_sleep(tree: &Tree) -> Vec<Finding> {
@@ -167,6 +182,13 @@ mod tests {
         let lines = |path| tests_do_not_sleep(&Tree::of(&[(path, text)])).iter().map(|f| f.line).collect::<Vec<_>>();
         assert_eq!(lines("crates/a/src/a.rs"), [3]);
         assert_eq!(lines("crates/a/tests/it/a.rs"), [1, 3]);
+    }
+
+    #[test]
+    fn test_in_a_comment_is_found() {
+        let text = "//! Says.\n\n/// Does.\n///\n/// ```\n/// assert!(true);\n/// ```\nfn a() {}\nconst A: &str = \"/// ```\";\n";
+        let lines: Vec<_> = comments_hold_no_tests(&Tree::of(&[("a.rs", text)])).iter().map(|f| f.line).collect();
+        assert_eq!(lines, [5]);
     }
 
     #[test]

@@ -46,6 +46,7 @@ rules! {
     register::invariants_page_is_generated,
     register::promises_point_to_invariants,
     register::register_is_whole,
+    rust_files::comments_hold_no_tests,
     rust_files::files_are_short,
     rust_files::files_have_a_header,
     rust_files::functions_are_short,
