@@ -13,6 +13,8 @@ const OPEN_MAX: u64 = 4_000;
 const AHEAD: u64 = 600;
 /// Of so many payments one is kept back while there are faults left: the last of them needs somebody to hit.
 const KEPT_BACK: u64 = 33;
+/// No more than these, since they are let go little by little: of a million it would take most of an hour.
+const KEPT_BACK_MAX: u64 = 600;
 /// So many payments are let go each second for which nothing else can go on: of those that are kept back, and where all that
 /// were let in are over before the slowest track's fault met one.
 const TRICKLE: u64 = 10;
@@ -52,7 +54,7 @@ impl Pace {
             enqueued: AtomicU64::new(0),
             open: AtomicU64::new(0),
             allowed_at_least: AtomicU64::new(AHEAD),
-            kept_back: AtomicU64::new(payments / KEPT_BACK),
+            kept_back: AtomicU64::new((payments / KEPT_BACK).min(KEPT_BACK_MAX)),
             let_go_at: Mutex::new(None),
             shares: Mutex::new(shares),
             dealt_at: Mutex::new(Instant::now()),
@@ -239,6 +241,9 @@ mod tests {
         }
         assert_eq!(taken, 3_300);
         assert!(began.elapsed() >= Duration::from_secs(8), "{:?}", began.elapsed());
+        let pace = Pace::new(1_000_000, &[1]);
+        assert_eq!(pace.payments(1_000_000 - KEPT_BACK_MAX).await, Some((0, 1_000_000 - KEPT_BACK_MAX)));
+        assert_eq!(pace.allowed(), 1_000_000 - KEPT_BACK_MAX, "no more are kept back of many");
         let pace = Pace::new(3_300, &[1]);
         pace.dealt(0);
         assert_eq!(pace.payments(3_250).await, Some((0, 3_250)));
